@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.target import memory
+
+HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro\n"
+RUN = "25 22 0:23 / /run rw,nosuid shared:5 - tmpfs tmpfs rw,size=400k,mode=755\n"
+NOSWAP = "26 25 0:99 / /run/keys rw shared:9 - tmpfs tmpfs rw,size=8192k,noswap\n"
+RAMFS = "27 22 0:50 / /mnt/with\\040blank rw - ramfs none rw,mode=700\n"
+HUGE = "28 22 0:51 / /dev/hugepages rw shared:4 master:2 - hugetlbfs hugetlbfs rw,pagesize=2M\n"
+TABLE = ROOT + RUN + NOSWAP + RAMFS + HUGE
+
+
+@pytest.fixture
+def classify(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory.os.path, "lexists", lambda path: True)
+    monkeypatch.setattr(memory.os.path, "realpath", lambda path: path)
+
+    def run(path, device, swaps="", table=TABLE, backing=None):
+        (tmp_path / "mountinfo").write_text(table)
+        (tmp_path / "swaps").write_text(HEADER + swaps)
+        if backing is not None:
+            (tmp_path / "block" / "zram0").mkdir(parents=True)
+            (tmp_path / "block" / "zram0" / "backing_dev").write_text(backing + "\n")
+        return memory.memory_filesystem(
+            path, str(tmp_path / "mountinfo"), str(tmp_path / "swaps"), str(tmp_path / "block"), device_of=lambda existing: device
+        )
+
+    return run
+
+
+DISK_SWAP = "/dev/vda3                               partition\t2097148\t0\t-2\n"
+FILE_SWAP = "/swapfile                               file\t2097148\t0\t-2\n"
+ZRAM = "/dev/zram0                              partition\t2097148\t0\t100\n"
+
+
+@pytest.mark.parametrize(
+    "path,device,swaps,backing,kind,mount_point,safe",
+    [
+        ("/etc/keys", (254, 1), "", None, "ext4", "/", False),
+        ("/run/x", (0, 23), "", None, "tmpfs", "/run", True),
+        ("/run", (0, 23), "", None, "tmpfs", "/run", True),
+        ("/run/x", (0, 23), DISK_SWAP, None, "tmpfs", "/run", False),
+        ("/run/x", (0, 23), FILE_SWAP, None, "tmpfs", "/run", False),
+        ("/run/x", (0, 23), ZRAM, None, "tmpfs", "/run", True),
+        ("/run/x", (0, 23), ZRAM, "none", "tmpfs", "/run", True),
+        ("/run/x", (0, 23), ZRAM, "/dev/vda4", "tmpfs", "/run", False),
+        ("/run/x", (0, 23), ZRAM + DISK_SWAP, "none", "tmpfs", "/run", False),
+        ("/run/keys/a", (0, 99), DISK_SWAP, None, "tmpfs", "/run/keys", True),
+        ("/run/keysafe", (0, 23), DISK_SWAP, None, "tmpfs", "/run", False),
+        ("/mnt/with blank/a", (0, 50), DISK_SWAP, None, "ramfs", "/mnt/with blank", True),
+        ("/dev/hugepages/a", (0, 51), DISK_SWAP, None, "hugetlbfs", "/dev/hugepages", True),
+    ],
+)
+def test_classifies_by_mount_and_swap(classify, path, device, swaps, backing, kind, mount_point, safe):
+    found = classify(path, device, swaps, backing=backing)
+    assert (found.kind, found.mount_point, found.safe) == (kind, mount_point, safe)
+    assert found.reason
+
+
+def test_a_hidden_memory_mount_does_not_make_a_disk_path_safe(classify):
+    """/run/keys was mounted first and a disk on /run later hides it."""
+    table = ROOT + NOSWAP + "40 22 254:7 / /run rw - ext4 /dev/vda7 rw\n"
+    found = classify("/run/keys/a", (254, 7), table=table)
+    assert (found.kind, found.safe) == ("ext4", False)
+
+
+def test_the_last_of_two_mounts_on_one_point_counts(classify):
+    table = ROOT + NOSWAP + "41 26 0:99 / /run/keys rw - tmpfs tmpfs rw\n"
+    assert not classify("/run/keys/a", (0, 99), DISK_SWAP, table=table).safe
+
+
+def test_a_memory_mount_of_another_device_is_unknown_and_unsafe(classify):
+    found = classify("/run/keys/a", (0, 1234), table=NOSWAP)
+    assert (found.kind, found.safe) == ("unknown", False)
+
+
+def test_btrfs_subvolumes_have_another_device_and_are_disks(classify):
+    table = "22 1 0:25 /@ / rw,relatime shared:1 - btrfs /dev/vda1 rw,subvol=/@\n"
+    assert classify("/etc", (0, 31), table=table).kind == "btrfs"
+
+
+def test_unreadable_sources_are_not_safe(tmp_path):
+    found = memory.memory_filesystem(str(tmp_path), mountinfo=str(tmp_path / "absent"))
+    assert (found.kind, found.safe) == ("unknown", False)
+
+
+def test_require_memory_names_the_reason_and_the_code(tmp_path):
+    (tmp_path / "mountinfo").write_text("malformed\n")
+    with pytest.raises(AttestedError) as caught:
+        memory.require_memory(str(tmp_path), mountinfo=str(tmp_path / "mountinfo"))
+    assert caught.value.code == "not-in-memory"
+    assert str(tmp_path) in str(caught.value) and "ramfs" in str(caught.value)
+
+
+def test_real_file_systems_of_this_machine():
+    assert memory.memory_filesystem("/proc/self").kind == "proc"
+    if os.path.ismount("/dev/shm"):
+        found = memory.memory_filesystem("/dev/shm/does/not/exist/yet")
+        assert (found.kind, found.mount_point) == ("tmpfs", "/dev/shm")
+        assert memory.free_space("/dev/shm") > 0
+
+
+def test_free_space_is_bounded_by_the_memory(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal:  100 kB\nMemAvailable:      7 kB\n")
+    assert memory.free_space(str(tmp_path), meminfo=str(tmp_path / "meminfo")) == 7 * 1024
+
+
+def test_free_space_without_a_limit_is_the_memory(tmp_path, monkeypatch):
+    (tmp_path / "meminfo").write_text("MemAvailable:      7 kB\n")
+    monkeypatch.setattr(memory.os, "statvfs", lambda path: os.statvfs_result((4096, 4096, 0, 0, 0, 0, 0, 0, 0, 255)))
+    assert memory.free_space("/x", meminfo=str(tmp_path / "meminfo")) == 7 * 1024
+
+
+def test_harden_process_turns_core_dumps_off():
+    """In a process of its own: the limits cannot be taken back."""
+    code = (
+        "from ansible_collections.attested.ai.plugins.module_utils.target import memory as m; import resource;"
+        "print(m.harden_process(), resource.getrlimit(resource.RLIMIT_CORE), open('/proc/self/status').read().count('CoreDumping'))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, text=True).stdout
+    assert "core_limit=True, not_dumpable=True" in output and "(0, 0)" in output
+
+
+def test_lock_and_wipe():
+    secret = bytearray(b"secret" * 100)
+    assert memory.lock_memory(secret) in (True, False)
+    memory.wipe(secret)
+    assert secret == bytes(600)
+    view = memoryview(bytearray(b"abcdef"))
+    memory.wipe(view[2:4])
+    assert bytes(view) == b"ab\0\0ef"
+    memory.wipe(bytearray())
+    assert memory.lock_memory(bytearray())
+
+
+def test_wipe_tree_overwrites_before_it_removes(tmp_path):
+    tree = tmp_path / "tree"
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "key").write_bytes(b"k" * (memory._ZEROS.__len__() + 5))
+    (tree / "empty").write_bytes(b"")
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"keep")
+    (tree / "link").symlink_to(outside)
+    (tree / "directory").symlink_to(tmp_path)
+    # A second name shows what was written to the file before it was removed.
+    os.link(str(tree / "a" / "b" / "key"), str(tmp_path / "witness"))
+    memory.wipe_tree(str(tree))
+    assert not tree.exists()
+    assert outside.read_bytes() == b"keep"
+    assert (tmp_path / "witness").read_bytes() == bytes(len(memory._ZEROS) + 5)
+    memory.wipe_tree(str(tree))
+
+
+def test_wipe_tree_can_only_remove(tmp_path):
+    (tmp_path / "f").write_bytes(b"data")
+    os.link(str(tmp_path / "f"), str(tmp_path / "witness"))
+    memory.wipe_tree(str(tmp_path / "f"), overwrite=False)
+    assert not (tmp_path / "f").exists() and (tmp_path / "witness").read_bytes() == b"data"
+
+
+def test_wipe_tree_goes_on_and_names_what_is_left(tmp_path, monkeypatch):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in "abc":
+        (tree / name).write_bytes(b"x")
+    unlink = os.unlink
+
+    def refusing(path):
+        if path.endswith("b"):
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path)
+
+    monkeypatch.setattr(memory.os, "unlink", refusing)
+    with pytest.raises(AttestedError) as caught:
+        memory.wipe_tree(str(tree))
+    assert caught.value.code == "wipe-incomplete" and str(tree / "b") in str(caught.value)
+    assert sorted(os.listdir(str(tree))) == ["b"]
+    assert (tree / "b").read_bytes() == b"\0"
