@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Named cloud provider profiles: other defaults of the policy, as data. What the policy itself says always wins."""
+
+from __future__ import annotations
+
+from typing import Any, Dict
+
+# Why each entry is there: attestation results of the providers differ in ways that a guest's owner cannot change.
+PROVIDERS: Dict[str, Dict[str, Any]] = {
+    "none": {},
+    # Shared tenancy: VLEK, chip id zero, guests run at VMPL 1, and firmware that is loaded but not yet committed.
+    "aws": {"sev_snp": {"signing_keys": ["vlek", "vcek"], "vmpl": [0, 1], "allow_provisional_firmware": True}},
+    # The paravisor at VMPL 0 holds the report; certificates come as VCEK from the host's cache.
+    "azure": {"sev_snp": {"signing_keys": ["vcek"]}},
+    "gcp": {"sev_snp": {"signing_keys": ["vcek"]}},
+}
