@@ -1,0 +1,208 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: tee_evidence
+short_description: Collect attestation evidence in a confidential guest
+version_added: 0.1.0
+description:
+  - Asks the TEE of the machine that it runs on for a report over a nonce and over the keys to bind, and returns it as an evidence document.
+  - The report comes from the kernel's C(configfs-tsm) interface (Linux 6.7), or from the ioctls of C(/dev/sev-guest) on older SEV-SNP guests.
+  - What is returned is evidence, not a verdict. Nothing on the guest judges it; appraise it on the controller
+    with M(attested.ai.evidence_verify), or do both in one task with M(attested.ai.attest).
+author:
+  - attested.ai contributors (@attested-ai)
+extends_documentation_fragment:
+  - attested.ai.attributes
+  - attested.ai.attributes.actiongroup_ai
+attributes:
+  check_mode:
+    support: full
+    details: Collecting changes nothing, so it is done in check mode too.
+  diff_mode:
+    support: N/A
+    details: Nothing is changed.
+  idempotent:
+    support: N/A
+    details: Nothing is changed. Each report is a new one.
+options:
+  nonce:
+    description:
+      - What makes the evidence fresh. Standard base64 of 16 to 64 bytes.
+      - The verifier makes it with a random generator, keeps it, and uses it once.
+    type: str
+    required: true
+  profile:
+    description:
+      - How nonce and bound keys become the report data.
+      - V(attested/1) is for the controller and for clients. It binds what the options below name.
+      - V(kbs) is what Trustee's key broker rebuilds. It binds exactly O(tee_pubkey), which it needs.
+    type: str
+    choices: [attested/1, kbs]
+    default: attested/1
+  method:
+    description:
+      - Which interface of the kernel to use.
+      - V(auto) uses V(configfs), and V(ioctl) where the kernel has no C(configfs-tsm) and O(device) exists.
+    type: str
+    choices: [auto, configfs, ioctl]
+    default: auto
+  tsm_path:
+    description: Directory in which C(configfs-tsm) makes report entries.
+    type: path
+    default: /sys/kernel/config/tsm/report
+  device:
+    description: Device of the SEV-SNP guest driver, for O(method=ioctl).
+    type: path
+    default: /dev/sev-guest
+  privlevel:
+    description:
+      - Privilege level (VMPL) to ask a report for. SEV-SNP only.
+      - Without it, the most privileged level that this guest may ask for.
+    type: int
+    choices: [0, 1, 2, 3]
+  tee_pubkey:
+    description:
+      - Public key (JWK) to bind, for instance the one from M(attested.ai.guest_key). Secrets can then be wrapped to it.
+      - EC on C(P-256) or C(P-521) with C(alg=ECDH-ES+A256KW), or RSA with C(alg=RSA-OAEP-256). Private members are refused.
+    type: dict
+  bind_ssh_host_keys:
+    description:
+      - Bind the fingerprints of the SSH host keys, so that the verifier can tell that its connection ends inside this TEE.
+      - Whether the private keys lie in memory or on a disk is reported as an observation.
+    type: bool
+    default: false
+  ssh_dir:
+    description: Directory of C(sshd_config) and the host keys.
+    type: path
+    default: /etc/ssh
+  tls_certificate:
+    description: Certificate (PEM or DER) whose public key is bound, as SHA-256 of its SubjectPublicKeyInfo.
+    type: path
+notes:
+  - Needs root, because the kernel lets nobody else make report entries.
+  - Python's standard library is enough on the guest.
+  - SEV-SNP is what this release verifies. Reports of TDX and CCA are collected in the same way.
+seealso:
+  - module: attested.ai.attest
+  - module: attested.ai.evidence_verify
+  - module: attested.ai.guest_key
+"""
+
+EXAMPLES = r"""
+- name: Collect evidence over a fresh nonce and the SSH host keys
+  attested.ai.tee_evidence:
+    nonce: "{{ nonce }}"
+    bind_ssh_host_keys: true
+  become: true
+  register: collected
+  vars:
+    nonce: "{{ query('ansible.builtin.random_string', length=32) | first | b64encode }}"
+
+- name: Collect evidence for a Trustee key broker
+  attested.ai.tee_evidence:
+    nonce: "{{ kbs_challenge.nonce }}"
+    profile: kbs
+    tee_pubkey: "{{ guest_key.jwk }}"
+  become: true
+
+- name: Bind the key of the service that clients will talk to
+  attested.ai.tee_evidence:
+    nonce: "{{ nonce }}"
+    tls_certificate: /etc/ssl/certs/inference.pem
+  become: true
+"""
+
+RETURN = r"""
+evidence:
+  description:
+    - The evidence document, of the schema C(attested.ai/evidence/1).
+    - Its C(observations) are claims of the guest. Nothing but a person may rely on them.
+  returned: success
+  type: dict
+  contains:
+    schema:
+      description: Name and version of the document's schema.
+      type: str
+      returned: success
+      sample: attested.ai/evidence/1
+    profile:
+      description: How the report data was computed.
+      type: str
+      returned: success
+      sample: attested/1
+    nonce:
+      description: The nonce that was given.
+      type: str
+      returned: success
+      sample: MDEyMzQ1Njc4OWFiY2RlZg==
+    binding:
+      description: What is bound besides the nonce. The members C(tee-pubkey), C(ssh-host-keys) and C(tls-spki), as far as asked for.
+      type: dict
+      returned: success
+      sample:
+        ssh-host-keys: ["SHA256:uNiVztksCsDhcc0u9e8BrrRFNpBVfYHW38VdWwbwIsY"]
+    items:
+      description: One entry per attester, with the raw evidence as base64 and auxiliary blobs by name.
+      type: list
+      elements: dict
+      returned: success
+      sample:
+        - type: sev-snp
+          provider: sev_guest
+          evidence: BQAAAAAAAAAAAAMAAAAAAA==
+          auxiliary:
+            certificates: Y6jadR5lWUW1yyAxcfMCGg==
+    observations:
+      description: Claims of the guest about itself and about how the report was collected.
+      type: dict
+      returned: success
+      sample:
+        collected_with: configfs-tsm
+        generation: 1
+        privlevel_floor: 0
+        ssh_host_key_storage: disk
+digest:
+  description: SHA-256 of the canonical JSON of the document, the name of this evidence in results and ledgers.
+  returned: success
+  type: str
+  sample: 9b7f4e3cbd3f8d7d6c1f0a4f7f0a6f5f0a6a5d5b8a6f3f2e1d0c9b8a79685746
+"""
+
+from typing import NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.target.collect import Request, collect
+from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
+
+ARGUMENT_SPEC = {
+    "nonce": {"type": "str", "required": True},
+    "profile": {"type": "str", "choices": ["attested/1", "kbs"], "default": "attested/1"},
+    "method": {"type": "str", "choices": ["auto", "configfs", "ioctl"], "default": "auto"},
+    "tsm_path": {"type": "path", "default": "/sys/kernel/config/tsm/report"},
+    "device": {"type": "path", "default": "/dev/sev-guest"},
+    "privlevel": {"type": "int", "choices": [0, 1, 2, 3]},
+    "tee_pubkey": {"type": "dict"},
+    "bind_ssh_host_keys": {"type": "bool", "default": False},
+    "ssh_dir": {"type": "path", "default": "/etc/ssh"},
+    "tls_certificate": {"type": "path"},
+}
+
+
+def main() -> NoReturn:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        with signals_as_errors():
+            document = collect(Request(**module.params))
+        module.exit_json(changed=False, evidence=document.to_dict(), digest=document.digest())
+    except AttestedError as error:
+        module.fail_json(msg=str(error), code=error.code)
+
+
+if __name__ == "__main__":
+    main()
