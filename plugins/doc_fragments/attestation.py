@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Options of every action that attests a guest."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  policy:
+    description:
+      - The appraisal policy, as a dictionary or as the path of a YAML or JSON file on the controller.
+      - Unknown keys are errors. See the policy reference in the collection's C(docs/policy-reference.md).
+    type: raw
+    required: true
+  reference_values:
+    description:
+      - The launch measurements that are good, as a dictionary or as the path of a YAML or JSON file on the controller.
+      - Without a match the guest is refused, unless the policy says C(measurements_required=false).
+    type: raw
+  certificates:
+    description:
+      - Files on the controller with certificates (PEM or DER) for the path from the evidence to a pinned root, such as the
+        chip's VCEK fetched beforehand. Certificates that the guest sends are used as path material too.
+      - None of these is trusted for being here. The path must end at a pinned root.
+    type: list
+    elements: path
+    default: []
+  crl:
+    description: File on the controller with the certificate revocation list (PEM or DER) of the product's root.
+    type: path
+  at:
+    description:
+      - Evaluation time in RFC 3339, for archived evidence and for tests. The default is the controller's clock.
+    type: str
+  tsm_path:
+    description: Directory of the report interface on the guest.
+    type: path
+    default: /sys/kernel/config/tsm/report
+  method:
+    description:
+      - How the guest collects. V(auto) takes configfs-tsm, and the ioctl of O(device) where configfs-tsm is missing.
+    type: str
+    choices: [auto, configfs, ioctl]
+    default: auto
+  device:
+    description: Character device for the ioctl on the guest.
+    type: path
+    default: /dev/sev-guest
+  privlevel:
+    description: Privilege level (VMPL) to ask the report for. The default leaves it to the provider.
+    type: int
+  ssh_dir:
+    description: Directory on the guest with the configuration and the host keys of its SSH server.
+    type: path
+    default: /etc/ssh
+"""

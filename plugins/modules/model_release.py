@@ -1,0 +1,135 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: model_release
+short_description: Release a model's data key to an attested guest
+version_added: 0.1.0
+description:
+  - Has the guest make a key of its own in memory, attests the guest with a fresh nonce and that key bound into the evidence, and
+    only if the policy accepts it wraps the model's data key to the guest's key and hands it over.
+  - The data key never leaves the controller in any other form. It is not returned, logged, or written to a disk.
+  - Every release and every refusal is written to a signed, append-only ledger before anything is handed over.
+  - The guest's key is swept on failure, after O(lifetime) seconds, and by M(attested.ai.model_open) in every outcome.
+author: attested.ai contributors (@attested-ai)
+extends_documentation_fragment:
+  - attested.ai.attributes
+  - attested.ai.attributes.actiongroup_ai
+  - attested.ai.attributes.controller
+  - attested.ai.attestation
+attributes:
+  check_mode:
+    support: full
+    details:
+      - In check mode the guest is attested without a key of its own, and nothing is released, stored or written.
+  diff_mode:
+    support: none
+  idempotent:
+    support: none
+    details:
+      - Each run is a release of its own, with a fresh nonce and a fresh guest key.
+options:
+  model:
+    description: Directory on the controller with the encrypted model, or at least its C(model-manifest.json) and C(model-manifest.jws).
+    type: path
+    required: true
+  kek:
+    description: File on the controller with the key-encryption key that wraps the model's data key. Only its owner may read it.
+    type: path
+    required: true
+  signer:
+    description:
+      - Public key of the manifest's signer, as a JWK dictionary or as the path of a JWK or PEM file on the controller.
+      - A manifest by any other signer is refused, here and on the guest.
+    type: raw
+    required: true
+  ledger:
+    description: Directory on the controller with the release ledger and the counters of minimum releases. Made when missing.
+    type: path
+    required: true
+  ledger_key:
+    description: EC private key (P-256, PEM) that signs the ledger. Made when missing. The default is C(ledger.key.pem) in O(ledger).
+    type: path
+  minimum_release:
+    description:
+      - Lowest release of this model that the guest may open. The default is the release of the manifest.
+      - The controller remembers the highest value per model and never goes below it.
+    type: int
+  requester:
+    description: For whom the key is released. Goes into the ledger. The default is the user who runs the play.
+    type: str
+  session_directory:
+    description: Directory on the guest, in memory, for the guest's key.
+    type: path
+    default: /run/attested-ai
+  lifetime:
+    description: Seconds after which the guest's key is swept even if the controller is gone.
+    type: int
+    default: 300
+seealso:
+  - module: attested.ai.attest
+  - module: attested.ai.guest_key
+  - module: attested.ai.key_ledger
+  - module: attested.ai.model_encrypt
+  - module: attested.ai.model_open
+"""
+
+EXAMPLES = r"""
+- name: Release the key of the model to this guest, if it passes
+  attested.ai.model_release:
+    model: encrypted/minilm
+    kek: secrets/kek.jwk
+    signer: secrets/signer.pub.jwk
+    policy: policy.yml
+    reference_values: reference-values.yml
+    ledger: ledger
+  register: release
+
+- name: Open the model in the guest's memory
+  attested.ai.model_open:
+    src: /srv/models/minilm
+    dest: /run/model/minilm
+    session: "{{ release.session }}"
+"""
+
+RETURN = r"""
+session:
+  description: Name of the session on the guest that holds the released key, for M(attested.ai.model_open).
+  returned: when the key was released
+  type: str
+  sample: 9f6c1f0e5b7d4a51a3c8
+session_directory:
+  description: Directory on the guest that holds the session.
+  returned: when the key was released
+  type: str
+  sample: /run/attested-ai
+expires_at:
+  description: When the guest sweeps the session by itself (RFC 3339).
+  returned: when the key was released
+  type: str
+  sample: "2026-11-22T12:05:00Z"
+key_id:
+  description: Name of the released data key. Never the key.
+  returned: when the manifest could be read
+  type: str
+  sample: minilm-1-4f9a
+ledger_entry:
+  description: Sequence number, digest and decision of the ledger entry.
+  returned: when an entry was written
+  type: dict
+  sample: {seq: 12, decision: released}
+result:
+  description: The appraisal, as in M(attested.ai.attest).
+  returned: when evidence was collected
+  type: dict
+  sample: {schema: attested.ai/result/1, accepted: true}
+evidence:
+  description: The evidence document.
+  returned: when evidence was collected
+  type: dict
+  sample: {schema: attested.ai/evidence/1}
+"""

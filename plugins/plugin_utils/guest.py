@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The guest at the other end of an action plugin's connection."""
+
+from __future__ import annotations
+
+import base64
+import typing as t
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import CollectError
+from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
+
+
+class Guest:
+    """Runs this collection's modules on the guest; their failures become CollectError with the guest's name."""
+
+    def __init__(self, action: t.Any, task_vars: t.Mapping[str, t.Any]) -> None:
+        self._action = action
+        self._task_vars = task_vars
+        self.name = str(task_vars.get("inventory_hostname", "guest"))
+
+    def run(self, module: str, **arguments: t.Any) -> dict[str, t.Any]:
+        """Run ``attested.ai.<module>`` and return its result."""
+        given = {name: value for name, value in arguments.items() if value is not None}
+        result = self._action._execute_module(module_name=f"attested.ai.{module}", module_args=given, task_vars=self._task_vars)
+        if result.get("failed") or "msg" in result and result.get("rc"):
+            said = str(result.get("msg") or "the module failed without a message").strip()
+            raise CollectError(said, where=f"{self.name} ({module})", code=str(result.get("code") or "collect"))
+        return result
+
+    def evidence(
+        self,
+        nonce: bytes,
+        options: t.Mapping[str, t.Any],
+        *,
+        bind_ssh_host_keys: bool,
+        tee_pubkey: t.Mapping[str, str] | None = None,
+        tls_certificate: str | None = None,
+    ) -> EvidenceDocument:
+        """Have the guest answer ``nonce``; the document is parsed strictly and still unproven."""
+        answer = self.run(
+            "tee_evidence",
+            nonce=base64.b64encode(nonce).decode("ascii"),
+            tsm_path=options["tsm_path"],
+            method=options["method"],
+            device=options["device"],
+            privlevel=options["privlevel"],
+            ssh_dir=options["ssh_dir"],
+            bind_ssh_host_keys=bind_ssh_host_keys,
+            tee_pubkey=dict(tee_pubkey) if tee_pubkey is not None else None,
+            tls_certificate=tls_certificate,
+        )
+        return EvidenceDocument.parse(answer.get("evidence"), where=f"evidence of {self.name}")
