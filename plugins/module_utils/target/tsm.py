@@ -164,7 +164,7 @@ def _mkdir_failure(error: OSError, path: str, files: Files) -> Exception:
     if number in (errno.ENOENT, errno.ENOTDIR):
         root = os.path.dirname(os.path.dirname(path))
         if not files.is_dir(root) or (path == DEFAULT_PATH and not files.is_mount(root)):
-            return CollectError("configfs is not mounted", where=root, fix="mount -t configfs none /sys/kernel/config", code="no-configfs")
+            return CollectError("configfs is not mounted", where=root, fix="mount -t configfs none /sys/kernel/config. " + _MODULES_HINT, code="no-configfs")
         return CollectError("the kernel offers no TEE reports here", where=path, fix=_MODULES_HINT, code="not-a-tee")
     if number in _BUSY or number == errno.EEXIST:
         return _TryAgain(_busy(path))
