@@ -15,9 +15,9 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, schema
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, Check
+from ansible_collections.attested.ai.plugins.module_utils.verify.result import ANCHOR_NONE, ANCHOR_NONVENDOR, ANCHOR_VENDOR
 
 SCHEMA = "attested.ai/result/1"
-VENDOR, NONVENDOR = "vendor", "nonvendor"
 
 OUT_OF_SCOPE = (
     "physical attack on memory or on its bus: no attestation report can show an interposer",
@@ -39,7 +39,7 @@ class ItemResult:
     checks: Tuple[Check, ...]
     vector: Mapping[str, int] = field(default_factory=dict)
     claims: Mapping[str, Any] = field(default_factory=dict)
-    anchor: str = VENDOR
+    anchor: str = ANCHOR_NONE
     expires_at: Optional[datetime] = None
     reaches: Optional[str] = None
     identity: Optional[str] = None
@@ -121,7 +121,9 @@ class Result:
 
     @property
     def anchor(self) -> str:
-        return NONVENDOR if any(item.anchor == NONVENDOR for item in self.items.values()) else VENDOR
+        """"nonvendor" if any item rests on a root that is no vendor's, "none" if any rests on no root at all, else "vendor"."""
+        anchors = [item.anchor for item in self.items.values()]
+        return next((anchor for anchor in (ANCHOR_NONVENDOR, ANCHOR_NONE) if anchor in anchors), ANCHOR_VENDOR)
 
     @property
     def expires_at(self) -> Optional[datetime]:

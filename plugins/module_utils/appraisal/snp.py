@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Appraise one item of SEV-SNP evidence: find its certificate, verify it, hold it against policy and reference values."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, snp_checks
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements, ItemContext
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, Policy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue, ReferenceValues
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import format_time
+from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, NOT_CHECKED, Check, failed, not_checked, passed
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.floors import floor_for
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceItem
+from ansible_collections.attested.ai.plugins.module_utils.formats.snp_certtable import parse_certtable
+from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import REPORT_SIZE, SIGNING_KEY_VLEK
+from ansible_collections.attested.ai.plugins.module_utils.verify.result import Verification
+from ansible_collections.attested.ai.plugins.module_utils.verify.snp import verify_snp
+
+TEE = "sev-snp"
+_LEAVES_TRIED = 8
+# DER of a common name of exactly these 8 characters: SEV-VLEK-Milan, a CA, has a longer one.
+_LEAF_NAMES = {"vcek": b"\x08SEV-VCEK", "vlek": b"\x08SEV-VLEK"}
+
+REVOCATION_CODES = ("ask-revoked", "revocation")
+_UNRECOGNISED_CODES = ("product-unknown", "product-mismatch", "root-not-pinned", "chain")
+_REVOKED_CODES = ("ask-revoked",)
+_FIRMWARE_CODES = (
+    "tcb-inconsistent", "policy-tcb-floor", "policy-launch-tcb-floor", "policy-provisional-firmware", "policy-abi",
+    "policy-platform-info", "policy-mitigation-vector", "policy-product",
+)
+_CONFIGURATION_CODES = (
+    "policy-migration", "policy-vmpl", "host-requested-report", "policy-smt", "policy-guest-policy", "host-data-mismatch", "id-block",
+)
+
+
+def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
+    """Verify and judge one report. Never raises for what the evidence holds: a malformed report is a failed check."""
+    policy = context.policy
+    table, table_problem = _table(item)
+    verification = _verify(item, table, context)
+    checks = [_fatal_if_required(check, policy) for check in verification.checks]
+    checks += [table_problem] if table_problem is not None else []
+    checks.append(_replay(verification, context))
+    claims = verification.claims
+    reaches, expires_at = None, verification.not_after
+    if verification.authentic is False or claims is None or claims.product is None or claims.tcb is None:
+        checks.append(not_checked("policy", "not held against the policy, because the evidence does not hold by itself"))
+    else:
+        facts = snp_checks.SnpFacts(claims.report, claims.product, claims.tcb, claims.csp_id)
+        checks += snp_checks.check_policy(facts, policy.sev_snp, policy.machines, _shipped_floor)
+        measurement_checks, matched = _measurement(facts, context)
+        checks += measurement_checks
+        if matched is not None:
+            reaches = matched.covers
+            expires_at = min(filter(None, (expires_at, matched.not_after)))
+    return ItemResult(
+        tee=TEE,
+        authentic=verification.authentic,
+        checks=tuple(checks),
+        vector=_vector(verification, checks, reaches, policy),
+        claims={} if claims is None else claims.to_dict(),
+        anchor=verification.anchor,
+        expires_at=expires_at,
+        reaches=reaches,
+        identity=verification.evidence_id,
+    )
+
+
+def _table(item: EvidenceItem) -> Tuple[Dict[str, bytes], Optional[Check]]:
+    """The certificates that came with the item, and the failed check if their table is malformed."""
+    blob = item.auxiliary.get("certificates")
+    if blob is None:
+        return {}, None
+    try:
+        entries = dict(parse_certtable(blob).entries)
+    except FormatError as error:
+        return {}, failed("certificate-table", "%s; the host hands this table over, repair it there" % error)
+    return {name: entries[name] for name in ("vcek", "vlek", "ask") if name in entries}, None
+
+
+def _verify(item: EvidenceItem, table: Mapping[str, bytes], context: ItemContext) -> Verification:
+    """Verify with each certificate that may belong to the report, until one fits; else say what the likeliest one gave."""
+    leaves, path = _certificates(item.evidence, list(table.values()) + list(context.endorsements.certificates))
+    crl = _crl(context.endorsements, leaves)
+    outcomes = []
+    for leaf in leaves[:_LEAVES_TRIED] or [None]:
+        outcomes.append(verify_snp(item.evidence, leaf, path, context.roots, context.at, context.expected_report_data, crl=crl, cache=context.cache))
+        if outcomes[-1].authentic is True:
+            return outcomes[-1]
+    return outcomes[0]
+
+
+def _certificates(report: bytes, every: Sequence[bytes]) -> Tuple[List[bytes], List[bytes]]:
+    """(leaves, path): certificates that may have signed the report, likeliest first, and the others. All untrusted still."""
+    kind, chip = "vcek", b""
+    if len(report) == REPORT_SIZE:
+        kind = "vlek" if report[0x48] >> 2 & 7 == SIGNING_KEY_VLEK else "vcek"
+        # Turin names its chip with 8 bytes; the rest of the field is zeros, which no certificate repeats.
+        chip = report[0x1A0:0x1E0].rstrip(b"\0")
+    names = tuple(_LEAF_NAMES.values())
+    leaves = [der for der in every if any(name in der for name in names)]
+    leaves.sort(key=lambda der: (_LEAF_NAMES[kind] not in der, kind == "vcek" and chip not in der))
+    return list(dict.fromkeys(leaves)), [der for der in every if der not in leaves]
+
+
+def _crl(endorsements: Endorsements, leaves: Sequence[bytes]) -> Optional[bytes]:
+    """The revocation list of the product that the likeliest certificate names; without a choice, the first."""
+    for product in (b"Milan", b"Genoa", b"Turin"):
+        if leaves and len(endorsements.crls) > 1 and product in leaves[0]:
+            return next((crl for crl in endorsements.crls if b"ARK-" + product in crl), None)
+    return endorsements.crls[0] if endorsements.crls else None
+
+
+def _fatal_if_required(check: Check, policy: Policy) -> Check:
+    """What the policy requires must not stay unchecked."""
+    if check.outcome == NOT_CHECKED and check.id in REVOCATION_CODES and policy.revocation == "required":
+        return failed(check.id, check.detail + "; the policy requires it: give the certificate revocation list (option crl)")
+    return check
+
+
+def _replay(verification: Verification, context: ItemContext) -> Check:
+    if context.seen is None or verification.evidence_id is None:
+        return not_checked("replay", "no record of earlier evidence was given; the nonce is what keeps old evidence out")
+    if verification.evidence_id in context.seen:
+        return failed("replay", "this evidence (%s) was used before; attest again with a new nonce" % verification.evidence_id)
+    return passed("replay", "this evidence was not seen before")
+
+
+def _shipped_floor(family: int, model: int) -> Optional[Mapping[str, int]]:
+    floor = floor_for(family, model)
+    return None if floor is None else floor.minimum
+
+
+def _measurement(facts: snp_checks.SnpFacts, context: ItemContext) -> Tuple[List[Check], Optional[ReferenceValue]]:
+    """The measurement-mismatch and host-data-mismatch checks, and the reference value that matched in both."""
+    policy, report = context.policy, facts.report
+    same = context.reference_values.measured(TEE, report.measurement.hex())
+    valid = [value for value in same if value.not_after > context.at]
+    host_data = report.host_data.hex()
+    matching = [value for value in valid if value.host_data in (None, host_data)]
+    matched = max(matching, key=lambda value: (STAGES.index(value.covers), value.not_after)) if matching else None
+    return [_measured(report.measurement.hex(), same, valid, context.reference_values, policy), _host_data(host_data, valid, matched, policy)], matched
+
+
+def _measured(seen: str, same: Sequence[ReferenceValue], valid: Sequence[ReferenceValue], values: ReferenceValues, policy: Policy) -> Check:
+    code = "measurement-mismatch"
+    if valid:
+        return passed(code, "the launch measurement is that of image %s (%s)" % (valid[0].image, valid[0].source))
+    if same:
+        detail = "the reference value of image %s expired at %s; renew it" % (same[0].image, format_time(same[0].not_after))
+    elif values.values:
+        detail = "the launch measurement %s is none of the %d reference values; add it if the image is yours" % (seen, len(values.values))
+    else:
+        detail = "no reference values were given, the launch measurement is %s; record it for your image" % seen
+    if policy.measurements_required:
+        return failed(code, detail)
+    return not_checked(code, detail + " (measurements_required is false)")
+
+
+def _host_data(seen: str, valid: Sequence[ReferenceValue], matched: Optional[ReferenceValue], policy: Policy) -> Check:
+    code = "host-data-mismatch"
+    if policy.sev_snp.host_data is not None and seen not in policy.sev_snp.host_data:
+        return failed(code, "HOST_DATA is %s, the policy allows %s; launch the guest with one of these" % (seen, ", ".join(policy.sev_snp.host_data)))
+    if valid and matched is None:
+        wanted = ", ".join(sorted({str(value.host_data) for value in valid}))
+        return failed(code, "HOST_DATA is %s, the reference values of this measurement say %s; launch the guest with one of these" % (seen, wanted))
+    if policy.sev_snp.host_data is not None or matched is not None and matched.host_data is not None:
+        return passed(code, "HOST_DATA is %s, as expected" % seen)
+    return not_checked(code, "nothing is asked of HOST_DATA, it is %s" % seen)
+
+
+def _vector(verification: Verification, checks: Sequence[Check], reaches: Optional[str], policy: Policy) -> Dict[str, int]:
+    """The AR4SI claims that this item makes; those that nothing is known about are left out."""
+    bad = frozenset(check.id for check in checks if check.outcome == FAIL)
+    if verification.authentic is not True or verification.claims is None:
+        return {"hardware": _hardware_unproven(verification, bad)}
+    report = verification.claims.report
+    vector: Dict[str, int] = {}
+    unchecked_floor = policy.sev_snp.min_tcb.is_none
+    weak = verification.claims.product == "milan" or unchecked_floor or bad.intersection(_FIRMWARE_CODES)
+    denied = "machine-not-allowed" in bad
+    vector["hardware"] = ar4si.CONTRAINDICATED_VALUE if denied else ar4si.UNSAFE if weak else ar4si.APPROVED
+    if report.policy.debug:
+        vector["configuration"] = vector["runtime-opaque"] = ar4si.CONTRAINDICATED_VALUE
+    else:
+        vector["configuration"] = ar4si.UNSAFE if bad.intersection(_CONFIGURATION_CODES) else ar4si.APPROVED
+        vector["runtime-opaque"] = ar4si.APPROVED
+    vector["executables"] = ar4si.UNRECOGNISED_EXECUTABLES if reaches is None else ar4si.APPROVED_BOOT
+    if reaches is not None and STAGES.index(reaches) >= STAGES.index("root-fs"):
+        vector["file-system"] = ar4si.APPROVED
+    if policy.machines.allow:
+        vector["instance-identity"] = ar4si.UNRECOGNISED if denied else ar4si.APPROVED
+    return vector
+
+
+def _hardware_unproven(verification: Verification, bad: Any) -> int:
+    if verification.authentic is None:
+        return ar4si.UNEXPECTED_EVIDENCE if verification.claims is None else 0
+    if bad.intersection(_REVOKED_CODES):
+        return ar4si.CONTRAINDICATED_VALUE
+    return ar4si.UNRECOGNISED if bad.intersection(_UNRECOGNISED_CODES) else ar4si.CRYPTO_FAILED
