@@ -187,8 +187,8 @@ ARGUMENT_SPEC = {
     "tsm_path": {"type": "path", "default": "/sys/kernel/config/tsm/report"},
     "device": {"type": "path", "default": "/dev/sev-guest"},
     "privlevel": {"type": "int", "choices": [0, 1, 2, 3]},
-    "tee_pubkey": {"type": "dict"},
-    "bind_ssh_host_keys": {"type": "bool", "default": False},
+    "tee_pubkey": {"type": "dict", "no_log": False},
+    "bind_ssh_host_keys": {"type": "bool", "default": False, "no_log": False},
     "ssh_dir": {"type": "path", "default": "/etc/ssh"},
     "tls_certificate": {"type": "path"},
 }

@@ -9,7 +9,7 @@ Floating-point numbers are refused: nothing we sign holds one, and their shortes
 from __future__ import annotations
 
 import json
-from typing import Any, List
+from typing import Any, Dict, List
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 
@@ -52,7 +52,7 @@ def _write(value: Any, parts: List[str], depth: int) -> None:
         raise FormatError("a %s has no canonical JSON form here" % type(value).__name__)
 
 
-def _write_object(value: dict, parts: List[str], depth: int) -> None:
+def _write_object(value: Dict[Any, Any], parts: List[str], depth: int) -> None:
     for name in value:
         if not isinstance(name, str):
             raise FormatError("an object has a member name of type %s, a string was expected" % type(name).__name__)

@@ -96,9 +96,9 @@ def memory_filesystem(
     return MemoryFs("tmpfs", mount.mount_point, safe, reason)
 
 
-def require_memory(path: str, **sources: str) -> MemoryFs:
+def require_memory(path: str, mountinfo: str = "/proc/self/mountinfo", swaps: str = "/proc/swaps", sys_block: str = "/sys/block") -> MemoryFs:
     """Return the classification of ``path`` if secrets may lie there, else raise AttestedError with the code not-in-memory."""
-    found = memory_filesystem(path, **sources)
+    found = memory_filesystem(path, mountinfo, swaps, sys_block)
     if not found.safe:
         raise AttestedError(
             "secrets may not lie here: %s" % found.reason,
@@ -144,7 +144,7 @@ def lock_memory(buffer: bytearray) -> bool:
     try:
         view = (ctypes.c_char * len(buffer)).from_buffer(buffer)
         libc = ctypes.CDLL(None, use_errno=True)
-        return libc.mlock(ctypes.c_void_p(ctypes.addressof(view)), ctypes.c_size_t(len(buffer))) == 0
+        return bool(libc.mlock(ctypes.c_void_p(ctypes.addressof(view)), ctypes.c_size_t(len(buffer))) == 0)
     except (OSError, AttributeError):
         return False
 

@@ -69,15 +69,20 @@ def configured_keys(directory: str) -> Optional[List[str]]:
 
 def collect(directory: str = DEFAULT_DIRECTORY, classify: Callable[[str], MemoryFs] = memory_filesystem) -> SshHostKeys:
     """Read the host keys that sshd would use. Raises CollectError if there are none, or more than KEYS_MAX."""
-    private = configured_keys(directory) or sorted(name[:-len(".pub")] for name in glob.glob(os.path.join(glob.escape(directory), "ssh_host_*_key.pub")))
+    private = configured_keys(directory) or _default_keys(directory)
     # sshd starts without the keys that do not exist, so their absence is no error while one is there.
     found = [name for name in private if os.path.exists(name + ".pub")]
     if not found:
-        raise CollectError("there is no public SSH host key", where=directory, fix="Run ssh-keygen -A, or set bind_ssh_host_keys to false", code="no-ssh-host-keys")
+        fix = "Run ssh-keygen -A, or set bind_ssh_host_keys to false"
+        raise CollectError("there is no public SSH host key", where=directory, fix=fix, code="no-ssh-host-keys")
     if len(found) > KEYS_MAX:
         raise CollectError("there are %d SSH host keys, at most %d can be bound" % (len(found), KEYS_MAX), where=directory, code="too-many-ssh-host-keys")
     fingerprints = {fingerprint(parse_public_key(_read(name + ".pub"), name + ".pub")) for name in found}
     return SshHostKeys(tuple(sorted(fingerprints)), _storage(found, classify), tuple(name + ".pub" for name in found))
+
+
+def _default_keys(directory: str) -> List[str]:
+    return sorted(name[:-len(".pub")] for name in glob.glob(os.path.join(glob.escape(directory), "ssh_host_*_key.pub")))
 
 
 def _storage(private: List[str], classify: Callable[[str], MemoryFs]) -> str:

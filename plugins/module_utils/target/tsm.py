@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Callable, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import CollectError
+from ansible_collections.attested.ai.plugins.module_utils.target.tsm_errors import BUSY, TryAgain, attribute_failure, mkdir_failure, outblob_failure
 
 DEFAULT_PATH = "/sys/kernel/config/tsm/report"
 INBLOB_SIZE = 64
@@ -30,11 +31,6 @@ FIRST_WAIT = 0.05
 # What a provider's outblob is. Only sev-snp is verified by this release; the others are collected all the same.
 PROVIDER_TYPES = {"sev_guest": "sev-snp", "tdx_guest": "tdx", "arm_cca_guest": "cca"}
 _OPTIONAL = ("privlevel_floor",)
-_BUSY = (errno.EBUSY, errno.EAGAIN, errno.EINTR)
-_MODULES_HINT = (
-    "In a confidential guest load the driver (modprobe sev-guest, tdx-guest or arm-cca-guest; on Ubuntu it may need the package "
-    "linux-modules-extra-$(uname -r)); anywhere else there is no evidence to collect"
-)
 
 
 @dataclass(frozen=True)
@@ -88,14 +84,6 @@ class Files:
             os.close(descriptor)
 
 
-class _TryAgain(Exception):
-    """The attempt failed in a way that a fresh entry may cure."""
-
-    def __init__(self, error: CollectError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
 def collect(
     report_data: bytes,
     path: str = DEFAULT_PATH,
@@ -118,7 +106,7 @@ def collect(
     for attempt in range(attempts):
         try:
             return _attempt(report_data, path, privlevel, files)
-        except _TryAgain as again:
+        except TryAgain as again:
             if attempt == attempts - 1:
                 raise again.error from None
             sleep(FIRST_WAIT * 2**attempt)
@@ -152,23 +140,10 @@ def _make_entry(files: Files, path: str, entry: str) -> None:
     try:
         files.mkdir(entry)
     except OSError as error:
-        raise _mkdir_failure(error, path, files) from None
-
-
-def _mkdir_failure(error: OSError, path: str, files: Files) -> Exception:
-    number = error.errno
-    if number == errno.ENXIO:
-        return CollectError("the kernel has no provider of TEE reports", where=path, fix=_MODULES_HINT, code="not-a-tee")
-    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return _permission(error, path)
-    if number in (errno.ENOENT, errno.ENOTDIR):
-        root = os.path.dirname(os.path.dirname(path))
-        if not files.is_dir(root) or (path == DEFAULT_PATH and not files.is_mount(root)):
-            return CollectError("configfs is not mounted", where=root, fix="mount -t configfs none /sys/kernel/config. " + _MODULES_HINT, code="no-configfs")
-        return CollectError("the kernel offers no TEE reports here", where=path, fix=_MODULES_HINT, code="not-a-tee")
-    if number in _BUSY or number == errno.EEXIST:
-        return _TryAgain(_busy(path))
-    return CollectError("the entry cannot be made (%s)" % error.strerror, where=path, code="provider-error")
+        configfs = os.path.dirname(os.path.dirname(path))
+        # Only the standard place is known to be a mount of its own.
+        mounted = files.is_dir(configfs) and (path != DEFAULT_PATH or files.is_mount(configfs))
+        raise mkdir_failure(error, path, configfs, mounted) from None
 
 
 def _remove_entry(files: Files, entry: str, report_failure: bool) -> None:
@@ -179,7 +154,7 @@ def _remove_entry(files: Files, entry: str, report_failure: bool) -> None:
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return
-            if error.errno in _BUSY and not last:
+            if error.errno in BUSY and not last:
                 continue
             if report_failure:
                 raise CollectError(
@@ -204,7 +179,7 @@ def _request(report_data: bytes, entry: str, privlevel: Optional[int], files: Fi
     auxblob = _read_auxblob(files, entry)
     after = _number(files, entry, "generation")
     if after != before + writes:
-        raise _TryAgain(
+        raise TryAgain(
             CollectError(
                 "the request changed while the report was read (generation %d, %d expected)" % (after, before + writes),
                 where=entry,
@@ -226,7 +201,7 @@ def _provider(files: Files, entry: str) -> Tuple[str, str]:
             "a directory made here has no attributes: this is not configfs-tsm", where=os.path.dirname(entry), fix="Correct tsm_path", code="no-configfs"
         ) from None
     except OSError as error:
-        raise _attribute_failure(error, entry, "provider") from None
+        raise attribute_failure(error, entry, "provider") from None
     if provider not in PROVIDER_TYPES:
         known = ", ".join(sorted(PROVIDER_TYPES))
         raise CollectError("the provider %s is not known, only %s" % (ascii(provider[:64]), known), where=entry, code="unknown-provider")
@@ -257,7 +232,7 @@ def _number(files: Files, entry: str, name: str) -> int:
     except OSError as error:
         if error.errno == errno.ENOENT and name in _OPTIONAL:
             raise
-        raise _attribute_failure(error, entry, name) from None
+        raise attribute_failure(error, entry, name) from None
     if not (text.isascii() and text.isdigit()) or len(text) > 20:
         raise CollectError("it holds %s, a number was expected" % ascii(text[:32]), where="%s/%s" % (entry, name), code="provider-error")
     return int(text)
@@ -267,7 +242,7 @@ def _write(files: Files, entry: str, name: str, data: bytes) -> None:
     try:
         written = files.write(os.path.join(entry, name), data)
     except OSError as error:
-        raise _attribute_failure(error, entry, name) from None
+        raise attribute_failure(error, entry, name) from None
     if written != len(data):
         raise CollectError("only %d of %d bytes were written" % (written, len(data)), where="%s/%s" % (entry, name), code="provider-error")
 
@@ -276,7 +251,7 @@ def _read_outblob(files: Files, entry: str, provider: str) -> bytes:
     try:
         outblob = files.read(os.path.join(entry, "outblob"), OUTBLOB_MAX + 1)
     except OSError as error:
-        raise _outblob_failure(error, entry, provider) from None
+        raise outblob_failure(error, entry, provider) from None
     if len(outblob) > OUTBLOB_MAX:
         raise CollectError("the report is longer than %d bytes" % OUTBLOB_MAX, where=entry, code="too-large")
     return outblob
@@ -289,39 +264,7 @@ def _read_auxblob(files: Files, entry: str) -> Optional[bytes]:
         # TDX and CCA have none; for SEV-SNP it means that the host supplied no certificates.
         return None
     except OSError as error:
-        raise _attribute_failure(error, entry, "auxblob") from None
+        raise attribute_failure(error, entry, "auxblob") from None
     if len(auxblob) > AUXBLOB_MAX:
         raise CollectError("the auxiliary blob is longer than %d bytes" % AUXBLOB_MAX, where=entry, code="too-large")
     return auxblob or None
-
-
-def _outblob_failure(error: OSError, entry: str, provider: str) -> Exception:
-    where = "%s/outblob" % entry
-    if error.errno == errno.EINVAL:
-        return CollectError("the provider %s refused the request" % provider, where=where, fix="Check privlevel", code="provider-refused")
-    if error.errno == errno.EFBIG:
-        return CollectError("the report is too large for this kernel", where=where, fix="Use a newer kernel", code="too-large")
-    if error.errno == errno.ETIMEDOUT:
-        fix = "Check that the host's quote generation service answers" if provider == "tdx_guest" else "Try later: the host delays guest requests"
-        return CollectError("the provider %s did not answer in time" % provider, where=where, fix=fix, code="provider-timeout")
-    if error.errno == errno.ENOTTY:
-        # The SEV driver gives up its message key after an error of the host, and only a reboot brings it back.
-        return CollectError("the provider %s takes no requests any more" % provider, where=where, fix="Reboot the guest", code="provider-error")
-    return _attribute_failure(error, entry, "outblob")
-
-
-def _attribute_failure(error: OSError, entry: str, name: str) -> Exception:
-    where = "%s/%s" % (entry, name)
-    if error.errno in _BUSY:
-        return _TryAgain(_busy(where))
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return _permission(error, where)
-    return CollectError("the kernel reports %s" % error.strerror, where=where, fix="Look for the driver's error in dmesg", code="provider-error")
-
-
-def _permission(error: OSError, where: str) -> CollectError:
-    return CollectError("no permission (%s)" % error.strerror, where=where, fix="Run as root (become: true), outside an unprivileged container", code="no-permission")
-
-
-def _busy(where: str) -> CollectError:
-    return CollectError("the provider is busy", where=where, fix="Try again later", code="provider-busy")

@@ -162,7 +162,9 @@ def test_refuses_what_is_not_of_the_schema(path, value):
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("path", [(name,) for name in document()] + [("items", 0, name) for name in document()["items"][0]] + [("binding", "tee-pubkey", name) for name in EC_KEY])
+@pytest.mark.parametrize(
+    "path", [(name,) for name in document()] + [("items", 0, name) for name in document()["items"][0]] + [("binding", "tee-pubkey", name) for name in EC_KEY]
+)
 def test_refuses_missing_members(path):
     with pytest.raises(FormatError):
         evidence.EvidenceDocument.parse(without(path))
@@ -214,7 +216,10 @@ def test_vector_of_the_kbs_runtime_data():
     assert evidence.report_data("kbs", NONCE, {"tee-pubkey": longer["tee-pubkey"]}) == expected
 
 
-@pytest.mark.parametrize("binding", [{}, {"tee-pubkey": EC_KEY}, {"ssh-host-keys": [FIRST]}, {"tls-spki": SPKI}, {"tee-pubkey": RSA_KEY, "ssh-host-keys": [FIRST, SECOND], "tls-spki": SPKI}])
+@pytest.mark.parametrize(
+    "binding",
+    [{}, {"tee-pubkey": EC_KEY}, {"ssh-host-keys": [FIRST]}, {"tls-spki": SPKI}, {"tee-pubkey": RSA_KEY, "ssh-host-keys": [FIRST, SECOND], "tls-spki": SPKI}],
+)
 def test_report_data_of_attested_1(binding):
     expected = hashlib.sha384(rfc8785.dumps(dict(binding, **{"nonce": NONCE, "additional-evidence": ""}))).digest() + bytes(16)
     assert evidence.report_data("attested/1", NONCE, binding) == expected
@@ -226,7 +231,9 @@ def test_both_profiles_agree_on_the_key_alone():
     assert evidence.report_data("kbs", NONCE, binding) == evidence.report_data("attested/1", NONCE, binding)
 
 
-@pytest.mark.parametrize("binding", [{}, {"tee-pubkey": EC_KEY, "ssh-host-keys": [FIRST]}, {"tee-pubkey": EC_KEY, "tls-spki": SPKI}, {"ssh-host-keys": [FIRST]}])
+@pytest.mark.parametrize(
+    "binding", [{}, {"tee-pubkey": EC_KEY, "ssh-host-keys": [FIRST]}, {"tee-pubkey": EC_KEY, "tls-spki": SPKI}, {"ssh-host-keys": [FIRST]}]
+)
 def test_kbs_binds_the_key_and_nothing_else(binding):
     with pytest.raises(FormatError):
         evidence.report_data("kbs", NONCE, binding)

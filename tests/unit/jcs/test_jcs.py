@@ -18,7 +18,9 @@ VECTORS = os.environ.get("ATTESTED_VECTORS", os.path.join(os.path.dirname(__file
 RUNTIME_DATA = os.path.join(VECTORS, "coco/generated/hash/jcs-runtime-data.json")
 
 # Characters around every boundary that matters: controls, quotes, DEL, the surrogate gap and what lies beyond the BMP.
-TEXT = st.text(st.one_of(st.characters(exclude_categories=("Cs",)), st.sampled_from("\0\b\t\n\v\f\r\x1f\"\\/\x7f\x80\u2028\ud7ff\ue000\uffff\U00010000\U0010ffff")))
+TEXT = st.text(
+    st.one_of(st.characters(exclude_categories=("Cs",)), st.sampled_from('\0\b\t\n\v\f\r\x1f"\\/\x7f\x80\u2028\ud7ff\ue000\uffff\U00010000\U0010ffff'))
+)
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-MAX_INTEGER, MAX_INTEGER), TEXT)
 VALUES = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(TEXT, inner, max_size=5)), max_leaves=20)
 

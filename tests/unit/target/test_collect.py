@@ -126,7 +126,10 @@ def test_nothing_is_asked_of_the_tee_for_a_request_that_cannot_be_bound(argument
     assert interfaces.asked == []
 
 
-@pytest.mark.parametrize("code,device,used", [("no-configfs", True, "ioctl"), ("not-a-tee", True, "ioctl"), ("not-a-tee", False, None), ("provider-busy", True, None), ("no-permission", True, None)])
+@pytest.mark.parametrize(
+    "code,device,used",
+    [("no-configfs", True, "ioctl"), ("not-a-tee", True, "ioctl"), ("not-a-tee", False, None), ("provider-busy", True, None), ("no-permission", True, None)],
+)
 def test_auto_falls_back_only_where_there_is_no_configfs(tmp_path, code, device, used):
     path = tmp_path / "sev-guest"
     if device:

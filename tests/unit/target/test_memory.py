@@ -31,9 +31,7 @@ def classify(tmp_path, monkeypatch):
         if backing is not None:
             (tmp_path / "block" / "zram0").mkdir(parents=True)
             (tmp_path / "block" / "zram0" / "backing_dev").write_text(backing + "\n")
-        return memory.memory_filesystem(
-            path, str(tmp_path / "mountinfo"), str(tmp_path / "swaps"), str(tmp_path / "block"), device_of=lambda existing: device
-        )
+        return memory.memory_filesystem(path, str(tmp_path / "mountinfo"), str(tmp_path / "swaps"), str(tmp_path / "block"), device_of=lambda existing: device)
 
     return run
 

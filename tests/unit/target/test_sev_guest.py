@@ -171,7 +171,8 @@ def test_errors(number, exitinfo2, code):
 
 
 @pytest.mark.parametrize(
-    "status,size,code", [(0x16, 1184, "provider-refused"), (0x27, 0, "provider-refused"), (0, 0, "empty-report"), (0, 3969, "provider-error"), (0, 2**32 - 1, "provider-error")]
+    "status,size,code",
+    [(0x16, 1184, "provider-refused"), (0x27, 0, "provider-refused"), (0, 0, "empty-report"), (0, 3969, "provider-error"), (0, 2**32 - 1, "provider-error")],
 )
 def test_responses_that_hold_no_report(status, size, code):
     assert refused(Driver(status=status, size=size)).code == code
@@ -181,7 +182,9 @@ def test_the_largest_report():
     assert len(collect(Driver(size=3968)).report) == 3968
 
 
-@pytest.mark.parametrize("data,vmpl,code", [(DATA[:63], 0, "report-data"), (DATA + b"x", 0, "report-data"), (DATA, 4, "privlevel-refused"), (DATA, -1, "privlevel-refused")])
+@pytest.mark.parametrize(
+    "data,vmpl,code", [(DATA[:63], 0, "report-data"), (DATA + b"x", 0, "report-data"), (DATA, 4, "privlevel-refused"), (DATA, -1, "privlevel-refused")]
+)
 def test_requests_that_cannot_be_made(data, vmpl, code):
     with pytest.raises(CollectError) as caught:
         sev_guest.pack_report_request(data, vmpl)

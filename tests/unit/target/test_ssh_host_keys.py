@@ -123,7 +123,15 @@ def test_too_many_keys(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ssh-ed25519", "ssh-ed25519 !!!!", "ssh-rsa " + line().split()[1], "ssh-ed25519 " + encode_base64(struct.pack(">I", 11) + b"ssh-ed25519"), "a\x1bb AAAA", "ssh-ed25519 \u00e4"],
+    [
+        "",
+        "ssh-ed25519",
+        "ssh-ed25519 !!!!",
+        "ssh-rsa " + line().split()[1],
+        "ssh-ed25519 " + encode_base64(struct.pack(">I", 11) + b"ssh-ed25519"),
+        "a\x1bb AAAA",
+        "ssh-ed25519 \u00e4",
+    ],
 )
 def test_damaged_keys_are_refused(text):
     with pytest.raises(CollectError) as caught:

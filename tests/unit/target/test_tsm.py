@@ -182,7 +182,9 @@ def test_mkdir_without_a_provider(kernel):
     assert error.code == "not-a-tee" and "modprobe sev-guest" in str(error) and "linux-modules-extra" in str(error)
 
 
-@pytest.mark.parametrize("directories,mounted,code", [((), True, "no-configfs"), (("/sys/kernel/config",), False, "no-configfs"), (("/sys/kernel/config",), True, "not-a-tee")])
+@pytest.mark.parametrize(
+    "directories,mounted,code", [((), True, "no-configfs"), (("/sys/kernel/config",), False, "no-configfs"), (("/sys/kernel/config",), True, "not-a-tee")]
+)
 def test_mkdir_without_the_directory(kernel, directories, mounted, code):
     kernel.directories, kernel.mounted = set(directories), mounted
     kernel.fail("mkdir", "", errno.ENOENT)
