@@ -74,10 +74,6 @@ class Behaviour:
             return str(name)
 
 
-def spoils_request(name: str) -> bool:
-    return name not in ("none", "no-provider")
-
-
 def ensure_directory(state: Path) -> Path:
     """The state directory, absolute, made when absent; it holds private keys, so nobody else may read it."""
     state = Path(os.path.abspath(state))

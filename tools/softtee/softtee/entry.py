@@ -41,15 +41,19 @@ def fail(number: int) -> OSError:
 class Entry:
     """Thread-safe. Every failure is an OSError with the number that the kernel gives."""
 
-    def __init__(self, provider: Provider, behaviour: Callable[[], str], floor: int = 0, name: str = "sev_guest") -> None:
+    def __init__(
+        self, provider: Provider, take: Callable[[], str], peek: Callable[[], str], floor: int = 0, name: str = "sev_guest"
+    ) -> None:
+        """``take`` and ``peek`` give the misbehaviour in force; ``take`` also counts the request."""
         self._provider = provider
-        self._behaviour = behaviour
+        self._take = take
+        self._peek = peek
         self._floor = floor
         self._name = name
         self._lock = threading.RLock()
         self._inblob = b""
         self._privlevel = floor
-        self._service = ""
+        self._service: Optional[bytes] = None
         self.write_generation = 0
         self.read_generation = 0
         self._evidence: Optional[Evidence] = None
@@ -66,10 +70,9 @@ class Entry:
                 self._advance()
                 self._privlevel = level
             elif name == "service_provider":
+                # The kernel takes any name; the driver refuses it when the report is read.
                 self._advance()
-                if data.rstrip(b"\n") != b"svsm":
-                    raise fail(errno.EINVAL)
-                self._service = "svsm"
+                self._service = data[:-1] if data.endswith(b"\n") else data
             elif name == "service_guid":
                 self._advance()
                 _guid(data)
@@ -82,17 +85,14 @@ class Entry:
     def _write_inblob(self, data: bytes) -> None:
         if not 0 < len(data) <= INBLOB_MAX:
             raise fail(errno.EINVAL)
-        if self._behaviour_is("stale-generation"):
+        # Only looked at: it is the report's reading that counts.
+        if self._peek() == "stale-generation":
             # The request is lost: what was answered before (zeros at first) is answered again.
             self._inblob = self._inblob or bytes(INBLOB_MAX)
+            self._evidence = None
             return
         self._advance()
         self._inblob = data
-
-    def _behaviour_is(self, name: str) -> bool:
-        # Reading the behaviour here must not use up a counted one: the report's reading does.
-        peek = getattr(self._behaviour, "peek", self._behaviour)
-        return bool(peek() == name)
 
     def _advance(self) -> None:
         # The counter must never come round to a value at which a report was read.
@@ -122,9 +122,9 @@ class Entry:
         # The SEV driver takes requests of exactly 64 bytes, and this machine has no SVSM to ask.
         if len(self._inblob) != INBLOB_MAX:
             raise fail(errno.EINVAL)
-        if self._service:
-            raise fail(errno.ENXIO)
-        behaviour = self._behaviour()
+        if self._service is not None:
+            raise fail(errno.ENXIO if self._service == b"svsm" else errno.EINVAL)
+        behaviour = self._take()
         if behaviour == "busy":
             raise fail(errno.EBUSY)
         if behaviour == "torn":

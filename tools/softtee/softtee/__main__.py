@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Command line: python -m softtee serve|stop|status|misbehave|roots|reference-values|policy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import List, Optional
+
+from softtee import daemon, documents
+from softtee.behaviour import BEHAVIOURS, Behaviour, ensure_directory, set_behaviour
+from softtee.errors import SoftTeeError
+from softtee.machine import Machine
+
+
+def default_state() -> str:
+    base = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(base, "attested-ai", "softtee")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="softtee", description="A userspace TEE for laptops, CI and demonstrations. It protects nothing.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.add_argument("--state", default=default_state(), metavar="DIR", help="keys and settings (default: %(default)s)")
+        return sub
+
+    def machine(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--product", choices=("milan", "genoa", "turin"), help="processor (default: as before, at first genoa)")
+        sub.add_argument("--key", choices=("vcek", "vlek"), help="key that signs reports (default: as before, at first vcek)")
+
+    serve = command("serve", "serve the configfs-tsm interface under MOUNT/report")
+    machine(serve)
+    serve.add_argument("--mount", required=True, metavar="DIR", help="an empty directory, made when absent")
+    mode = serve.add_mutually_exclusive_group()
+    mode.add_argument("--daemon", action="store_true", help="return as soon as the mount is ready, and print the tsm path")
+    mode.add_argument("--foreground", action="store_true", help="serve in this process (default)")
+    serve.add_argument("--pidfile", metavar="FILE", help="write the server's process id here")
+    serve.add_argument("--privlevel-floor", type=int, default=0, choices=range(4), help="lowest VMPL that the guest may ask for")
+    serve.add_argument("--provider", choices=("sev_guest", "none"), default="sev_guest", help="none: mkdir fails with ENXIO, as without a TEE")
+    machine(command("roots", "print the soft root (ARK) in PEM"))
+    machine(command("policy", "print a policy that accepts this soft TEE"))
+    command("reference-values", "print the reference value of the demonstration guest")
+    misbehave = command("misbehave", "make the soft TEE misbehave; none makes it behave again. " + "; ".join("%s: %s" % item for item in BEHAVIOURS.items()))
+    misbehave.add_argument("behaviour", choices=tuple(BEHAVIOURS), metavar="BEHAVIOUR")
+    misbehave.add_argument("--count", type=int, default=0, metavar="N", help="spoil N requests, then behave (default: all; busy: 3)")
+    command("status", "print as JSON what runs; exit code 3 when nothing does")
+    command("stop", "unmount and end the server; nothing to stop is no error")
+    return top
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    options = parser().parse_args(arguments)
+    try:
+        return run(options)
+    except SoftTeeError as error:
+        print("softtee: %s" % error, file=sys.stderr)
+        return 1
+
+
+def run(options: argparse.Namespace) -> int:
+    state = ensure_directory(Path(options.state))
+    if options.command == "serve":
+        return serve(options, state)
+    if options.command == "stop":
+        print("stopped" if daemon.stop(state) else "nothing was running")
+        return 0
+    if options.command == "status":
+        return status(state)
+    if options.command == "misbehave":
+        set_behaviour(state, options.behaviour, options.count)
+        return 0
+    if options.command == "reference-values":
+        sys.stdout.write(documents.reference_values())
+        return 0
+    machine = Machine.open(state, options.product, options.key)
+    sys.stdout.write(machine.authority.ark_pem(machine.product) if options.command == "roots" else documents.policy(machine))
+    return 0
+
+
+def serve(options: argparse.Namespace, state: Path) -> int:
+    # Made absolute here: the daemon works in /.
+    mount = Path(os.path.abspath(options.mount))
+    pidfile = os.path.abspath(options.pidfile) if options.pidfile else None
+    if not options.daemon:
+        daemon.run(state, mount, options.product, options.key, pidfile, options.privlevel_floor, options.provider, lambda path: print(path, flush=True))
+        return 0
+    arguments = ["--state", str(state), "--mount", str(mount), "--privlevel-floor", str(options.privlevel_floor), "--provider", options.provider]
+    for name, value in (("--product", options.product), ("--key", options.key), ("--pidfile", pidfile)):
+        arguments += [name, value] if value else []
+    print(daemon.start(state, mount, arguments))
+    return 0
+
+
+def status(state: Path) -> int:
+    server = daemon.read_server(state)
+    running = server is not None and server.runs()
+    report = {"running": running, "state": str(state), "behaviour": Behaviour(state).peek()}
+    if server is not None:
+        report.update(pid=server.pid, mount=str(server.mount), tsm_path=str(server.tsm_path), product=server.product, key=server.key)
+    print(json.dumps(report, indent=2))
+    return 0 if running else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
