@@ -149,8 +149,9 @@ class Inputs:
             return EvidenceDocument.from_json(self.read(value, "evidence"), f"evidence {value}")
         return EvidenceDocument.parse(plain(value, "evidence"))
 
-    def endorsements(self, certificates: t.Sequence[str] | None = None, crl: t.Sequence[str] | None = None) -> Endorsements:
-        """Certificates and revocation lists from files, each PEM (one or more blocks) or DER."""
+    def endorsements(self, certificates: t.Sequence[str] | None = None, crl: t.Sequence[str] | str | None = None) -> Endorsements:
+        """Certificates and revocation lists from files, each PEM (one or more blocks) or DER. ``crl`` may be one path or several."""
+        crl = [crl] if isinstance(crl, str) else crl
         return Endorsements(
             tuple(der for path in certificates or () for der in self._blobs(path, "certificate", "CERTIFICATE")),
             tuple(der for path in crl or () for der in self._blobs(path, "CRL", "X509 CRL")),
