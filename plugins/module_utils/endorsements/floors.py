@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import functools
-import json
 import pkgutil
 from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError
+from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 
 COMPONENTS = ("fmc", "bootloader", "tee", "snp", "microcode")
 SCHEMA = "attested.ai/tcb-floors/1"
@@ -23,6 +23,7 @@ class TcbFloor:
     not named has no known floor. ``unverified`` is true while nobody compared the values with the vendor's own bulletin."""
 
     key: str
+    product: str
     family: int
     models: Tuple[int, int]
     minimum: Mapping[str, int]
@@ -36,7 +37,7 @@ def load_floors() -> Tuple[TcbFloor, ...]:
     raw = pkgutil.get_data(__name__, "data/tcb_floors.json")
     if raw is None:
         raise EndorsementError("the table of TCB floors is missing", where="data/tcb_floors.json", fix="Install the collection again.")
-    document = json.loads(raw.decode("utf-8"))
+    document = strict.loads(raw, "data/tcb_floors.json")
     if document.get("schema") != SCHEMA:
         raise EndorsementError("unknown schema %r" % (document.get("schema"),), where="data/tcb_floors.json")
     return tuple(_floor(entry) for entry in document["floors"])
@@ -46,7 +47,8 @@ def _floor(entry: Mapping[str, Any]) -> TcbFloor:
     minimum: Dict[str, int] = dict(entry["minimum"])
     first, last = entry["models"]
     return TcbFloor(
-        "%02x-%02x-%02x" % (entry["family"], first, last), entry["family"], (first, last), minimum, entry["source"], entry["unverified"]
+        "%02x-%02x-%02x" % (entry["family"], first, last), entry["product"], entry["family"], (first, last),
+        minimum, entry["source"], entry["unverified"],
     )  # fmt: skip
 
 
