@@ -42,11 +42,11 @@ def old_tcb(product: str) -> Dict[str, int]:
 
 
 def certificate_table(certificates: Dict[str, bytes]) -> bytes:
-    """A GUID table: entries of (GUID, offset, length), a zero entry, the certificates. GUIDs are little-endian, as the firmware writes them."""
+    """A GUID table: entries of (GUID, offset, length), a zero entry, the certificates. GUIDs in the byte order of their text (RFC 4122), as hosts write them."""
     offset = 24 * (len(certificates) + 1)
     head = body = b""
     for name, data in certificates.items():
-        head += uuid.UUID(GUIDS[name]).bytes_le + (offset + len(body)).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+        head += uuid.UUID(GUIDS[name]).bytes + (offset + len(body)).to_bytes(4, "little") + len(data).to_bytes(4, "little")
         body += data
     return head + bytes(24) + body
 
