@@ -233,7 +233,7 @@ def _judge_leaf(
     for check_id in ("vek-profile", "vek-key-type"):
         check = chain.checks[check_id]
         judge(check_id, check.detail if check.outcome == FAIL else "", check.detail)
-    judge("vek-expired", _validity_offence(chain, at), "all certificates are valid at %s" % at.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    judge("vek-expired", _validity_offence(chain, at), "all certificates are valid at %s" % at.isoformat())
     _judge_revocation(chain, at, with_crl, checks)
 
     signed = chain.key is not None and ecdsa_p384_verifies(chain.key, report.signature_r, report.signature_s, report.signed_region)
