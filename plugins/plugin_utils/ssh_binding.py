@@ -17,7 +17,7 @@ import shlex
 import subprocess
 import typing as t
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import ConnectionBinding
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import ConnectionBinding
 
 # ssh_config(5): with any other value an unknown or changed key may be accepted without being compared.
 STRICT_VALUES = frozenset(["true", "yes", "ask", "accept-new"])

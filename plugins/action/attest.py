@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""attest: nonce on the controller, evidence on the guest, appraisal on the controller, in one task."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation
+from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
+from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
+
+ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
+    **ATTESTATION,
+    "nonce": {"type": "str"},
+    "tls_certificate": {"type": "path"},
+    "result_file": {"type": "path"},
+    "ear_key": {"type": "path", "no_log": False},
+    "fail_on_refusal": {"type": "bool", "default": True},
+}
+
+
+class ActionModule(ActionBase):
+    """Attest the guest of this connection."""
+
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        answer = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        try:
+            attested = Attestation(options, self).of(Guest(self, task_vars or {}), nonce=options["nonce"], tls_certificate=options["tls_certificate"])
+            answer.update(changed=False, **attested.to_dict())
+            if options["ear_key"]:
+                answer["ear"] = attested.ear(options["ear_key"])
+            if options["result_file"] and not self._task.check_mode:
+                answer["changed"] = attested.save(options["result_file"])
+        except AttestedError as error:
+            return {**answer, "failed": True, "msg": str(error), "code": error.code}
+        if options["fail_on_refusal"] and not attested.result.accepted:
+            answer.update(failed=True, msg=attested.result.explain())
+        return answer
