@@ -94,14 +94,16 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Collect evidence over a fresh nonce and the SSH host keys
+- name: Make a nonce on the controller and keep it
+  ansible.builtin.set_fact:
+    nonce: "{{ lookup('ansible.builtin.pipe', 'openssl rand -base64 32') }}"
+
+- name: Collect evidence over the nonce and the SSH host keys
   attested.ai.tee_evidence:
     nonce: "{{ nonce }}"
     bind_ssh_host_keys: true
   become: true
   register: collected
-  vars:
-    nonce: "{{ query('ansible.builtin.random_string', length=32) | first | b64encode }}"
 
 - name: Collect evidence for a Trustee key broker
   attested.ai.tee_evidence:
@@ -121,56 +123,44 @@ RETURN = r"""
 evidence:
   description:
     - The evidence document, of the schema C(attested.ai/evidence/1).
-    - Its C(observations) are claims of the guest. Nothing but a person may rely on them.
+    - C(binding) holds C(tee-pubkey), C(ssh-host-keys) and C(tls-spki), as far as they were asked for.
+    - C(items) has one entry per attester, with the raw evidence and auxiliary blobs as base64, shortened in the sample.
+      In templates write C(evidence['items']), because C(evidence.items) is a method of dictionaries.
+    - C(observations) are claims of the guest. Nothing but a person may rely on them.
   returned: success
   type: dict
-  contains:
-    schema:
-      description: Name and version of the document's schema.
-      type: str
-      returned: success
-      sample: attested.ai/evidence/1
-    profile:
-      description: How the report data was computed.
-      type: str
-      returned: success
-      sample: attested/1
-    nonce:
-      description: The nonce that was given.
-      type: str
-      returned: success
-      sample: MDEyMzQ1Njc4OWFiY2RlZg==
+  sample:
+    schema: attested.ai/evidence/1
+    profile: attested/1
+    nonce: yUvXa2RVMByXy20LrodwcvHBLCve9F+nn72CUWgmxNc=
     binding:
-      description: What is bound besides the nonce. The members C(tee-pubkey), C(ssh-host-keys) and C(tls-spki), as far as asked for.
-      type: dict
-      returned: success
-      sample:
-        ssh-host-keys: ["SHA256:uNiVztksCsDhcc0u9e8BrrRFNpBVfYHW38VdWwbwIsY"]
+      ssh-host-keys:
+        - SHA256:AkoryTwvN6ZHExv1DGkXqALDHWRSzcteTVyGBoJE9pY
+        - SHA256:b7C3aQ1HPkfqMt0V285obM07hFXUcmOFIKBb4kpX7Z0
+        - SHA256:t8BKcoMrEaTYUJVE3WZe8lhPP231Epw0QufwO/iv73Q
     items:
-      description: One entry per attester, with the raw evidence as base64 and auxiliary blobs by name.
-      type: list
-      elements: dict
-      returned: success
-      sample:
-        - type: sev-snp
-          provider: sev_guest
-          evidence: BQAAAAAAAAAAAAMAAAAAAA==
-          auxiliary:
-            certificates: Y6jadR5lWUW1yyAxcfMCGg==
+      - type: sev-snp
+        provider: sev_guest
+        evidence: BQAAAAAAAAAAAAMAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
+        auxiliary:
+          certificates: Y9p1jeZkRWStxfS5O+iszWAAAAAJBQAASrezebusT+Sg
     observations:
-      description: Claims of the guest about itself and about how the report was collected.
-      type: dict
-      returned: success
-      sample:
-        collected_with: configfs-tsm
-        generation: 1
-        privlevel_floor: 0
-        ssh_host_key_storage: disk
+      collected_with: configfs-tsm
+      generation: 1
+      privlevel_floor: 0
+      ssh_host_key_storage: disk
 digest:
   description: SHA-256 of the canonical JSON of the document, the name of this evidence in results and ledgers.
   returned: success
   type: str
-  sample: 9b7f4e3cbd3f8d7d6c1f0a4f7f0a6f5f0a6a5d5b8a6f3f2e1d0c9b8a79685746
+  sample: 52fea888026db7a147131ea33bcc06cfe4d669bf19edcd9891aa7b00d9ce6d2c
+code:
+  description:
+    - A stable word for the reason of a failure, for instance V(not-a-tee), V(no-configfs), V(no-permission), V(provider-busy),
+      V(torn-read) or V(empty-report).
+  returned: failure
+  type: str
+  sample: not-a-tee
 """
 
 from typing import NoReturn
