@@ -99,7 +99,7 @@ def verify(token: Any, keys: Sequence[TrustedKey], where: str = "token") -> Tupl
         raise FormatError("three parts joined by dots were expected, these are %d" % len(parts), where=where)
     raw_header, raw_payload, signature = (strict.decode_base64url(part, where, 1, TOKEN_MAX) for part in parts)
     header = strict.members(strict.loads(raw_header, where + " header"), ("alg",), _HEADER, where=where + " header")
-    if header["alg"] not in ALGORITHMS:
+    if not isinstance(header["alg"], str) or header["alg"] not in ALGORITHMS:
         raise FormatError("the algorithm %s is not one of %s" % (strict.quoted(header["alg"]), ", ".join(ALGORITHMS)), where=where + " header", code="ear-algorithm")
     typ = header.get("typ", "JWT")
     if not isinstance(typ, str) or typ.lower() not in _TYPES:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, snp_checks
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements, ItemContext
@@ -27,9 +27,10 @@ _LEAVES_TRIED = 8
 # DER of a common name of exactly these 8 characters: SEV-VLEK-Milan, a CA, has a longer one.
 _LEAF_NAMES = {"vcek": b"\x08SEV-VCEK", "vlek": b"\x08SEV-VLEK"}
 
-REVOCATION_CODES = ("ask-revoked", "revocation")
+# Whether a masked CHIP_ID is tolerable is for the policy: its check takes the place of the verifier's.
+_POLICY_DECIDES = "chip-id-masked"
+_REVOCATION = "ask-revoked"
 _UNRECOGNISED_CODES = ("product-unknown", "product-mismatch", "root-not-pinned", "chain")
-_REVOKED_CODES = ("ask-revoked",)
 _FIRMWARE_CODES = (
     "tcb-inconsistent", "policy-tcb-floor", "policy-launch-tcb-floor", "policy-provisional-firmware", "policy-abi",
     "policy-platform-info", "policy-mitigation-vector", "policy-product",
@@ -52,6 +53,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
     if verification.authentic is False or claims is None or claims.product is None or claims.tcb is None:
         checks.append(not_checked("policy", "not held against the policy, because the evidence does not hold by itself"))
     else:
+        checks = [check for check in checks if check.id != _POLICY_DECIDES]
         facts = snp_checks.SnpFacts(claims.report, claims.product, claims.tcb, claims.csp_id)
         checks += snp_checks.check_policy(facts, policy.sev_snp, policy.machines, _shipped_floor)
         measurement_checks, matched = _measurement(facts, context)
@@ -119,7 +121,7 @@ def _crl(endorsements: Endorsements, leaves: Sequence[bytes]) -> Optional[bytes]
 
 def _fatal_if_required(check: Check, policy: Policy) -> Check:
     """What the policy requires must not stay unchecked."""
-    if check.outcome == NOT_CHECKED and check.id in REVOCATION_CODES and policy.revocation == "required":
+    if check.outcome == NOT_CHECKED and check.id == _REVOCATION and policy.revocation == "required":
         return failed(check.id, check.detail + "; the policy requires it: give the certificate revocation list (option crl)")
     return check
 
@@ -199,9 +201,9 @@ def _vector(verification: Verification, checks: Sequence[Check], reaches: Option
     return vector
 
 
-def _hardware_unproven(verification: Verification, bad: Any) -> int:
+def _hardware_unproven(verification: Verification, bad: FrozenSet[str]) -> int:
     if verification.authentic is None:
         return ar4si.UNEXPECTED_EVIDENCE if verification.claims is None else 0
-    if bad.intersection(_REVOKED_CODES):
+    if _REVOCATION in bad:
         return ar4si.CONTRAINDICATED_VALUE
     return ar4si.UNRECOGNISED if bad.intersection(_UNRECOGNISED_CODES) else ar4si.CRYPTO_FAILED
