@@ -110,8 +110,13 @@ def _find_path(
     second_best: Optional[Tuple[Certificate, TrustRoot]] = None
     strangers: List[Certificate] = []
     for candidate in candidates:
-        link = _shipped_link if roots.shipped(candidate.der) is not None else _link
-        root = next((r for r in roots.named(candidate.issuer) if link(candidate.der, r.certificate.spki)), None)
+        shipped = roots.shipped(candidate.der) is not None
+        root = None
+        for known in roots.named(candidate.issuer):
+            spki = known.certificate.spki
+            if _shipped_link(candidate.der, spki) if shipped else signed_by(candidate, spki):
+                root = known
+                break
         if root is None:
             strangers.append(candidate)
         elif signed_by(leaf, candidate.spki):
@@ -147,12 +152,10 @@ def _find_path(
     return None, None, False
 
 
-def _link(certificate: bytes, spki: bytes) -> bool:
+@functools.lru_cache(maxsize=32)
+def _shipped_link(certificate: bytes, spki: bytes) -> bool:
+    """AMD's own six intermediates under AMD's roots: proven once per process. The key is every byte that goes in."""
     return signed_by(parse_certificate(certificate), spki)
-
-
-# AMD's own six intermediates under AMD's roots: proven once per process. The key is every byte that goes in.
-_shipped_link = functools.lru_cache(maxsize=32)(_link)
 
 
 def _parse_supplied(supplied: Sequence[bytes], roots: TrustRoots) -> List[Certificate]:
