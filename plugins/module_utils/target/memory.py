@@ -10,6 +10,7 @@ A memory file system is safe for secrets when its pages cannot be written to a d
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import stat
@@ -163,47 +164,27 @@ def wipe_tree(path: str, overwrite: bool = True) -> None:
     Everything is tried before AttestedError with the code wipe-incomplete names the first thing that is left.
     """
     left: List[str] = []
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISDIR(mode):
-        _wipe_file(path, mode, overwrite, left)
-    else:
-        _wipe_directory(path, overwrite, left)
+    _wipe_entry(path, overwrite, left)
     if left:
         raise AttestedError("%d entries could not be wiped, first %s" % (len(left), left[0]), where=path, code="wipe-incomplete")
 
 
-def _wipe_directory(path: str, overwrite: bool, left: List[str]) -> None:
+def _wipe_entry(path: str, overwrite: bool, left: List[str]) -> None:
+    """Wipe one entry and what is below it. What another process removes meanwhile is as good as wiped."""
     try:
-        entries = list(os.scandir(path))
-    except OSError as error:
-        left.append("%s (%s)" % (path, error.strerror))
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            _wipe_directory(entry.path, overwrite, left)
-        else:
-            _wipe_file(entry.path, entry.stat(follow_symlinks=False).st_mode, overwrite, left)
-    try:
-        os.rmdir(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        left.append("%s (%s)" % (path, error.strerror))
-
-
-def _wipe_file(path: str, mode: int, overwrite: bool, left: List[str]) -> None:
-    if overwrite and stat.S_ISREG(mode):
-        try:
-            _overwrite(path)
-        except FileNotFoundError:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            for name in os.listdir(path):
+                _wipe_entry(os.path.join(path, name), overwrite, left)
+            os.rmdir(path)
             return
-        except OSError as error:
-            # It is removed all the same, but the caller learns that the content may still be there.
-            left.append("%s (%s)" % (path, error.strerror))
-    try:
+        if overwrite and stat.S_ISREG(mode):
+            try:
+                _overwrite(path)
+            except OSError as error:
+                # It is removed all the same, but the caller learns that the content may still be there.
+                if error.errno != errno.ENOENT:
+                    left.append("%s (%s)" % (path, error.strerror))
         os.unlink(path)
     except FileNotFoundError:
         pass

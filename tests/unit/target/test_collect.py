@@ -78,6 +78,15 @@ def test_the_report_is_over_the_binding():
     }
 
 
+def test_levels_are_observed_where_there_are_any():
+    interfaces = Interfaces()
+    interfaces.report.update(privlevel=2, privlevel_floor=1, auxblob=None)
+    document = interfaces.collect()
+    assert document.observations == {"collected_with": "configfs-tsm", "generation": 1, "privlevel": 2, "privlevel_floor": 1}
+    interfaces.report.update(privlevel=None, privlevel_floor=None, provider="tdx_guest", type="tdx")
+    assert interfaces.collect().observations == {"collected_with": "configfs-tsm", "generation": 1}
+
+
 def test_ssh_host_keys_are_bound_and_their_storage_observed(tmp_path):
     blob = b"\0\0\0\x0bssh-ed25519" + b"k"
     (tmp_path / "ssh_host_ed25519_key.pub").write_text("ssh-ed25519 %s\n" % base64.b64encode(blob).decode())

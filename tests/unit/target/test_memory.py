@@ -184,3 +184,81 @@ def test_wipe_tree_goes_on_and_names_what_is_left(tmp_path, monkeypatch):
     assert caught.value.code == "wipe-incomplete" and str(tree / "b") in str(caught.value)
     assert sorted(os.listdir(str(tree))) == ["b"]
     assert (tree / "b").read_bytes() == b"\0"
+
+
+def test_a_mount_point_is_compared_by_whole_names(classify):
+    table = ROOT + "25 22 0:23 / /run/a rw - tmpfs tmpfs rw,noswap\n"
+    assert classify("/run/a/b", (0, 23), table=table).safe
+    assert not classify("/run/ab", (0, 23), table=table).safe
+
+
+def test_lines_of_another_shape_are_skipped():
+    lines = ROOT + "short\n" + ROOT.replace("254:1", "254") + ROOT.replace(" - ext4", "") + ROOT.replace(" /dev/vda1 rw,errors=remount-ro", "")
+    assert [mount.device for mount in memory.parse_mountinfo(lines)] == [(254, 1)]
+
+
+def _tmpfs(tmp_path):
+    device = os.stat(str(tmp_path)).st_dev
+    (tmp_path / "mountinfo").write_text("25 22 %d:%d / / rw - tmpfs tmpfs rw\n" % (os.major(device), os.minor(device)))
+    return str(tmp_path / "mountinfo")
+
+
+def test_a_kernel_without_swap_is_safe_and_one_that_does_not_tell_is_not(tmp_path):
+    mountinfo = _tmpfs(tmp_path)
+    assert memory.memory_filesystem(str(tmp_path), mountinfo, swaps=str(tmp_path / "absent")).safe
+    assert memory.require_memory(str(tmp_path), mountinfo, swaps=str(tmp_path / "absent")).kind == "tmpfs"
+    # A directory in place of the file: there, but it cannot be read.
+    assert not memory.memory_filesystem(str(tmp_path), mountinfo, swaps=str(tmp_path)).safe
+
+
+def test_zram_whose_backing_device_cannot_be_read_is_not_safe(tmp_path):
+    mountinfo = _tmpfs(tmp_path)
+    (tmp_path / "swaps").write_text(HEADER + ZRAM)
+    (tmp_path / "block" / "zram0" / "backing_dev").mkdir(parents=True)
+    assert not memory.memory_filesystem(str(tmp_path), mountinfo, str(tmp_path / "swaps"), str(tmp_path / "block")).safe
+
+
+def test_no_meminfo(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal: 1 kB\n")
+    with pytest.raises(AttestedError) as caught:
+        memory.free_space(str(tmp_path), meminfo=str(tmp_path / "meminfo"))
+    assert caught.value.code == "no-meminfo"
+
+
+def test_what_cannot_be_hardened_is_said(monkeypatch):
+    import resource
+
+    def refuse(*arguments, **options):
+        raise OSError(1, "refused")
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(memory.ctypes, "CDLL", refuse)
+    assert memory.harden_process() == memory.Hardening(False, False)
+    assert memory.lock_memory(bytearray(8)) is False
+
+
+def test_a_file_that_cannot_be_overwritten_is_removed_and_named(tmp_path, monkeypatch):
+    def refuse(path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(memory, "_overwrite", refuse)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "key").write_text("k")
+    with pytest.raises(AttestedError) as caught:
+        memory.wipe_tree(str(tmp_path / "tree"))
+    assert caught.value.code == "wipe-incomplete" and not (tmp_path / "tree").exists()
+
+
+def test_a_tree_that_somebody_else_removes_meanwhile_is_wiped(tmp_path, monkeypatch):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "key").write_text("k")
+    (tmp_path / "tree" / "pipe").symlink_to("nowhere")
+    overwrite = memory._overwrite
+
+    def vanish(path):
+        os.unlink(path)
+        overwrite(path)
+
+    monkeypatch.setattr(memory, "_overwrite", vanish)
+    memory.wipe_tree(str(tmp_path / "tree"))
+    assert not (tmp_path / "tree").exists()

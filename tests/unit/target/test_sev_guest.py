@@ -219,3 +219,13 @@ def test_a_table_is_only_ever_cut(table):
     except CollectError:
         return
     assert trimmed is None or table.startswith(trimmed)
+
+
+def test_a_device_that_may_not_be_opened(monkeypatch):
+    def refuse(path, flags):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(sev_guest.os, "open", refuse)
+    with pytest.raises(CollectError) as caught:
+        sev_guest.collect(DATA)
+    assert caught.value.code == "no-permission"

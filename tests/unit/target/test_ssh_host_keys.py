@@ -143,3 +143,10 @@ def test_oversized_files_are_refused(tmp_path):
     (tmp_path / "ssh_host_a_key.pub").write_text(line() + " " * ssh_host_keys.FILE_MAX)
     with pytest.raises(CollectError):
         ssh_host_keys.collect(str(tmp_path))
+
+
+def test_keys_that_may_not_be_read(tmp_path):
+    (tmp_path / "ssh_host_a_key.pub").mkdir()
+    with pytest.raises(CollectError) as caught:
+        ssh_host_keys.collect(str(tmp_path))
+    assert caught.value.code == "no-permission"

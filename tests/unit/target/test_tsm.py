@@ -386,3 +386,11 @@ def test_the_first_failure_is_reported_before_the_one_of_the_removal(kernel):
     kernel.fail("rmdir", "", *[errno.EPERM] * 6)
     assert refused(kernel).code == "provider-error"
     kernel.entries.clear()
+
+
+def test_a_file_is_read_to_its_end_in_as_many_parts_as_the_kernel_gives(tmp_path, monkeypatch):
+    (tmp_path / "outblob").write_bytes(DATA)
+    real = os.read
+    monkeypatch.setattr(tsm.os, "read", lambda descriptor, size: real(descriptor, min(size, 10)))
+    assert tsm.Files().read(str(tmp_path / "outblob"), 1000) == DATA
+    assert tsm.Files().read(str(tmp_path / "outblob"), 25) == DATA[:25]
