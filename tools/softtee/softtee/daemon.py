@@ -141,23 +141,25 @@ def stop(state: Path) -> bool:
     if server is None:
         return False
     stopped = server.runs()
+    lingers = False
     try:
         if mounting.is_mounted(server.mount) and (stopped or mounting.is_stale(server.mount)):
             stopped = True
             try:
                 mounting.unmount(server.mount)
             except SoftTeeError:
-                # Somebody still has a file open: take the name away now, the rest goes with the last file.
+                # Somebody still has a file open: take the name away now. The server would wait for that file, so it is told to end.
                 mounting.unmount(server.mount, lazy=True)
+                lingers = True
     finally:
-        _end(server)
+        _end(server, lingers)
     _forget(state, server.pidfile)
     return stopped
 
 
-def _end(server: Server) -> None:
-    """The process leaves by itself after the unmount; a signal only if it does not."""
-    for sign, seconds in ((None, STOP_SECONDS / 2), (signal.SIGTERM, STOP_SECONDS / 2), (signal.SIGKILL, STOP_SECONDS / 2)):
+def _end(server: Server, at_once: bool) -> None:
+    """The process leaves by itself after the unmount; a signal only if it does not, or ``at_once``."""
+    for sign, seconds in ((None, 0.0 if at_once else STOP_SECONDS / 2), (signal.SIGTERM, STOP_SECONDS / 2), (signal.SIGKILL, STOP_SECONDS / 2)):
         if sign is not None and server.runs():
             os.kill(server.pid, sign)
         deadline = time.monotonic() + seconds

@@ -7,6 +7,7 @@ The certificates are written by hand, because a builder refuses serial number 0 
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import os
 from datetime import datetime, timedelta, timezone
@@ -312,7 +313,9 @@ def signature_algorithm(scheme: str, digest: str, salt: int) -> bytes:
         raise ValueError("unknown signature scheme %s" % scheme)
     hash_algorithm = der.sequence(der.oid(_SHA[digest][0]), der.null())
     mask = der.sequence(der.oid("1.2.840.113549.1.1.8"), hash_algorithm)
-    parameters = der.sequence(der.tlv(0xA0, hash_algorithm), der.tlv(0xA1, mask), der.tlv(0xA2, der.integer(salt)))
+    # 20 is the default, which DER leaves out.
+    salt_field = b"" if salt == 20 else der.tlv(0xA2, der.integer(salt))
+    parameters = der.sequence(der.tlv(0xA0, hash_algorithm), der.tlv(0xA1, mask), salt_field)
     return der.sequence(der.oid("1.2.840.113549.1.1.10"), parameters)
 
 
@@ -323,8 +326,6 @@ def sign_tbs(tbs: bytes, key: rsa.RSAPrivateKey, scheme: str, digest: str, salt:
 
 
 def pem(certificate: bytes, label: str = "CERTIFICATE") -> str:
-    import base64
-
     text = base64.b64encode(certificate).decode("ascii")
     lines = [text[start : start + 64] for start in range(0, len(text), 64)]
     return "-----BEGIN %s-----\n%s\n-----END %s-----\n" % (label, "\n".join(lines), label)
