@@ -109,6 +109,8 @@ def check_options(options: t.Mapping[str, t.Any]) -> None:
             f"{proof} is missing, so old evidence could not be told from new", where="options",
             fix=f"Give the {proof} of this run, or set freshness=unchecked, which marks the result",
         )
+    if isinstance(options["evidence"], (list, tuple)) and not options["evidence"]:
+        raise AttestedError("the list is empty, so there is nothing to judge", where="evidence")
     if options["ear_lifetime"] < 1:
         raise AttestedError("it must be at least 1 second", where="ear_lifetime")
 

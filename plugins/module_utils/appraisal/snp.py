@@ -30,6 +30,34 @@ _LEAF_NAMES = {"vcek": b"\x08SEV-VCEK", "vlek": b"\x08SEV-VLEK"}
 # Whether a masked CHIP_ID is tolerable is for the policy: its check takes the place of the verifier's.
 _POLICY_DECIDES = "chip-id-masked"
 _REVOCATION = "ask-revoked"
+_FETCH_LEAF = "give the certificate that this chip has at this TCB (option certificates)"
+# What to do when authenticity fails: the verifier says what it saw, only here it is known how evidence and certificates are given.
+_NEXT_STEPS = {
+    "format": "collect the evidence again",
+    "version-unsupported": "use a release of this collection that knows this version",
+    "unsigned": "let the host unmask its chip key",
+    "signature-algorithm": "collect the evidence again",
+    "host-requested-report": "collect it inside the guest",
+    "product-unknown": "use a release of this collection that knows this processor",
+    "product-mismatch": _FETCH_LEAF,
+    "vek-missing": "let the host hand it over, or " + _FETCH_LEAF,
+    "root-not-pinned": "use certificates under AMD's roots; roots of your own need roots and allow_nonvendor_roots in the policy",
+    "chain": "fetch the certificates again",
+    "vek-signature": "fetch the certificates again",
+    "key-role": _FETCH_LEAF,
+    "vek-profile": "fetch the certificate again",
+    "vek-key-type": "fetch the certificate again",
+    "vek-expired": "fetch the certificate again; archived evidence is judged at its own time (option at)",
+    "crl-signature": "fetch the revocation list of this product again",
+    "crl-expired": "fetch the current revocation list",
+    "ask-revoked": "AMD withdrew this authority: take the machine out of use until it has a new certificate",
+    "report-signature": "collect the evidence again, and " + _FETCH_LEAF,
+    "vek-tcb-mismatch": _FETCH_LEAF,
+    "vek-hwid-mismatch": _FETCH_LEAF,
+    "chip-id-masked": "let the host unmask CHIP_ID",
+    "tcb-inconsistent": "genuine firmware never says so: take the machine out of use",
+    "report-data-mismatch": "collect evidence for the nonce of this run",
+}
 _UNRECOGNISED_CODES = ("product-unknown", "product-mismatch", "root-not-pinned", "chain")
 _FIRMWARE_CODES = (
     "tcb-inconsistent", "policy-tcb-floor", "policy-launch-tcb-floor", "policy-provisional-firmware", "policy-abi",
@@ -45,7 +73,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
     policy = context.policy
     table, table_problem = _table(item)
     verification = _verify(item, table, context)
-    checks = [_fatal_if_required(check, policy) for check in verification.checks]
+    checks = [_for_the_user(check, policy) for check in verification.checks]
     checks += [table_problem] if table_problem is not None else []
     checks.append(_replay(verification, context))
     claims = verification.claims
@@ -119,8 +147,10 @@ def _crl(endorsements: Endorsements, leaves: Sequence[bytes]) -> Optional[bytes]
     return endorsements.crls[0] if endorsements.crls else None
 
 
-def _fatal_if_required(check: Check, policy: Policy) -> Check:
-    """What the policy requires must not stay unchecked."""
+def _for_the_user(check: Check, policy: Policy) -> Check:
+    """What the policy requires must not stay unchecked; and a failure names the next step."""
+    if check.outcome == FAIL and check.id in _NEXT_STEPS:
+        return failed(check.id, "%s; %s" % (check.detail, _NEXT_STEPS[check.id]))
     if check.outcome == NOT_CHECKED and check.id == _REVOCATION and policy.revocation == "required":
         return failed(check.id, check.detail + "; the policy requires it: give the certificate revocation list (option crl)")
     return check

@@ -8,3 +8,13 @@ from pathlib import Path
 
 # The soft TEE's report writer shares no code with the parser under test.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools" / "softtee"))
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def soft():
+    """An authority whose genoa, milan and turin roots come into being when a test needs them."""
+    from softtee.snp_authority import SnpAuthority
+
+    return SnpAuthority.create(None)
