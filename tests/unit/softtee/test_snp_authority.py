@@ -102,7 +102,8 @@ def test_validity_begins_yesterday(authority):
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
 @pytest.mark.parametrize("product", PRODUCTS)
 def test_openssl_reads_and_verifies_them(authority, product, tmp_path):
-    for name, der in (("leaf", authority.vcek(product)[1]), ("ask", authority.intermediate_der(product, "ask")), ("ark", authority.ark_der(product))):
+    intermediate, ark = authority.chain(product)
+    for name, der in (("leaf", authority.vcek(product)[1]), ("ask", intermediate), ("ark", ark)):
         (tmp_path / name).write_text(pem(der))
     done = subprocess.run(["openssl", "verify", "-CAfile", "ark", "-untrusted", "ask", "leaf"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "leaf: OK\n", done.stderr

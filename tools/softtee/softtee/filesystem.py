@@ -32,7 +32,7 @@ class _Handle:
         self.buffer = b""
 
 
-class TsmFileSystem(mfusepy.Operations):
+class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
     """The operations. ``has_provider`` is asked at each mkdir; ``ready`` is called once the mount answers."""
 
     use_ns = True

@@ -11,7 +11,7 @@ import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -42,7 +42,10 @@ def old_tcb(product: str) -> Dict[str, int]:
 
 
 def certificate_table(certificates: Dict[str, bytes]) -> bytes:
-    """A GUID table: entries of (GUID, offset, length), a zero entry, the certificates. GUIDs in the byte order of their text (RFC 4122), as hosts write them."""
+    """A GUID table: entries of (GUID, offset, length), a zero entry, the certificates.
+
+    GUID bytes are in the order of their text (RFC 4122), as hosts write them.
+    """
     offset = 24 * (len(certificates) + 1)
     head = body = b""
     for name, data in certificates.items():
@@ -162,7 +165,7 @@ class Machine:
         return "first-report-%s-%s.json" % (self.product, self.key_kind)
 
 
-def read_settings(state: Path) -> Dict[str, object]:
+def read_settings(state: Path) -> Dict[str, Any]:
     path = state / SETTINGS
     try:
         settings = json.loads(path.read_text("ascii"))

@@ -16,7 +16,10 @@ from softtee.errors import SoftTeeError
 def require_fuse() -> Any:
     """The module mfusepy, or SoftTeeError saying what is missing, what it is for and what installs it (names of Debian and Ubuntu)."""
     if not os.path.exists("/dev/fuse"):
-        raise SoftTeeError("/dev/fuse is missing, the soft TEE serves its files through it: modprobe fuse, or start the container with --device /dev/fuse --cap-add SYS_ADMIN")
+        raise SoftTeeError(
+            "/dev/fuse is missing, the soft TEE serves its files through it: modprobe fuse, or start the container with "
+            "--device /dev/fuse --cap-add SYS_ADMIN"
+        )
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         raise SoftTeeError("/dev/fuse may not be opened by this user: its mode should be 0666 (a container may need a device permission)")
     if shutil.which("fusermount3") is None:
