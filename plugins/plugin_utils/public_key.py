@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Public keys as task options: a JWK, or a file with a JWK or PEM."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+from ansible_collections.attested.ai.plugins.module_utils.formats import strict
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import load_public, public_jwk
+from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, plain
+
+
+def public_key(value: t.Any, action: t.Any) -> dict[str, str]:
+    """The public JWK (kty, crv, x, y) of a signer."""
+    if isinstance(value, str):
+        where = f"public key {value}"
+        data = Inputs.of_action(action).read(value, "public key")
+        if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY-----"):
+            return public_jwk(_from_pem(data, where))
+        jwk = strict.loads(data, where)
+    else:
+        where, jwk = "public key", plain(value, "public key")
+    return public_jwk(load_public(jwk, where))
+
+
+def _from_pem(data: bytes, where: str) -> t.Any:
+    require_cryptography()
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        return load_pem_public_key(data)
+    except (ValueError, TypeError):
+        raise FormatError("it is not a PEM public key", where=where) from None
