@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Callable, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import CollectError
-from ansible_collections.attested.ai.plugins.module_utils.target.tsm_errors import BUSY, TryAgain, attribute_failure, mkdir_failure, outblob_failure
+from ansible_collections.attested.ai.plugins.module_utils.target.tsm_errors import BUSY, TryAgain, attribute_failure, mkdir_failure, outblob_failure, place
 
 DEFAULT_PATH = "/sys/kernel/config/tsm/report"
 INBLOB_SIZE = 64
@@ -182,14 +182,14 @@ def _request(report_data: bytes, entry: str, privlevel: Optional[int], files: Fi
         raise TryAgain(
             CollectError(
                 "the request changed while the report was read (generation %d, %d expected)" % (after, before + writes),
-                where=entry,
-                fix="Look for another program that writes to this entry",
+                where=place(entry, "generation"),
+                fix="Look for another program that writes to report entries",
                 code="torn-read",
             )
         )
     if not outblob:
         fix = "Check that the quote generation service (QGS) of the host answers" if item_type == "tdx" else "Look for the driver's error in dmesg"
-        raise CollectError("the provider %s gave an empty report" % provider, where=entry, fix=fix, code="empty-report")
+        raise CollectError("the provider %s gave an empty report" % provider, where=place(entry), fix=fix, code="empty-report")
     return TsmReport(provider, item_type, outblob, auxblob, after, level, floor)
 
 
@@ -198,13 +198,13 @@ def _provider(files: Files, entry: str) -> Tuple[str, str]:
         provider = files.read(os.path.join(entry, "provider"), ATTRIBUTE_MAX).decode("ascii", "replace").strip()
     except FileNotFoundError:
         raise CollectError(
-            "a directory made here has no attributes: this is not configfs-tsm", where=os.path.dirname(entry), fix="Correct tsm_path", code="no-configfs"
+            "a directory made here has no attributes: this is not configfs-tsm", where=place(entry), fix="Correct tsm_path", code="no-configfs"
         ) from None
     except OSError as error:
         raise attribute_failure(error, entry, "provider") from None
     if provider not in PROVIDER_TYPES:
         known = ", ".join(sorted(PROVIDER_TYPES))
-        raise CollectError("the provider %s is not known, only %s" % (ascii(provider[:64]), known), where=entry, code="unknown-provider")
+        raise CollectError("the provider %s is not known, only %s" % (ascii(provider[:64]), known), where=place(entry), code="unknown-provider")
     return provider, PROVIDER_TYPES[provider]
 
 
@@ -213,9 +213,9 @@ def _privlevel(entry: str, wanted: Optional[int], floor: Optional[int]) -> Optio
     if wanted is None:
         return floor if floor else None
     if floor is None:
-        raise CollectError("this provider has no privilege levels", where=entry, fix="Leave privlevel out", code="privlevel-refused")
+        raise CollectError("this provider has no privilege levels", where=place(entry), fix="Leave privlevel out", code="privlevel-refused")
     if not floor <= wanted <= 3:
-        raise CollectError("privilege level %d is not in %d to 3" % (wanted, floor), where=entry, fix="Choose one of these", code="privlevel-refused")
+        raise CollectError("privilege level %d is not in %d to 3" % (wanted, floor), where=place(entry), fix="Choose one of these", code="privlevel-refused")
     return wanted
 
 
@@ -234,7 +234,7 @@ def _number(files: Files, entry: str, name: str) -> int:
             raise
         raise attribute_failure(error, entry, name) from None
     if not (text.isascii() and text.isdigit()) or len(text) > 20:
-        raise CollectError("it holds %s, a number was expected" % ascii(text[:32]), where="%s/%s" % (entry, name), code="provider-error")
+        raise CollectError("it holds %s, a number was expected" % ascii(text[:32]), where=place(entry, name), code="provider-error")
     return int(text)
 
 
@@ -244,7 +244,7 @@ def _write(files: Files, entry: str, name: str, data: bytes) -> None:
     except OSError as error:
         raise attribute_failure(error, entry, name) from None
     if written != len(data):
-        raise CollectError("only %d of %d bytes were written" % (written, len(data)), where="%s/%s" % (entry, name), code="provider-error")
+        raise CollectError("only %d of %d bytes were written" % (written, len(data)), where=place(entry, name), code="provider-error")
 
 
 def _read_outblob(files: Files, entry: str, provider: str) -> bytes:
@@ -253,7 +253,7 @@ def _read_outblob(files: Files, entry: str, provider: str) -> bytes:
     except OSError as error:
         raise outblob_failure(error, entry, provider) from None
     if len(outblob) > OUTBLOB_MAX:
-        raise CollectError("the report is longer than %d bytes" % OUTBLOB_MAX, where=entry, code="too-large")
+        raise CollectError("the report is longer than %d bytes" % OUTBLOB_MAX, where=place(entry), code="too-large")
     return outblob
 
 
@@ -266,5 +266,5 @@ def _read_auxblob(files: Files, entry: str) -> Optional[bytes]:
     except OSError as error:
         raise attribute_failure(error, entry, "auxblob") from None
     if len(auxblob) > AUXBLOB_MAX:
-        raise CollectError("the auxiliary blob is longer than %d bytes" % AUXBLOB_MAX, where=entry, code="too-large")
+        raise CollectError("the auxiliary blob is longer than %d bytes" % AUXBLOB_MAX, where=place(entry), code="too-large")
     return auxblob or None

@@ -41,8 +41,14 @@ def mkdir_failure(error: OSError, path: str, configfs: str, mounted: bool) -> Ex
     return CollectError("the entry cannot be made (%s)" % error.strerror, where=path, code="provider-error")
 
 
+def place(entry: str, name: str = "") -> str:
+    """Where something failed, for a person: the entry's random name says nothing, and the entry is gone when it is read."""
+    path = entry.rpartition("/")[0]
+    return "%s (%s)" % (path, name) if name else path
+
+
 def outblob_failure(error: OSError, entry: str, provider: str) -> Exception:
-    where = "%s/outblob" % entry
+    where = place(entry, "outblob")
     if error.errno == errno.EINVAL:
         return CollectError("the provider %s refused the request" % provider, where=where, fix="Check privlevel", code="provider-refused")
     if error.errno == errno.EFBIG:
@@ -57,7 +63,7 @@ def outblob_failure(error: OSError, entry: str, provider: str) -> Exception:
 
 
 def attribute_failure(error: OSError, entry: str, name: str) -> Exception:
-    where = "%s/%s" % (entry, name)
+    where = place(entry, name)
     if error.errno in BUSY:
         return TryAgain(_busy(where))
     if error.errno in (errno.EACCES, errno.EPERM):
