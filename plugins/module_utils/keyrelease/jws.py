@@ -1,79 +1,87 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Flattened JWS with ES256 or ES384 (RFC 7515 section 7.2.2), over an attached or a detached payload (appendix F)."""
+"""JSON Web Signatures in flattened JSON form (RFC 7515 section 7.2.2), ES256 and ES384 only.
+
+The algorithm follows from the trusted key, never from the signature. ``typ`` keeps signatures of different purposes apart.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Mapping, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
-from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
-from ansible_collections.attested.ai.plugins.module_utils.formats.jwk import thumbprint
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import curve_of, load_public, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwk as keys
 
-# JWK curve -> (alg, hash of cryptography, bytes per half of the signature)
-_ALGORITHMS = {"P-256": ("ES256", "SHA256", 32), "P-384": ("ES384", "SHA384", 48)}
-PAYLOAD_MAX = 64 << 20
-
-
-def sign(payload: bytes, private_key: Any) -> Dict[str, str]:
-    """Sign ``payload``; the returned object carries it. The key id is the RFC 7638 thumbprint of the key."""
-    return dict(sign_detached(payload, private_key), payload=strict.encode_base64url(payload))
+# JWK curve -> (alg, bytes per half of the signature), RFC 7518 section 3.4.
+ALGORITHMS = {"P-256": ("ES256", 32), "P-384": ("ES384", 48)}
+PAYLOAD_MAX = 16 << 20
 
 
-def sign_detached(payload: bytes, private_key: Any) -> Dict[str, str]:
-    """Sign ``payload``; the returned object does not carry it."""
-    require_cryptography()
-    from cryptography.hazmat.primitives import hashes
+def sign_detached(payload: bytes, private_key: Any, kid: str = "", typ: str = "") -> Dict[str, str]:
+    """Sign bytes that are kept elsewhere (RFC 7515 appendix F): {protected, signature}. ``kid`` defaults to the key's thumbprint."""
+    alg, size, digest = _algorithm(private_key)
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-    alg, digest, size = _algorithm(private_key)
-    protected = strict.encode_base64url(jcs.canonicalize({"alg": alg, "kid": thumbprint(public_jwk(private_key))}))
-    r, s = decode_dss_signature(private_key.sign(_signing_input(protected, payload), ec.ECDSA(getattr(hashes, digest)())))
+    header = {"alg": alg, "kid": kid or keys.jwk_thumbprint(keys.public_jwk(private_key))}
+    protected = strict.encode_base64url(jcs.canonicalize(dict(header, typ=typ) if typ else header))
+    r, s = decode_dss_signature(private_key.sign(_signed(protected, payload), ec.ECDSA(digest)))
     return {"protected": protected, "signature": strict.encode_base64url(r.to_bytes(size, "big") + s.to_bytes(size, "big"))}
 
 
-def verify(jws: Any, trusted_jwk: Mapping[str, Any], where: str = "JWS") -> bytes:
-    """Return the payload that ``jws`` carries if ``trusted_jwk`` signed it, else raise FormatError."""
-    members = strict.members(jws, ("protected", "signature", "payload"), where=where)
-    payload = strict.decode_base64url(members["payload"], where + " payload", 0, PAYLOAD_MAX)
-    verify_detached({name: members[name] for name in ("protected", "signature")}, payload, trusted_jwk, where)
-    return payload
-
-
-def verify_detached(jws: Any, payload: bytes, trusted_jwk: Mapping[str, Any], where: str = "JWS") -> None:
-    """Raise FormatError unless ``trusted_jwk`` signed ``payload``. The algorithm follows from the key, never from the object."""
-    public = load_public(trusted_jwk, "trusted key")
+def verify_detached(jws: Any, payload: bytes, public_jwk: Any, typ: str = "", where: str = "JWS") -> Mapping[str, Any]:
+    """Return the protected header if ``jws`` is a signature of ``payload`` by this key (JWK or key object). Raises FormatError, KeyReleaseError."""
+    obj = strict.members(jws, ("protected", "signature"), where=where)
+    public = keys.load_public_ec(public_jwk, keys.SIGNATURE_CURVES, where + " key") if isinstance(public_jwk, Mapping) else public_jwk
+    alg, size, digest = _algorithm(public)
+    place = where + " protected"
+    header = strict.members(strict.loads(strict.decode_base64url(obj["protected"], place, 2, 4096), place), ("alg",), ("kid", "typ"), where=place)
+    if header["alg"] != alg:
+        raise KeyReleaseError("the algorithm is %s, the trusted key needs %s" % (strict.quoted(header["alg"]), alg), where=where, code="jws-algorithm")
+    if header.get("typ", "") != typ:
+        raise KeyReleaseError("the type is %s, %s was expected" % (strict.quoted(header.get("typ", "")), strict.quoted(typ)), where=where, code="jws-type")
+    if "kid" in header:
+        strict.text_of(header["kid"], place + " kid")
+    signature = strict.decode_base64url(obj["signature"], where + " signature", 2 * size, 2 * size)
     from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-    alg, digest, size = _algorithm(public)
-    members = strict.members(jws, ("protected", "signature"), where=where)
-    place = where + " protected header"
-    header = strict.members(strict.loads(strict.decode_base64url(members["protected"], place, 2, 1024), place), ("alg", "kid"), where=place)
-    if header["alg"] != alg:
-        raise FormatError("the algorithm is %s, the trusted key's is %s" % (strict.quoted(header["alg"]), alg), where=place, code="signature")
-    if header["kid"] != thumbprint(trusted_jwk):
-        raise FormatError("it was signed by key %s, trusted is %s" % (strict.quoted(header["kid"]), thumbprint(trusted_jwk)), where=place, code="signer")
-    raw = strict.decode_base64url(members["signature"], where + " signature", 2 * size, 2 * size)
-    r, s = int.from_bytes(raw[:size], "big"), int.from_bytes(raw[size:], "big")
+    r, s = (int.from_bytes(part, "big") for part in (signature[:size], signature[size:]))
     try:
-        public.verify(encode_dss_signature(r, s), _signing_input(members["protected"], payload), ec.ECDSA(getattr(hashes, digest)()))
+        public.verify(encode_dss_signature(r, s), _signed(obj["protected"], payload), ec.ECDSA(digest))
     except InvalidSignature:
-        raise FormatError("the signature does not hold: the content was changed", where=where, code="signature") from None
+        raise KeyReleaseError("the signature is not one of the trusted key over this content", where=where,
+                              fix="It was changed after signing, or another key signed it", code="jws-signature") from None
+    return header
 
 
-def _signing_input(protected: str, payload: bytes) -> bytes:
-    return (protected + "." + strict.encode_base64url(bytes(payload))).encode("ascii")
+def sign_flattened(payload: bytes, private_key: Any, kid: str = "", typ: str = "") -> Dict[str, str]:
+    """Sign and enclose: {payload, protected, signature}."""
+    return dict(sign_detached(payload, private_key, kid, typ), payload=strict.encode_base64url(payload))
 
 
-def _algorithm(key: Any) -> Any:
-    found = _ALGORITHMS.get(curve_of(key))
-    if found is None:
-        raise FormatError("a signing key on P-256 or P-384 is needed", where="key")
-    return found
+def verify_flattened(jws: Any, public_jwk: Any, typ: str = "", where: str = "JWS") -> Tuple[bytes, Mapping[str, Any]]:
+    """(payload, protected header) of an enclosing signature by this key. Raises FormatError, KeyReleaseError."""
+    obj = strict.members(jws, ("payload", "protected", "signature"), where=where)
+    payload = strict.decode_base64url(obj["payload"], where + " payload", 0, PAYLOAD_MAX)
+    header = verify_detached({"protected": obj["protected"], "signature": obj["signature"]}, payload, public_jwk, typ, where)
+    return payload, header
+
+
+def _algorithm(key: Any) -> Tuple[str, int, Any]:
+    require_cryptography()
+    from cryptography.hazmat.primitives import hashes
+
+    curve = keys.curve_name(key)
+    if curve not in ALGORITHMS:
+        raise KeyReleaseError("it is no EC key on P-256 or P-384", where="signing key", code="jws-key")
+    alg, size = ALGORITHMS[curve]
+    return alg, size, hashes.SHA256() if size == 32 else hashes.SHA384()
+
+
+def _signed(protected: str, payload: bytes) -> bytes:
+    return ("%s.%s" % (protected, strict.encode_base64url(bytes(payload)))).encode("ascii")

@@ -1,61 +1,77 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Key-encryption keys (KEK) in files: a JWK of type oct, or 32 bytes, raw or as one line of base64."""
+"""Where key-encryption keys come from: files on the controller, readable by their owner only."""
 
 from __future__ import annotations
 
-import base64
-import binascii
+import hashlib
+import hmac
 import os
 from dataclasses import dataclass, field
-from typing import Any
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import read_private, write_private
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import create_secret, read_secret
 
-KEY_SIZE = 32
+_WHAT = "key-encryption key"
 
 
 @dataclass(frozen=True)
 class Kek:
-    """``kid`` names the key in manifests; ``key`` is its 32 bytes and never shown."""
+    """A key-encryption key of 32 bytes and its id, which may be shown."""
 
     kid: str
     key: bytes = field(repr=False)
 
 
 def load_kek(path: str) -> Kek:
-    """Read a KEK. A file without a JWK gets its kid from its name."""
-    data = read_private(path, "key-encryption key")
-    where = "key-encryption key %s" % path
-    name = os.path.basename(path).split(".", 1)[0]
-    if len(data) == KEY_SIZE:
-        return Kek(name, data)
-    if data.lstrip()[:1] == b"{":
-        return _from_jwk(strict.loads(data, where), where)
+    """Read a JWK (kty oct), 32 raw bytes, or their standard base64. Raises KeyReleaseError; no message shows the content."""
+    content = read_secret(path, _WHAT)
     try:
-        key = base64.b64decode(data.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_SIZE:
-        raise KeyReleaseError(
-            "it is neither a JWK of type oct nor %d bytes, raw or base64" % KEY_SIZE, where=where, fix="Make one with create_kek: true", code="kek-form"
-        )
-    return Kek(name, key)
+        return _from_jwk(content) if content.lstrip()[:1] == b"{" and len(content) != 32 else _from_bytes(content)
+    except AttestedError as error:
+        raise KeyReleaseError(error.what, where="%s %s" % (path, error.where) if error.where else path,
+                              fix="Give a file with a JWK (kty oct), 32 raw bytes or their base64", code="kek-form") from None
 
 
-def create_kek(path: str, kid: str = "") -> Kek:
-    """Make a random KEK and write it as a JWK. An existing file is never replaced."""
-    kek = Kek(kid or "kek-%s" % os.urandom(6).hex(), os.urandom(KEY_SIZE))
-    jwk = {"kty": "oct", "alg": "A256KW", "kid": kek.kid, "k": strict.encode_base64url(kek.key)}
-    write_private(path, jcs.canonicalize(jwk) + b"\n", "key-encryption key")
+def create_kek(path: str) -> Kek:
+    """Make a key from the system's random generator and store it as JWK, mode 0600. Raises KeyReleaseError if the path is taken."""
+    key = os.urandom(32)
+    kek = Kek(key_id(key), key)
+    jwk = {"alg": "A256KW", "k": strict.encode_base64url(key), "kid": kek.kid, "kty": "oct"}
+    create_secret(path, jcs.canonicalize(jwk) + b"\n", _WHAT)
     return kek
 
 
-def _from_jwk(obj: Any, where: str) -> Kek:
-    jwk = strict.members(obj, ("kty", "k", "kid"), ("alg", "use", "key_ops"), where=where)
+def key_id(key: bytes) -> str:
+    """A name for a key that has none: tells nothing about it, and is the same wherever the key is loaded."""
+    return "kek-" + hmac.new(key, b"attested.ai/kek-id/1", hashlib.sha256).hexdigest()[:32]
+
+
+def _from_jwk(content: bytes) -> Kek:
+    try:
+        jwk = strict.members(strict.loads(content), ("kty", "k"), ("alg", "kid", "use", "key_ops"))
+    except AttestedError as error:
+        # JSON errors may quote what they stumble over; a secret is not to be quoted.
+        if error.what.startswith("it is not JSON"):
+            raise KeyReleaseError("it is not JSON") from None
+        raise
     if jwk["kty"] != "oct" or jwk.get("alg", "A256KW") != "A256KW":
-        raise KeyReleaseError("it is not a JWK of type oct for A256KW", where=where, code="kek-form")
-    return Kek(strict.text_of(jwk["kid"], where + " kid", limit=128), strict.decode_base64url(jwk["k"], where + " k", KEY_SIZE, KEY_SIZE))
+        raise KeyReleaseError("it is no JWK of the type oct for A256KW")
+    key = strict.decode_base64url(jwk["k"], "k", 32, 32)
+    kid = strict.text_of(jwk["kid"], "kid", 256) if "kid" in jwk else key_id(key)
+    if not kid:
+        raise KeyReleaseError("the key id is empty")
+    return Kek(kid, key)
+
+
+def _from_bytes(content: bytes) -> Kek:
+    if len(content) == 32:
+        return Kek(key_id(content), content)
+    try:
+        text = content.decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise KeyReleaseError("it holds %d bytes, which are no key" % len(content)) from None
+    key = strict.decode_base64(text, "", 32, 32)
+    return Kek(key_id(key), key)

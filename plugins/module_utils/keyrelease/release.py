@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a guest is handed: a data key and the context without which it must not be used, sealed to the guest's attested key."""
+"""What a guest is handed: the data key of one model release, together with what it may be used for."""
 
 from __future__ import annotations
 
@@ -13,94 +13,118 @@ from typing import Any, Dict, Mapping
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import load_public
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwk as keys
 
 SCHEMA = "attested.ai/key-release/1"
-KEY_SIZE = 32
-_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+_MEMBERS = ("schema", "model_id", "release", "minimum_release", "key", "key_id", "manifest_signer", "evidence_digest", "not_after")
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
+_TIME_TEXT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
+_RELEASE_MAX = 2**53 - 1
 
 
 @dataclass(frozen=True)
 class KeyRelease:
-    """``key`` is 32 bytes. ``minimum_release`` is the lowest release of the model that the guest may open with it, ``manifest_signer``
-    the public JWK whose signature the manifest must bear, ``not_after`` (UTC) the end of the hand-over, not of the key."""
+    """A data key (32 bytes) and its context.
+
+    ``manifest_signer``: public EC JWK that must have signed the manifest. ``minimum_release``: lowest release that the relying party still
+    accepts. ``evidence_digest``: SHA-256 (hex) of the evidence it was released to. ``not_after``: aware UTC, whole seconds.
+    """
 
     model_id: str
     release: int
     minimum_release: int
+    key: bytes = field(repr=False)
     key_id: str
     manifest_signer: Mapping[str, str]
     evidence_digest: str
     not_after: datetime
-    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        where = "key release"
+        for name in ("model_id", "key_id"):
+            if not strict.text_of(getattr(self, name), "%s %s" % (where, name), 256):
+                raise FormatError("it is empty", where="%s %s" % (where, name))
+        for name in ("release", "minimum_release"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _RELEASE_MAX:
+                raise FormatError("a whole number from 1 was expected", where="%s %s" % (where, name))
+        if not isinstance(self.key, bytes) or len(self.key) != 32:
+            raise FormatError("32 bytes were expected", where=where + " key")
+        keys.check_public_jwk(self.manifest_signer, keys.SIGNATURE_CURVES, where + " manifest_signer")
+        strict.decode_hex(self.evidence_digest, where + " evidence_digest", 32)
+        if not isinstance(self.not_after, datetime) or self.not_after.utcoffset() is None or self.not_after.microsecond:
+            raise FormatError("a time with its zone and without fractions of a second was expected", where=where + " not_after")
+        if self.release < self.minimum_release:
+            raise KeyReleaseError("release %d of %s is below the minimum release %d" % (self.release, strict.quoted(self.model_id), self.minimum_release),
+                                  where=where, fix="Serve the newer release", code="release-too-old")
 
     def to_json(self) -> bytes:
-        """Canonical JSON. It holds the key: it may only be sealed."""
-        return jcs.canonicalize({
-            "schema": SCHEMA,
-            "model_id": self.model_id,
-            "release": self.release,
-            "minimum_release": self.minimum_release,
-            "key": {"kty": "oct", "kid": self.key_id, "k": strict.encode_base64url(self.key)},
-            "manifest_signer": dict(self.manifest_signer),
-            "evidence_digest": self.evidence_digest,
-            "not_after": self.not_after.astimezone(timezone.utc).strftime(_TIME),
-        })
+        """Canonical JSON, with the key in it: only ever to be encrypted."""
+        return jcs.canonicalize(self._members())
 
     @classmethod
-    def from_json(cls, data: bytes, where: str = "key release") -> KeyRelease:
-        """Read one strictly. Error messages never hold the key."""
-        names = ("schema", "model_id", "release", "minimum_release", "key", "manifest_signer", "evidence_digest", "not_after")
-        members = strict.members(strict.loads(data, where), names, where=where)
-        if members["schema"] != SCHEMA:
-            raise FormatError("the schema %s is not %s" % (strict.quoted(members["schema"]), SCHEMA), where=where)
-        key = strict.members(members["key"], ("kty", "kid", "k"), where=where + " key")
-        if key["kty"] != "oct":
-            raise FormatError("the key is not of type oct", where=where)
-        load_public(members["manifest_signer"], where + " manifest_signer")
+    def from_json(cls, text: bytes) -> KeyRelease:
+        """Read ``to_json()`` strictly. Raises FormatError or KeyReleaseError; no message shows the key."""
+        return cls._of(_load(text, _MEMBERS))
+
+    def check_time(self, at: datetime) -> None:
+        """Raise KeyReleaseError (release-expired) if ``at`` is later than ``not_after``."""
+        if at > self.not_after:
+            raise KeyReleaseError("it was valid until %s" % format_time(self.not_after), where="key release", fix="Attest again", code="release-expired")
+
+    def _members(self) -> Dict[str, Any]:
+        return {
+            "schema": SCHEMA, "model_id": self.model_id, "release": self.release, "minimum_release": self.minimum_release,
+            "key": strict.encode_base64url(self.key), "key_id": self.key_id, "manifest_signer": dict(self.manifest_signer),
+            "evidence_digest": self.evidence_digest, "not_after": format_time(self.not_after),
+        }
+
+    @classmethod
+    def _of(cls, obj: Mapping[str, Any]) -> KeyRelease:
+        where = "key release"
+        if obj["schema"] != SCHEMA:
+            raise FormatError("the schema is %s, %s was expected" % (strict.quoted(obj["schema"]), SCHEMA), where=where)
         return cls(
-            model_id=check_model_id(members["model_id"], where + " model_id"),
-            release=check_release(members["release"], where + " release"),
-            minimum_release=check_release(members["minimum_release"], where + " minimum_release"),
-            key_id=strict.text_of(key["kid"], where + " kid", limit=256),
-            manifest_signer={str(name): str(value) for name, value in members["manifest_signer"].items()},
-            evidence_digest=strict.decode_hex(members["evidence_digest"], where + " evidence_digest", 32).hex(),
-            not_after=_time(members["not_after"], where + " not_after"),
-            key=strict.decode_base64url(key["k"], where + " key", KEY_SIZE, KEY_SIZE),
+            model_id=obj["model_id"], release=obj["release"], minimum_release=obj["minimum_release"],
+            key=strict.decode_base64url(obj["key"], where + " key", 32, 32), key_id=obj["key_id"], manifest_signer=obj["manifest_signer"],
+            evidence_digest=obj["evidence_digest"], not_after=parse_time(obj["not_after"], where + " not_after"),
         )
 
 
 def seal(release: KeyRelease, guest_jwk: Mapping[str, Any]) -> Dict[str, str]:
-    """Encrypt a release to the guest's key, in the form that a KBS answers with."""
-    recipient = {name: value for name, value in guest_jwk.items() if name != "alg"}
-    return jwe.wrap_flattened(release.to_json(), recipient)
+    """Encrypt to the attested key of one guest session: a flattened JWE. The thumbprint of that key travels inside."""
+    content = dict(release._members(), guest_key=jwe.jwk_thumbprint(guest_jwk))
+    return jwe.wrap_flattened(jcs.canonicalize(content), guest_jwk)
 
 
-def open_release(sealed: Any, private_key: Any, now: datetime, where: str = "key release") -> KeyRelease:
-    """Open a release with the guest's key. Raises KeyReleaseError if it is of another key or past its time."""
-    release = KeyRelease.from_json(jwe.unwrap_flattened(sealed, private_key, where), where)
-    if now > release.not_after:
-        raise KeyReleaseError("it was to be used until %s" % release.not_after.strftime(_TIME), where=where, fix="Release the key again", code="release-expired")
-    return release
+def open_release(sealed: Any, private_key: Any) -> KeyRelease:
+    """Decrypt and check that it was made for this key. Raises KeyReleaseError or FormatError."""
+    obj = dict(_load(jwe.unwrap_flattened(sealed, private_key, "release"), _MEMBERS + ("guest_key",)))
+    if obj.pop("guest_key") != jwe.jwk_thumbprint(keys.public_jwk(private_key)):
+        raise KeyReleaseError("it was made for another session", where="release", fix="Release to the key of this session", code="release-other-session")
+    return KeyRelease._of(obj)
 
 
-def check_model_id(value: Any, where: str = "model_id") -> str:
-    """Return ``value`` if it is a model id: 1 to 128 letters, digits, dots, dashes and underscores."""
-    if not isinstance(value, str) or not _MODEL_ID.match(value):
-        raise FormatError("%s is not 1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit" % strict.quoted(value), where=where)
-    return value
+def format_time(moment: datetime) -> str:
+    """RFC 3339 in UTC, whole seconds: 2026-01-31T12:00:00Z."""
+    return moment.astimezone(timezone.utc).strftime(_TIME)
 
 
-def check_release(value: Any, where: str = "release") -> int:
-    """Return ``value`` if it is a release number, from 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= jcs.MAX_INTEGER:
-        raise FormatError("a whole number from 1 was expected", where=where)
-    return value
-
-
-def _time(value: Any, where: str) -> datetime:
+def parse_time(text: Any, where: str) -> datetime:
+    """Read ``format_time()``; no other spelling is taken."""
+    value = strict.text_of(text, where, 20)
     try:
-        return datetime.strptime(strict.text_of(value, where, limit=20), _TIME).replace(tzinfo=timezone.utc)
+        if not _TIME_TEXT.match(value):
+            raise ValueError(value)
+        return datetime.strptime(value, _TIME).replace(tzinfo=timezone.utc)
     except ValueError:
-        raise FormatError("a time of the form 2026-01-31T12:00:00Z was expected", where=where) from None
+        raise FormatError("a time like 2026-01-31T12:00:00Z was expected", where=where) from None
+
+
+def _load(text: bytes, names: Any) -> Mapping[str, Any]:
+    try:
+        value = strict.loads(text, "key release")
+    except FormatError as error:
+        # What stands in there is secret: the position that a JSON error shows is, its text is not.
+        raise FormatError(error.what.split(":")[0] if "JSON" in error.what else error.what, where="key release") from None
+    return strict.members(value, names, where="key release")
