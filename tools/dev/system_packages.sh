@@ -1,0 +1,48 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Install the system packages that are missing, and only those, saying which and why. Usage: system_packages.sh demo|test
+# Each need is tested by what it gives (a command, a library), not by the package's name: whoever has it from elsewhere installs nothing.
+set -eu
+
+missing=""
+
+need() { # package, reason, test...
+  package=$1 reason=$2
+  shift 2
+  if ! "$@" >/dev/null 2>&1; then
+    echo "  $package is missing: $reason"
+    missing="$missing $package"
+  fi
+}
+
+has() { command -v "$1" || [ -x "/usr/sbin/$1" ]; }
+has_libfuse() { ldconfig -p | grep -q 'libfuse3\.so' || /sbin/ldconfig -p | grep -q 'libfuse3\.so'; }
+has_fuse() { has fusermount3 && has_libfuse; }
+
+# Debian and Ubuntu split venv off: without it python3 makes no virtual environment.
+python_package=python3-venv
+need "$python_package" "a Python from 3.11 to 3.13 that can make virtual environments" "$(dirname "$0")/find_python.sh"
+need fuse3 "the Soft TEE serves the kernel's report interface through FUSE (fusermount3 and libfuse3)" has_fuse
+if [ "$1" = test ]; then
+  need git "checks read the list of files from it, and ansible-test wants a repository" has git
+  need openssh-server "tests attest through a real sshd on loopback" has sshd
+  need openssh-client "the same tests connect with it" has ssh
+fi
+
+[ -n "$missing" ] || exit 0
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+  as_root=sudo
+  has sudo || { echo "Neither root nor sudo here. Ask for:$missing" >&2; exit 1; }
+fi
+has apt-get || { echo "No apt-get here. Install what your distribution calls:$missing" >&2; exit 1; }
+echo "  installing:$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# shellcheck disable=SC2086 # a list of names, and sudo or nothing
+if ! { $as_root apt-get -qq update && $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends $missing; } >"$log" 2>&1 </dev/null; then
+  tail -n 20 "$log" >&2
+  echo "apt-get could not install:$missing" >&2
+  exit 1
+fi
