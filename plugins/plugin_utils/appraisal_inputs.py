@@ -30,7 +30,7 @@ from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep impor
 from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import pem_to_der
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import NONCE_MAX, NONCE_MIN, EvidenceDocument
-from ansible_collections.attested.ai.plugins.module_utils.formats.strict import decode_base64, decode_hex, loads
+from ansible_collections.attested.ai.plugins.module_utils.formats.strict import decode_base64, decode_hex
 
 FILE_MAX = 8 * 1024 * 1024
 DEPTH_MAX = 32
@@ -178,10 +178,6 @@ class Inputs:
             return load_pem_private_key(data, password=None)
         except (ValueError, TypeError) as error:
             raise FormatError("it is not an unencrypted PEM private key (%s)" % type(error).__name__, where=f"ear_key {path}") from None
-
-    def json(self, path: str, where: str) -> t.Any:
-        """A JSON file, for example a JWK set, duplicate members refused."""
-        return loads(self.read(path, where), f"{where} {path}")
 
 
 def evaluation_time(value: str | None) -> datetime:

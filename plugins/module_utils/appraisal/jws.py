@@ -43,11 +43,14 @@ def public_jwk(key: Any) -> Dict[str, str]:
     public = key.public_key() if hasattr(key, "public_key") else key
     curves = {"secp256r1": "ES256", "secp384r1": "ES384"}
     if not isinstance(public, ec.EllipticCurvePublicKey) or public.curve.name not in curves:
-        raise FormatError("the signing key is not an EC key on P-256 or P-384", where="EAR key", fix="Make one: openssl ecparam -genkey -noout -name secp384r1")
+        raise FormatError(
+            "the signing key is not an EC key on P-256 or P-384", where="EAR key", fix="Make one: openssl ecparam -genkey -noout -name secp384r1"
+        )
     alg = curves[public.curve.name]
     curve, size = ALGORITHMS[alg]
     numbers = public.public_numbers()
-    jwk = {"kty": "EC", "crv": curve, "x": strict.encode_base64url(numbers.x.to_bytes(size, "big")), "y": strict.encode_base64url(numbers.y.to_bytes(size, "big"))}
+    x, y = (strict.encode_base64url(number.to_bytes(size, "big")) for number in (numbers.x, numbers.y))
+    jwk = {"kty": "EC", "crv": curve, "x": x, "y": y}
     return dict(jwk, alg=alg, use="sig", kid=thumbprint(jwk))
 
 
@@ -100,7 +103,9 @@ def verify(token: Any, keys: Sequence[TrustedKey], where: str = "token") -> Tupl
     raw_header, raw_payload, signature = (strict.decode_base64url(part, where, 1, TOKEN_MAX) for part in parts)
     header = strict.members(strict.loads(raw_header, where + " header"), ("alg",), _HEADER, where=where + " header")
     if not isinstance(header["alg"], str) or header["alg"] not in ALGORITHMS:
-        raise FormatError("the algorithm %s is not one of %s" % (strict.quoted(header["alg"]), ", ".join(ALGORITHMS)), where=where + " header", code="ear-algorithm")
+        raise FormatError(
+            "the algorithm %s is not one of %s" % (strict.quoted(header["alg"]), ", ".join(ALGORITHMS)), where=where + " header", code="ear-algorithm"
+        )
     typ = header.get("typ", "JWT")
     if not isinstance(typ, str) or typ.lower() not in _TYPES:
         raise FormatError("the type %s is not one of %s" % (strict.quoted(typ), ", ".join(_TYPES)), where=where + " header")

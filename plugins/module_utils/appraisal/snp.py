@@ -118,8 +118,9 @@ def _verify(item: EvidenceItem, table: Mapping[str, bytes], context: ItemContext
     """Verify with each certificate that may belong to the report, until one fits; else say what the likeliest one gave."""
     leaves, path = _certificates(item.evidence, list(table.values()) + list(context.endorsements.certificates))
     crl = _crl(context.endorsements, leaves)
-    outcomes = []
-    for leaf in leaves[:_LEAVES_TRIED] or [None]:
+    outcomes: List[Verification] = []
+    candidates: Sequence[Optional[bytes]] = leaves[:_LEAVES_TRIED] or (None,)
+    for leaf in candidates:
         outcomes.append(verify_snp(item.evidence, leaf, path, context.roots, context.at, context.expected_report_data, crl=crl, cache=context.cache))
         if outcomes[-1].authentic is True:
             return outcomes[-1]

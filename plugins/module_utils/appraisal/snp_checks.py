@@ -71,7 +71,8 @@ def _debug(facts: SnpFacts, policy: SnpPolicy) -> Check:
         return passed("policy-debug", "debugging is off")
     if policy.allow_debug:
         return passed("policy-debug", "debugging is ON and the policy allows it: the host can read this guest's memory")
-    return failed("policy-debug", "debugging is on (guest policy 0x%x), the host can read this guest's memory; launch the guest without it" % facts.report.policy.raw)
+    raw = facts.report.policy.raw
+    return failed("policy-debug", "debugging is on (guest policy 0x%x), the host can read this guest's memory; launch the guest without it" % raw)
 
 
 def _migration(facts: SnpFacts, policy: SnpPolicy) -> Check:
@@ -111,7 +112,9 @@ def _chip_id(facts: SnpFacts, policy: SnpPolicy) -> Check:
         return passed("chip-id-masked", "CHIP_ID is masked, as is usual under a VLEK, which stands for a provider and not for a chip")
     if policy.allow_masked_chip_id:
         return passed("chip-id-masked", "CHIP_ID is masked under a VCEK and the policy allows it")
-    return failed("chip-id-masked", "CHIP_ID is all zeros under a VCEK, so nothing binds the report to its chip; unmask it on the host, or set allow_masked_chip_id")
+    return failed(
+        "chip-id-masked", "CHIP_ID is all zeros under a VCEK, so nothing binds the report to its chip; unmask it on the host, or set allow_masked_chip_id"
+    )
 
 
 def _machine(facts: SnpFacts, machines: Machines) -> Check:
@@ -132,7 +135,9 @@ def _machine(facts: SnpFacts, machines: Machines) -> Check:
         return failed(code, "%s is not on machines.allow; add its digest if it is yours" % name)
     if machines.csp_ids:
         return failed(code, "only providers are allowed (machines.csp_ids) and %s signed with its own VCEK; add it to machines.allow if it is yours" % name)
-    detail = "any machine is accepted; pin yours with machines.allow: [%s]" % machine if machine else "any provider is accepted; pin yours with machines.csp_ids"
+    detail = "any provider is accepted; pin yours with machines.csp_ids"
+    if machine:
+        detail = "any machine is accepted; pin yours with machines.allow: [%s]" % machine
     if facts.product == "milan":
         detail += " (on Milan this matters: software alone can forge its chip keys)"
     return not_checked(code, detail)

@@ -66,8 +66,10 @@ def check_storage(in_memory: bool, observations: Mapping[str, Any], bound: Seque
     }[storage]
     worth = "its image is measured" if measured else "its image is not measured, so its word proves nothing"
     detail = "%s; %s" % (said, worth)
+    if not bound:
+        detail = "no ssh host keys are bound"
     if not in_memory:
-        return not_checked(STORAGE_CHECK, detail if bound else "no ssh host keys are bound")
+        return not_checked(STORAGE_CHECK, detail)
     if storage == "memory" and measured and bound:
         return passed(STORAGE_CHECK, detail)
-    return failed(STORAGE_CHECK, (detail if bound else "no ssh host keys are bound") + "; ssh_keys_in_memory asks for keys made in the memory of a measured image")
+    return failed(STORAGE_CHECK, detail + "; ssh_keys_in_memory asks for keys made in the memory of a measured image")

@@ -3,7 +3,6 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
-import json
 import os
 from datetime import timezone
 from pathlib import Path
@@ -123,7 +122,6 @@ def test_nonce_report_data_and_time():
 def test_evidence_from_a_file_refuses_doubled_members(tmp_path):
     with pytest.raises(FormatError, match="occurs twice"):
         Inputs().evidence(write(tmp_path, '{"schema": 1, "schema": 2}'))
-    assert Inputs().json(write(tmp_path, json.dumps({"keys": []})), "JWKS") == {"keys": []}
 
 
 @settings(max_examples=300, deadline=None)
