@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The order in which a guest opens a model with the key of a session, and the certainty that the session is swept afterwards."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from dataclasses import dataclass
+from typing import Any, Dict, Optional
+
+from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
+from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import session as sessions
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.progress import ProgressFile, Throttle
+from ansible_collections.attested.ai.plugins.module_utils.target import memory
+
+
+@dataclass(frozen=True)
+class Order:
+    """The options of the module. ``session`` may be None when nothing has to be opened."""
+
+    dest: str
+    src: Optional[str] = None
+    state: str = "present"
+    session: Optional[str] = None
+    session_directory: str = sessions.DEFAULT_DIRECTORY
+    threads: Optional[int] = None
+    owner: Optional[str] = None
+    group: Optional[str] = None
+    mode: str = "0400"
+
+    def target(self) -> opener.Target:
+        """With everything resolved. Raises ModelError on an unknown owner or group and on a mode that is none."""
+        return opener.Target(
+            src=os.path.realpath(str(self.src)),
+            dest=_destination(self.dest),
+            threads=self.threads or min(8, len(os.sched_getaffinity(0))),
+            uid=_number(self.owner, "owner", lambda name: pwd.getpwnam(name).pw_uid),
+            gid=_number(self.group, "group", lambda name: grp.getgrnam(name).gr_gid),
+            mode=_mode(self.mode),
+        )
+
+
+def run(order: Order, check_mode: bool = False) -> Dict[str, Any]:
+    """Bring ``dest`` into the state asked for, and return what the module returns. Outside check mode the session is gone afterwards."""
+    try:
+        return _absent(order, check_mode) if order.state == "absent" else _present(order, check_mode)
+    finally:
+        if order.session is not None and not check_mode:
+            sessions.sweep_session(order.session_directory, order.session)
+
+
+def _absent(order: Order, check_mode: bool) -> Dict[str, Any]:
+    dest = _destination(order.dest)
+    opener.require_ours(dest)
+    return {"changed": bool(opener.left_behind(dest)) if check_mode else opener.wipe(dest), "dest": dest}
+
+
+def _present(order: Order, check_mode: bool) -> Dict[str, Any]:
+    require_cryptography()
+    memory.harden_process()
+    target = order.target()
+    memory.require_memory(os.path.dirname(target.dest))
+    opener.require_ours(target.dest)
+    sealed = opener.read_sealed(target.src)
+    is_open = opener.is_open(target, sealed)
+    result = {
+        "changed": not is_open,
+        "dest": target.dest,
+        "model_id": sealed.manifest.model_id,
+        "release": sealed.manifest.release,
+        "files": len(sealed.manifest.files),
+        "bytes": sealed.manifest.size,
+        "manifest_sha256": sealed.digest,
+    }
+    key = bytearray()
+    try:
+        if order.session is not None and not check_mode:
+            key = _released_key(order, sealed, target.src, needed=not is_open)
+        if is_open:
+            return result
+        opener.check_files(target.src, sealed.manifest)
+        opener.check_space(target.dest, sealed.manifest)
+        if check_mode:
+            return result
+        if not key:
+            raise ModelError("the model is not open yet, and session is not set", where=target.dest, fix="Give the session of model_release", code="model-no-session")
+        result.update(_decrypt(target, sealed, key))
+    finally:
+        memory.wipe(key)
+    return result
+
+
+def _released_key(order: Order, sealed: opener.Sealed, src: str, needed: bool) -> bytearray:
+    """The data key, after the release was found to be for this very manifest. Empty if there is no session and none is needed."""
+    if not needed and sessions.find_session(order.session_directory, str(order.session)) is None:
+        return bytearray()
+    session = sessions.load_session(order.session_directory, str(order.session))
+    release = session.release(sessions.now_utc())
+    opener.check_release(sealed, release, src)
+    key = bytearray(release.key)
+    memory.lock_memory(key)
+    # Used: from here on the key lies in this process only, however long the decryption takes.
+    session.sweep()
+    return key
+
+
+def _decrypt(target: opener.Target, sealed: opener.Sealed, key: bytearray) -> Dict[str, Any]:
+    report = ProgressFile(opener.progress_path(target.dest), "decrypt")
+    meter = Throttle(report)
+    try:
+        opener.decrypt(target, sealed, key, meter)
+    finally:
+        report.remove()
+    seconds = meter.seconds
+    return {"seconds": round(seconds, 3), "bytes_per_second": int(sealed.manifest.size / seconds) if seconds else 0}
+
+
+def _destination(path: str) -> str:
+    if not os.path.isabs(path) or os.path.normpath(path) == "/":
+        raise ModelError("an absolute path of a directory of its own is needed", where=path, code="model-dest")
+    parent = os.path.realpath(os.path.dirname(os.path.normpath(path)))
+    return os.path.join(parent, os.path.basename(os.path.normpath(path)))
+
+
+def _number(name: Optional[str], what: str, look_up: Any) -> int:
+    if name is None:
+        return -1
+    if name.isdigit():
+        return int(name)
+    try:
+        return look_up(name)
+    except KeyError:
+        raise ModelError("there is no %s %s" % (what, ascii(name)), fix="Make it, or name another", code="model-owner") from None
+
+
+def _mode(text: str) -> int:
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0o400 <= mode <= 0o777 or mode & 0o222:
+        raise ModelError("%s is no mode like \"0400\" or \"0444\": the files are to be read, not written" % ascii(text), where="mode", code="model-mode")
+    return mode

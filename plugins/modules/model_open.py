@@ -1,0 +1,169 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: model_open
+short_description: Open an encrypted model in the memory of a confidential guest
+version_added: 0.1.0
+description:
+  - Decrypts a model that M(attested.ai.model_encrypt) made, with the key that M(attested.ai.model_release) left in a session on this guest.
+  - Before the first byte is written it checks the manifest's signature by the signer that came with the key, model, release, key,
+    the exact set of files and their sizes, and that the model fits into memory.
+  - The model appears at O(dest) in one step when every authentication tag held. If anything fails, no plaintext of the attempt is left.
+  - The session is swept in every outcome, so that a key is used once.
+author: attested.ai contributors (@attested-ai)
+extends_documentation_fragment:
+  - attested.ai.attributes
+  - attested.ai.attributes.actiongroup_ai
+attributes:
+  check_mode:
+    support: full
+    details: Checks files and sizes. The session is neither used nor swept, so that the signature is not checked.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+    details: A model that is open already, of the same manifest, is left alone. Its session is swept all the same.
+options:
+  src:
+    description:
+      - Directory on the guest with the encrypted model. It may belong to the host. Every byte is read once.
+      - Nothing may lie there but what the manifest lists, the manifest, its signature, and C(model.sig).
+      - Required if O(state=present).
+    type: path
+  dest:
+    description:
+      - Directory for the plaintext. Its parent exists and lies in memory that is never swapped, a ramfs, a tmpfs with C(noswap), or any tmpfs while there is no swap.
+      - Beside it lie C(<dest>.complete) when the model is open, for instance for C(ConditionPathExists=) of systemd, and
+        C(<dest>.progress.json) while a long opening runs.
+    type: path
+    required: true
+  state:
+    description: Whether the model is to be open. V(absent) removes it, and what interrupted runs left.
+    type: str
+    choices: [present, absent]
+    default: present
+  session:
+    description: Name of the session that holds the released key, from M(attested.ai.model_release). Not needed when the model is open already.
+    type: str
+  session_directory:
+    description: Directory of the sessions.
+    type: path
+    default: /run/attested-ai
+  threads:
+    description: How many threads decrypt. The default is the number of processors, at most 8.
+    type: int
+  owner:
+    description: User, by name or number, who is to own the files. The default is the user that runs the module.
+    type: str
+  group:
+    description: Group, by name or number, of the files.
+    type: str
+  mode:
+    description: Mode of the files, in octal. Directories get the matching right to enter. Nobody may write.
+    type: str
+    default: "0400"
+notes:
+  - Needs the Python library cryptography (38 or newer), as Debian 12 and Ubuntu 24.04 package it.
+  - Removing the session does not make a guest forget a key that it was given before. Only a new release with a new key keeps it out.
+seealso:
+  - module: attested.ai.model_release
+  - module: attested.ai.model_encrypt
+"""
+
+EXAMPLES = r"""
+- name: Open the model in the guest's memory
+  attested.ai.model_open:
+    src: /srv/models/minilm
+    dest: /run/model/minilm
+    session: "{{ release.session }}"
+    group: inference
+    mode: "0440"
+  become: true
+
+- name: Remove the plaintext
+  attested.ai.model_open:
+    dest: /run/model/minilm
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+dest:
+  description: Directory of the model.
+  returned: success
+  type: str
+  sample: /run/model/minilm
+model_id:
+  description: The model's name.
+  returned: when O(state=present)
+  type: str
+  sample: minilm
+release:
+  description: The model's release.
+  returned: when O(state=present)
+  type: int
+  sample: 1
+files:
+  description: How many files the model has.
+  returned: when O(state=present)
+  type: int
+  sample: 6
+bytes:
+  description: Size of the model.
+  returned: when O(state=present)
+  type: int
+  sample: 91627614
+manifest_sha256:
+  description: SHA-256 of the manifest, which names exactly this content.
+  returned: when O(state=present)
+  type: str
+  sample: 0d5c4f3e9f7b1a7f2f1ad06a1a3f2f0e1f9d8e7c6b5a493827160504f3e2d1c0
+seconds:
+  description: How long it took to decrypt.
+  returned: when it was opened
+  type: float
+  sample: 0.061
+bytes_per_second:
+  description: The rate.
+  returned: when it was opened
+  type: int
+  sample: 1502091049
+"""
+
+from typing import NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.opening import Order, run
+from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
+
+ARGUMENT_SPEC = {
+    "src": {"type": "path"},
+    "dest": {"type": "path", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "session": {"type": "str"},
+    "session_directory": {"type": "path", "default": "/run/attested-ai"},
+    "threads": {"type": "int"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+    "mode": {"type": "str", "default": "0400"},
+}
+
+
+def main() -> NoReturn:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, required_if=[("state", "present", ["src"])], supports_check_mode=True)
+    try:
+        with signals_as_errors():
+            result = run(Order(**module.params), module.check_mode)
+        module.exit_json(**result)
+    except AttestedError as error:
+        module.fail_json(msg=str(error), code=error.code)
+
+
+if __name__ == "__main__":
+    main()
