@@ -42,7 +42,7 @@ def relying_party(soft):
 
 @pytest.fixture(autouse=True)
 def well_behaved(soft):
-    soft.run("misbehave", "none")
+    soft.misbehave("none")
 
 
 def collect(soft, asked):
@@ -77,7 +77,7 @@ def test_good_behaviour_is_accepted_and_marked(soft, relying_party):
 
 @pytest.mark.parametrize("behaviour", sorted(REFUSED))
 def test_each_misbehaviour_is_refused_for_its_own_reason(soft, relying_party, behaviour):
-    soft.run("misbehave", behaviour)
+    soft.misbehave(behaviour)
     result = judge(soft, relying_party)
     code, authentic = REFUSED[behaviour]
     told = result.to_dict()
@@ -92,14 +92,14 @@ def test_another_machine_needs_the_allow_list(soft, relying_party):
     text = soft.run("policy").stdout + "machines: {allow: [%s]}\n" % hashlib.sha256(bytes.fromhex(chip)).hexdigest()
     bound = load_policy(yaml.safe_load(text))
     assert judge(soft, relying_party, bound).to_dict()["accepted"] is True
-    soft.run("misbehave", "other-machine")
+    soft.misbehave("other-machine")
     assert judge(soft, relying_party).to_dict()["accepted"] is True
     assert "machine-not-allowed" in failed(judge(soft, relying_party, bound))[0]
 
 
 @pytest.mark.parametrize("behaviour", sorted(NOT_COLLECTED))
 def test_the_collector_notices(soft, behaviour):
-    soft.run("misbehave", behaviour)
+    soft.misbehave(behaviour)
     with pytest.raises(CollectError) as caught:
         collect(soft, os.urandom(64))
     assert caught.value.code == NOT_COLLECTED[behaviour]
@@ -108,6 +108,6 @@ def test_the_collector_notices(soft, behaviour):
 
 def test_the_collector_outlasts_a_busy_provider_and_a_single_tear(soft):
     for behaviour, count in (("busy", "3"), ("torn", "1")):
-        soft.run("misbehave", behaviour, "--count", count)
+        soft.misbehave(behaviour, count)
         asked = os.urandom(64)
         assert collect(soft, asked).outblob[0x50:0x90] == asked

@@ -14,7 +14,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import write
+from softtee_kit import write
 from softtee.entry import Entry
 from softtee.machine import GUIDS, Evidence
 

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TOOLS, Soft, write
+from softtee_kit import TOOLS, Soft, write
 from softtee import daemon, mounting
 from softtee.errors import SoftTeeError
 

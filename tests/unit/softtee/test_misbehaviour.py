@@ -10,7 +10,7 @@ import os
 import uuid
 
 import pytest
-from conftest import write
+from softtee_kit import write
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -27,9 +27,9 @@ SNP_SPL = x509.ObjectIdentifier("1.3.6.1.4.1.3704.1.3.3")
 
 @pytest.fixture(autouse=True)
 def well_behaved(soft):
-    soft.run("misbehave", "none")
+    soft.misbehave("none")
     yield
-    soft.run("misbehave", "none")
+    soft.misbehave("none")
 
 
 class Answer:
@@ -74,8 +74,8 @@ class Answer:
         )  # fmt: skip
 
 
-def set_to(soft, name, *more):
-    soft.run("misbehave", name, *more)
+def set_to(soft, name, count=0):
+    soft.misbehave(name, count)
 
 
 def test_none_is_honest(soft):
@@ -83,7 +83,7 @@ def test_none_is_honest(soft):
 
 
 def test_debug(soft):
-    set_to(soft, "debug")
+    soft.run("misbehave", "debug", "--count", "1")
     answer = Answer(soft)
     assert answer.number(8, 8) == 0xB0000 and answer.signed
 
@@ -127,7 +127,7 @@ def test_torn(soft):
 
 
 def test_busy_so_many_times(soft):
-    set_to(soft, "busy", "--count", "2")
+    set_to(soft, "busy", 2)
     path = soft.entry("busy", bytes(64))
     try:
         for _attempt in range(2):
@@ -179,7 +179,7 @@ def test_no_provider(soft):
 
 @pytest.mark.parametrize("name", sorted(set(BEHAVIOURS) - {"none", "busy", "no-provider"}))
 def test_a_counted_misbehaviour_ends(soft, name):
-    set_to(soft, name, "--count", "1")
+    set_to(soft, name, 1)
     assert not Answer(soft).is_honest() if name != "other-machine" and name != "empty" else Answer(soft)
     assert Answer(soft).is_honest()
 
