@@ -7,14 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: guest_key
-short_description: Make, use and sweep a guest's own key in memory
+short_description: Make a short-lived key in the memory of a confidential guest
 version_added: 0.1.0
 description:
-  - Makes an EC P-256 key inside the guest, in memory that is never swapped, for one key release. The private half is never returned.
-  - M(attested.ai.model_release) drives this module. Use it by itself where you bring your own protocol.
-  - A session is swept when it is used by M(attested.ai.model_open), when O(state=absent) asks for it, and by a small process on the guest
-    after O(lifetime) seconds even if the controller is gone.
-author: attested.ai contributors (@attested-ai)
+  - Makes an EC P-256 key pair in a session directory on a memory file system of the guest, and returns the public half. Bound into evidence
+    with M(attested.ai.tee_evidence), it is what a data key is wrapped to.
+  - The private half never leaves the session directory. It is in no return value, log, argument or environment.
+  - A watchdog process on the guest sweeps the session when O(lifetime) is over, even if the controller is gone by then. Each call of the module also
+    sweeps other sessions in O(directory) that are past their deadline.
+  - Refuses a directory that is not in memory, and a C(tmpfs) without C(noswap) while swap is active.
+author:
+  - attested.ai contributors (@attested-ai)
 extends_documentation_fragment:
   - attested.ai.attributes
   - attested.ai.attributes.actiongroup_ai
@@ -22,133 +25,137 @@ attributes:
   check_mode:
     support: full
   diff_mode:
-    support: none
+    support: full
+    details: Shows names of files and sessions, never a value.
   idempotent:
     support: full
-    details:
-      - A session that is there already is returned unchanged, and one that is not there is not swept.
+    details: A session that is there keeps its key and its deadline, until that has passed.
 requirements:
-  - cryptography >= 38 on the guest (the distribution's python3-cryptography)
+  - cryptography >= 38 on the guest
 options:
   session:
-    description: Name of the session, 8 to 64 lower-case letters and digits. Use a random one.
+    description:
+      - Name of the session. Letters, digits, dots, dashes and underscores, at most 64, the first a letter or digit.
     type: str
     required: true
   state:
-    description: Whether the session is to be there.
+    description:
+      - V(present) makes the session, or finds it.
+      - V(absent) overwrites and removes it.
     type: str
     choices: [present, absent]
     default: present
   directory:
     description:
-      - Directory of all sessions. It must lie on a ramfs, on a tmpfs with C(noswap), or on a tmpfs while no swap is active.
+      - Absolute path of the directory of all sessions. Made with mode V(0700) if its parent is there. It must belong to the user that the module runs as.
     type: path
     default: /run/attested-ai
   lifetime:
-    description: Seconds after which a new session is swept, whatever happens.
+    description:
+      - Seconds until the watchdog sweeps a session that this call makes, 1 to 86400. A session that is there keeps its deadline.
     type: int
-    default: 300
+    default: 900
   release:
     description:
-      - A sealed key release (JWE) to keep in the session. It is kept only if it opens with the session's key.
-      - The sealed form is stored. The key in it is not.
+      - A key release (flattened JWE) to store in the session. It is ciphertext.
+      - It is stored only if it opens with the key of this session, was made for it, and has not expired.
     type: dict
+notes:
+  - C(systemd-logind) with C(KillUserProcesses=yes) ends the watchdog at logout of a user other than root. It then sweeps the session at once.
 seealso:
+  - module: attested.ai.tee_evidence
   - module: attested.ai.model_release
   - module: attested.ai.model_open
 """
 
 EXAMPLES = r"""
-- name: Make a key in the guest's memory
+- name: Make a key in the memory of the guest
   attested.ai.guest_key:
-    session: 9f6c1f0e5b7d4a51
-    lifetime: 120
-  register: guest
+    session: llama
+    lifetime: 600
+  become: true
+  register: guest_key
 
-- name: Sweep it
+- name: Collect evidence that binds it
+  attested.ai.tee_evidence:
+    nonce: "{{ nonce }}"
+    tee_pubkey: "{{ guest_key.jwk }}"
+  become: true
+  register: collected
+
+- name: Sweep the session
   attested.ai.guest_key:
-    session: 9f6c1f0e5b7d4a51
+    session: llama
     state: absent
+  become: true
 """
 
 RETURN = r"""
-jwk:
-  description: The public key, in the form that a KBS wraps to.
-  returned: when O(state=present), outside check mode
-  type: dict
-  sample: {kty: EC, crv: P-256, alg: ECDH-ES+A256KW, x: 9mLfPzb8sBY0SYaOVeDHnMrPxGMAEnXAJVYYH3aF5uQ, y: Xo_wnPLVhqH0UhZTKOLmSvDlBcwjVFzyzLJFbxa5DGs}
-thumbprint:
-  description: RFC 7638 thumbprint of the public key.
-  returned: when O(state=present), outside check mode
-  type: str
-  sample: jYzQ5wC0xBnS0b3vDNOxZ2TnP4q1M6C5l2OQqjPo1mA
-expires_at:
-  description: When the session is swept by itself (RFC 3339).
-  returned: when O(state=present), outside check mode
-  type: str
-  sample: "2026-11-22T12:05:00Z"
 session:
-  description: Name of the session.
-  returned: always
+  description: The name of the session.
+  returned: success
   type: str
-  sample: 9f6c1f0e5b7d4a51
-filesystem:
-  description: What the directory lies on, and why that is good enough.
-  returned: when O(state=present)
+  sample: llama
+jwk:
+  description: The public key.
+  returned: success, when the session is there and O(state=present)
   type: dict
-  sample: {kind: tmpfs, mount_point: /run, reason: no swap is active}
+  sample:
+    kty: EC
+    crv: P-256
+    alg: ECDH-ES+A256KW
+    x: l2Th1tNflXyIASzQn-GEZeLnYAWZdzWL_uN0lKqTEB4
+    y: mgOMjtxye96vET2jf14ENCvt2OVuKR5yiF2l-TTdDy0
+thumbprint:
+  description: RFC 7638 thumbprint of RV(jwk).
+  returned: success, when the session is there and O(state=present)
+  type: str
+  sample: X5H1aUpAafYYy3VdBjVCC4IAHcdVE45O7W8IzHEAlLc
+expires_at:
+  description: When the watchdog sweeps the session, in UTC.
+  returned: success, when the session is there and O(state=present)
+  type: str
+  sample: "2026-01-31T12:00:00Z"
+filesystem:
+  description: Kind of the memory file system.
+  returned: success, when O(state=present)
+  type: str
+  sample: tmpfs
+swept:
+  description: Names of other sessions that were past their deadline and were swept.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+code:
+  description: A stable word for the reason of a failure, for instance V(not-in-memory), V(session-missing), V(session-unsafe) or V(jwe-wrong-key).
+  returned: failure
+  type: str
+  sample: not-in-memory
 """
+
+from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
-from ansible_collections.attested.ai.plugins.module_utils.formats.jwk import thumbprint
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.session import (
-    DEFAULT_DIRECTORY,
-    create_session,
-    find_session,
-    now_utc,
-    sweep_session,
-)
-from ansible_collections.attested.ai.plugins.module_utils.target.memory import require_memory
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.guest import Wish, apply
+from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
+
+ARGUMENT_SPEC = {
+    "session": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "directory": {"type": "path", "default": "/run/attested-ai"},
+    "lifetime": {"type": "int", "default": 900},
+    "release": {"type": "dict", "no_log": False},
+}
 
 
-def present(params, check_mode):
-    """Make the session unless it is there, and keep a release in it."""
-    found = require_memory(params["directory"])
-    result = {"session": params["session"], "filesystem": {"kind": found.kind, "mount_point": found.mount_point, "reason": found.reason}}
-    session = find_session(params["directory"], params["session"])
-    changed = session is None or (params["release"] is not None and not session.has_release())
-    if check_mode:
-        return dict(result, changed=changed)
-    if session is None:
-        session = create_session(params["directory"], params["session"], params["lifetime"], now_utc())
-    if params["release"] is not None and changed:
-        session.store_release(params["release"], now_utc())
-    jwk = session.jwk()
-    return dict(result, changed=changed, jwk=jwk, thumbprint=thumbprint(jwk), expires_at=session.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"))
-
-
-def absent(params, check_mode):
-    """Sweep the session, whatever its state."""
-    if check_mode:
-        return {"session": params["session"], "changed": find_session(params["directory"], params["session"]) is not None}
-    return {"session": params["session"], "changed": sweep_session(params["directory"], params["session"])}
-
-
-def main():
-    module = AnsibleModule(
-        argument_spec={
-            "session": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "directory": {"type": "path", "default": DEFAULT_DIRECTORY},
-            "lifetime": {"type": "int", "default": 300},
-            "release": {"type": "dict", "no_log": True},
-        },
-        supports_check_mode=True,
-    )
+def main() -> NoReturn:
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     try:
-        act = present if module.params["state"] == "present" else absent
-        module.exit_json(**act(module.params, module.check_mode))
+        with signals_as_errors():
+            result = apply(Wish(**module.params), module.check_mode)
+        module.exit_json(**result)
     except AttestedError as error:
         module.fail_json(msg=str(error), code=error.code)
 

@@ -1,223 +1,235 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The guest's half of a release: a key of its own, in memory, for one hand-over.
+"""A session of one guest: a directory in memory with a private key that a release is sealed to, gone at its deadline.
 
-A session is a directory in memory with the private key (a bare scalar), its end in session.json, and later the sealed release. It is
-swept by whoever ends it, and by a watchdog process at its deadline even if the controller is gone.
+``<directory>/<session>`` (0700) holds ``state.json`` (deadline), ``key`` (private scalar, 32 bytes big-endian) and ``release.jwe``, each 0600.
 """
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
 import re
 import stat
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
-from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, KeyReleaseError
-from ansible_collections.attested.ai.plugins.module_utils.formats import strict
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe import ECDH_ES_A256KW
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import generate_ec, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
+from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe, watchdog
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwk as keys
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import KeyRelease, open_release
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.watchdog import start_watchdog
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import read_secret, replace_file, write_new
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import MemoryFs, harden_process, lock_memory, require_memory, wipe, wipe_tree
 
 DEFAULT_DIRECTORY = "/run/attested-ai"
-LIFETIME_MAX = 24 * 3600
-_NAME = re.compile(r"[a-z0-9]{8,64}\Z")
-_KEY_FILE, _STATE_FILE, _RELEASE_FILE = "guest.key", "session.json", "release.json"
-_SCALAR = 32
-_FILE_MAX = 1 << 20
+LIFETIME_MIN, LIFETIME_MAX = 1, 86400
+KEY, RELEASE, STATE = "key", "release.jwe", "state.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_SCHEMA = "attested.ai/guest-session/1"
+# A directory without a readable state holds no key yet; after this long nobody is going to finish it.
+_UNFINISHED_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class GuestSession:
-    """One session. ``path`` is its directory, ``expires_at`` (UTC) when the watchdog sweeps it."""
+    """One session that is there, complete and not expired. ``deadline`` is on the boot clock, ``expires_at`` is Unix time."""
 
-    name: str
     path: str
-    expires_at: datetime
+    name: str
+    deadline: float
+    expires_at: int
 
     def private_key(self) -> Any:
-        """The guest's private key as an object of cryptography. The copy that was read is wiped."""
-        require_cryptography()
-        from cryptography.hazmat.primitives.asymmetric import ec
-
-        scalar = bytearray(_read(os.path.join(self.path, _KEY_FILE), self.name))
-        lock_memory(scalar)
+        """The EC P-256 private key object. Raises KeyReleaseError."""
+        scalar = bytearray(read_secret(os.path.join(self.path, KEY), "session key", 64))
         try:
-            return ec.derive_private_key(int.from_bytes(scalar, "big"), ec.SECP256R1())
-        except ValueError:
-            raise KeyReleaseError("its key is damaged", where="session %s" % self.name, fix="Release the key again") from None
+            return keys.private_ec(bytes(scalar))
         finally:
             wipe(scalar)
 
     def jwk(self) -> Dict[str, str]:
-        """The public key, as a KBS wraps to it."""
-        return public_jwk(self.private_key(), alg=ECDH_ES_A256KW)
+        """The public key, as it is bound into evidence and wrapped to."""
+        return keys.public_jwk(self.private_key(), jwe.ECDH)
 
-    def store_release(self, sealed: Mapping[str, Any], now: datetime) -> KeyRelease:
-        """Keep a sealed release, after proving that it opens. The sealed form is stored, never the key."""
-        release = open_release(sealed, self.private_key(), now, "release for session %s" % self.name)
-        _write_new(os.path.join(self.path, _RELEASE_FILE), json.dumps(dict(sealed)).encode("utf-8"), self.name)
-        return release
+    def stored_release(self) -> Optional[Dict[str, Any]]:
+        """The release as it was stored (ciphertext), None if there is none yet."""
+        path = os.path.join(self.path, RELEASE)
+        return jwe.parse_json(read_secret(path, "release"), path) if os.path.lexists(path) else None
 
-    def release(self, now: datetime) -> KeyRelease:
-        """Open the stored release."""
-        data = _read(os.path.join(self.path, _RELEASE_FILE), self.name)
-        where = "release of session %s" % self.name
-        return open_release(strict.loads(data, where), self.private_key(), now, where)
+    def release(self) -> KeyRelease:
+        """Open the stored release. Raises KeyReleaseError: release-missing, release-expired, jwe-wrong-key ..."""
+        sealed = self.stored_release()
+        if sealed is None:
+            raise KeyReleaseError("no key was released to this session", where=self.path, fix="Release one with attested.ai.model_release", code="release-missing")
+        return self.open(sealed)
 
-    def has_release(self) -> bool:
-        return os.path.exists(os.path.join(self.path, _RELEASE_FILE))
+    def open(self, sealed: Mapping[str, Any]) -> KeyRelease:
+        """Prove that a release was made for this session and is still valid."""
+        found = open_release(sealed, self.private_key())
+        found.check_time(datetime.now(timezone.utc))
+        return found
+
+    def store_release(self, sealed: Mapping[str, Any]) -> None:
+        """Keep a release that ``open`` accepts. Raises KeyReleaseError."""
+        self.open(sealed)
+        try:
+            replace_file(os.path.join(self.path, RELEASE), jcs.canonicalize(dict(sealed)))
+        except OSError as error:
+            raise KeyReleaseError("the release cannot be stored (%s)" % error.strerror, where=self.path, code="session-write") from None
 
     def sweep(self) -> None:
-        """Overwrite and remove everything of this session. Nothing there is no error."""
+        """Overwrite and remove everything of this session. Raises AttestedError if something is left."""
         wipe_tree(self.path)
 
 
-def create_session(directory: str, name: str, lifetime: int, now: datetime) -> GuestSession:
-    """Make a session with a fresh P-256 key. Refused unless ``directory`` is memory that is never swapped and belongs to us alone."""
-    if not 1 <= lifetime <= LIFETIME_MAX:
-        raise FormatError("1 to %d seconds are allowed" % LIFETIME_MAX, where="lifetime")
-    path = _session_path(directory, name)
-    require_cryptography()
-    prepare_directory(directory)
-    sweep_expired(directory, now)
-    harden_process()
-    try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        raise KeyReleaseError("there is one of this name already", where="session %s" % name, fix="Choose another name", code="session-exists") from None
-    # The watchdog is forked before there is a key, so that none is in its memory.
-    start_watchdog(path, lifetime)
-    session = GuestSession(name, path, datetime.fromtimestamp(int(now.timestamp()) + lifetime, timezone.utc))
-    try:
-        _write_new(os.path.join(path, _STATE_FILE), json.dumps({"expires_at": int(session.expires_at.timestamp())}).encode("ascii"), name)
-        scalar = bytearray(generate_ec().private_numbers().private_value.to_bytes(_SCALAR, "big"))
-        lock_memory(scalar)
-        try:
-            _write_new(os.path.join(path, _KEY_FILE), scalar, name)
-        finally:
-            wipe(scalar)
-    except BaseException:
-        session.sweep()
-        raise
+def check_name(session: str) -> str:
+    """Return the name if it is a plain file name of up to 64 letters, digits, dots, dashes, underscores."""
+    if not _NAME.match(session):
+        raise KeyReleaseError("%s is no session name" % strict.quoted(session), where="session",
+                              fix="Use letters, digits, dots, dashes, underscores, at most 64, the first a letter or digit", code="session-name")
     return session
 
 
-def load_session(directory: str, name: str) -> GuestSession:
-    """Find a session. Raises KeyReleaseError if it is gone or was tampered with."""
-    path = _session_path(directory, name)
-    _check_ours(path, name)
-    where = "session %s" % name
-    state = strict.members(strict.loads(_read(os.path.join(path, _STATE_FILE), name), where), ("expires_at",), where=where)
-    expires_at = state["expires_at"]
-    if isinstance(expires_at, bool) or not isinstance(expires_at, int) or not 0 <= expires_at < 1 << 40:
-        raise FormatError("expires_at is no time", where=where)
-    return GuestSession(name, path, datetime.fromtimestamp(expires_at, timezone.utc))
-
-
-def find_session(directory: str, name: str) -> Optional[GuestSession]:
-    """Like load_session, but None if there is nothing of that name."""
-    return load_session(directory, name) if os.path.lexists(_session_path(directory, name)) else None
-
-
-def sweep_session(directory: str, name: str) -> bool:
-    """Sweep a session whatever its state. Returns whether there was anything."""
-    path = _session_path(directory, name)
-    found = os.path.lexists(path)
-    wipe_tree(path)
+def load_session(directory: str, session: str) -> GuestSession:
+    """The session that is there. Raises KeyReleaseError: session-missing, session-expired (then it is swept), session-unsafe."""
+    found = find_session(directory, session)
+    if found is None:
+        raise KeyReleaseError("there is no session %s" % session, where=directory, fix="Make one with attested.ai.guest_key. It may have expired", code="session-missing")
+    if found.deadline <= watchdog.boot_clock():
+        found.sweep()
+        raise KeyReleaseError("the session %s has expired" % session, where=directory, fix="Make a new one with attested.ai.guest_key", code="session-expired")
+    require_memory(found.path)
     return found
+
+
+def find_session(directory: str, session: str) -> Optional[GuestSession]:
+    """The session if it is there and complete, expired or not."""
+    path = os.path.join(directory, check_name(session))
+    if not os.path.lexists(path):
+        return None
+    _check_directory(directory)
+    _check_directory(path)
+    if not os.path.lexists(os.path.join(path, KEY)):
+        return None
+    deadline, expires_at = _read_state(path)
+    return GuestSession(path, session, deadline, expires_at)
+
+
+def create_session(directory: str, session: str, lifetime: int) -> GuestSession:
+    """Make directory, watchdog and key, in this order. ``lifetime`` in seconds. The caller holds ``locked``. Raises AttestedError."""
+    require_cryptography()
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    path = os.path.join(directory, check_name(session))
+    harden_process()
+    try:
+        os.mkdir(path, 0o700)
+    except OSError as error:
+        raise KeyReleaseError("the session cannot be made (%s)" % error.strerror, where=path, code="session-write") from None
+    try:
+        require_memory(path)
+        made = GuestSession(path, session, watchdog.boot_clock() + lifetime, int(time.time()) + lifetime)
+        write_new(os.path.join(path, STATE), jcs.canonicalize({"schema": _SCHEMA, "deadline_ms": int(made.deadline * 1000), "expires_at": made.expires_at}))
+        watchdog.start(path, made.deadline)
+        scalar = bytearray(ec.generate_private_key(ec.SECP256R1()).private_numbers().private_value.to_bytes(32, "big"))
+        lock_memory(scalar)
+        try:
+            write_new(os.path.join(path, KEY), scalar)
+        finally:
+            wipe(scalar)
+        return made
+    except BaseException as error:
+        wipe_tree(path)
+        if isinstance(error, OSError):
+            raise KeyReleaseError("the session cannot be written (%s)" % error.strerror, where=path, code="session-write") from None
+        raise
+
+
+def stale_sessions(directory: str) -> List[str]:
+    """Names of sessions past their deadline, and of ones that nobody finished."""
+    try:
+        _check_directory(directory)
+        names = sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [name for name in names if _NAME.match(name) and _is_stale(os.path.join(directory, name))]
 
 
 def prepare_directory(directory: str) -> MemoryFs:
-    """Make the directory of all sessions if need be; refuse it unless it is memory and ours alone."""
-    found = require_memory(directory)
+    """Make ``directory`` (0700) unless it is there; check that it is ours and in memory. Raises AttestedError."""
+    check_place(directory)
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        status = os.lstat(directory)
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        pass
     except OSError as error:
-        raise KeyReleaseError("it cannot be made: %s" % (error.strerror or error), where=directory, fix="Give a directory in memory that this user may write") from None
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise KeyReleaseError(
-            "it is not a directory that only this user may enter (owner %d, mode %04o)" % (status.st_uid, stat.S_IMODE(status.st_mode)),
-            where=directory, fix="Remove it, or choose another session directory", code="session-directory",
-        )
-    return found
+        raise KeyReleaseError("the directory cannot be made (%s)" % error.strerror, where=directory, code="session-write") from None
+    _check_directory(directory)
+    return require_memory(directory)
 
 
-def sweep_expired(directory: str, now: datetime) -> List[str]:
-    """Sweep sessions past their end, left behind when even the watchdog was killed. Returns their names."""
-    swept: List[str] = []
-    for entry in sorted(os.listdir(directory)):
-        if not _NAME.match(entry):
-            continue
-        try:
-            expired = load_session(directory, entry).expires_at < now
-        except (FormatError, KeyReleaseError):
-            # No readable end: a session is never older than LIFETIME_MAX.
-            expired = _age(os.path.join(directory, entry), now) > LIFETIME_MAX
-        if expired:
-            sweep_session(directory, entry)
-            swept.append(entry)
-    return swept
-
-
-def _age(path: str, now: datetime) -> float:
-    try:
-        return now.timestamp() - os.lstat(path).st_mtime
-    except OSError:
-        return 0.0
-
-
-def _session_path(directory: str, name: str) -> str:
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise FormatError("%s is not 8 to 64 lower-case letters and digits" % strict.quoted(name), where="session name")
+def check_place(directory: str) -> MemoryFs:
+    """What ``prepare_directory`` would find, without making anything."""
     if not os.path.isabs(directory):
-        raise FormatError("an absolute path was expected", where="session directory %s" % directory)
-    return os.path.join(directory, name)
+        raise KeyReleaseError("an absolute path was expected", where=directory, code="session-directory")
+    if os.path.lexists(directory):
+        _check_directory(directory)
+    return require_memory(directory)
 
 
-def _check_ours(path: str, name: str) -> None:
+@contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """One call at a time changes the sessions of a directory. The lock ends with the process."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _check_directory(path: str) -> None:
     try:
         status = os.lstat(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise KeyReleaseError("it cannot be looked at (%s)" % error.strerror, where=path, code="session-unsafe") from None
+    if not stat.S_ISDIR(status.st_mode):
+        raise KeyReleaseError("it is not a directory", where=path, fix="Remove it, and find out who made it", code="session-unsafe")
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise KeyReleaseError("it belongs to uid %d with mode %04o, uid %d and 0700 were expected" % (status.st_uid, stat.S_IMODE(status.st_mode), os.geteuid()),
+                              where=path, fix="Give a directory that is yours alone", code="session-unsafe")
+
+
+def _read_state(path: str) -> Tuple[float, int]:
+    place = os.path.join(path, STATE)
+    state = strict.members(strict.loads(read_secret(place, "session state", 4096), place), ("schema", "deadline_ms", "expires_at"), where=place)
+    numbers = (state["deadline_ms"], state["expires_at"])
+    if state["schema"] != _SCHEMA or any(isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53 for value in numbers):
+        raise KeyReleaseError("it is no state of a session", where=place, fix="Remove the session with state=absent", code="session-state")
+    return state["deadline_ms"] / 1000.0, state["expires_at"]
+
+
+def _is_stale(path: str) -> bool:
+    try:
+        _check_directory(path)
+        return _read_state(path)[0] <= watchdog.boot_clock()
+    except AttestedError as error:
+        # What is not ours is left alone; what is ours and unreadable was never finished.
+        return error.code != "session-unsafe" and _age(path) > _UNFINISHED_SECONDS
     except OSError:
-        raise KeyReleaseError(
-            "it is not there: it was used, swept or ran out of time", where="session %s" % name,
-            fix="Run model_release again, and model_open within its lifetime", code="session-gone",
-        ) from None
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise KeyReleaseError("it is not a directory of this user alone", where="session %s" % name, code="session-directory")
+        return False
 
 
-def _write_new(path: str, data: bytes, name: str) -> None:
+def _age(path: str) -> float:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb", buffering=0) as stream:
-            stream.write(data)
-    except FileExistsError:
-        raise KeyReleaseError("%s is there already" % os.path.basename(path), where="session %s" % name, code="session-used") from None
-    except OSError as error:
-        raise KeyReleaseError("%s cannot be written: %s" % (os.path.basename(path), error.strerror or error), where="session %s" % name) from None
-
-
-def _read(path: str, name: str) -> bytes:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb", buffering=0) as stream:
-            return stream.read(_FILE_MAX) or b""
-    except OSError as error:
-        raise KeyReleaseError(
-            "%s cannot be read: %s" % (os.path.basename(path), error.strerror or error), where="session %s" % name,
-            fix="Run model_release again", code="session-gone",
-        ) from None
-
-
-def now_utc() -> datetime:
-    return datetime.fromtimestamp(time.time(), timezone.utc)
+        return time.time() - os.lstat(path).st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The lowest release of each model that the relying party still hands keys out for. It never goes down."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import Dict
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
+from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
+
+SCHEMA = "attested.ai/minimum-releases/1"
+_FILE_MAX = 4 << 20
+_RELEASE_MAX = 2**53 - 1
+
+
+class CounterStore:
+    """Minimum releases in one JSON file. Concurrent processes are safe: writers take a lock beside it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def minimum(self, model_id: str) -> int:
+        """The minimum release of a model, 1 if none was ever set. Raises KeyReleaseError or FormatError on a damaged file."""
+        return self._read().get(model_id, 1)
+
+    def raise_to(self, model_id: str, release: int) -> int:
+        """Make ``release`` the minimum and return it. Raises KeyReleaseError (counter-lower) if a higher one was set before."""
+        if not isinstance(model_id, str) or not model_id or isinstance(release, bool) or not isinstance(release, int) or not 1 <= release <= _RELEASE_MAX:
+            raise KeyReleaseError("a model id and a whole number from 1 were expected", where="minimum release", code="counter-value")
+        try:
+            descriptor = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._failed(error) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            models = self._read()
+            before = models.get(model_id, 1)
+            if release < before:
+                raise KeyReleaseError("the minimum release of %s is %d, it cannot go down to %d" % (strict.quoted(model_id), before, release), where=self.path,
+                                      fix="Publish the model again with a higher release number", code="counter-lower")
+            if model_id not in models or release > before:
+                replace_file(self.path, jcs.canonicalize({"schema": SCHEMA, "models": dict(models, **{model_id: release})}) + b"\n")
+            return release
+        except OSError as error:
+            raise self._failed(error) from None
+        finally:
+            os.close(descriptor)
+
+    def _read(self) -> Dict[str, int]:
+        try:
+            with open(self.path, "rb") as stream:
+                content = stream.read(_FILE_MAX + 1)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise self._failed(error) from None
+        if len(content) > _FILE_MAX:
+            raise KeyReleaseError("it is larger than %d bytes" % _FILE_MAX, where=self.path, code="counter-damaged")
+        obj = strict.members(strict.loads(content, self.path), ("schema", "models"), where=self.path)
+        models = obj["models"]
+        sound = obj["schema"] == SCHEMA and isinstance(models, dict)
+        if not sound or any(isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _RELEASE_MAX for value in models.values()):
+            # A damaged counter must not read as "no minimum".
+            raise KeyReleaseError("it is no file of minimum releases", where=self.path, fix="Restore it from a backup; the ledger has the releases", code="counter-damaged")
+        return dict(models)
+
+    def _failed(self, error: Exception) -> KeyReleaseError:
+        return KeyReleaseError("it cannot be used (%s)" % (getattr(error, "strerror", None) or error), where=self.path, code="counter-io")
