@@ -18,6 +18,8 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from ansible_collections.attested.ai.plugins.action.evidence_verify import ARGUMENT_SPEC
+from ansible_collections.attested.ai.plugins.modules import evidence_verify as evidence_verify_doc
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ear import read_ear
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import parse_time
 
@@ -160,6 +162,16 @@ def test_documents_a_fleet_and_their_signed_results(tmp_path):
     assert "2 nonces for 1" in lengths["msg"]
     assert empty["failed"] and "empty" in empty["msg"]
     assert all("\n" not in one["msg"] for one in found)
+
+
+def test_the_documentation_has_the_options_of_the_action():
+    documented = yaml.safe_load(evidence_verify_doc.DOCUMENTATION)["options"]
+    assert set(documented) == set(ARGUMENT_SPEC)
+    for name, spec in ARGUMENT_SPEC.items():
+        for key in ("type", "elements", "choices", "default"):
+            assert documented[name].get(key) == spec.get(key), (name, key)
+    returned = yaml.safe_load(evidence_verify_doc.RETURN)
+    assert set(returned) == {"accepted", "msg", "result", "ear", "jwks", "results"}
 
 
 def test_check_mode_judges_too(tmp_path):
