@@ -16,7 +16,7 @@ from ansible.utils.display import Display
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe, keysource, signingkey
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import load_public, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import load_public_ec, public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import progress, tree
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt, refresh_state
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import Manifest
@@ -122,7 +122,7 @@ class ActionModule(ActionBase):
                     jwk = strict.loads(stream.read(1 << 16), where)
             except OSError as error:
                 raise ModelError(f"its key cannot be read ({error.strerror})", where=where) from None
-        return jwe.Recipient(entry["kid"], jwe.ECDH_ES_A256KW, load_public(jwk, where))
+        return jwe.Recipient(entry["kid"], "ECDH-ES+A256KW", load_public_ec(jwk, where=where))
 
     def _local(self, path: str) -> str:
         """Relative paths are relative to the playbook's directory."""

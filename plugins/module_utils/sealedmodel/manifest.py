@@ -16,13 +16,13 @@ from typing import Any, Dict, Mapping, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import check_model_id, check_release
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import Layout
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tree import MAX_FILES, MANIFEST, SUFFIX, check_names, check_path
 
 SCHEMA = "attested.ai/model-manifest/1"
 PROFILE = "files"
 MAX_SIZE = 64 << 20
+_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z\Z")
 _MEMBERS = ("schema", "model_id", "release", "created_at", "profile", "segment_size", "files", "dek", "key_id", "key_uris")
 _FILE = ("path", "size", "ciphertext_size", "header_sha256")
@@ -112,6 +112,19 @@ class Manifest:
         if manifest.to_bytes() != bytes(raw):
             raise FormatError("it is not canonical JSON (RFC 8785)", where=where, fix="Use the file as it was written")
         return manifest
+
+
+def check_model_id(value: Any, where: str = "model_id") -> str:
+    """Return ``value`` if it is a model id. Raises FormatError."""
+    text = strict.text_of(value, where, 128)
+    if not _MODEL_ID.match(text):
+        raise FormatError("%s is not 1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit" % strict.quoted(text), where=where)
+    return text
+
+
+def check_release(value: Any, where: str = "release") -> int:
+    """Return ``value`` if it is a release number, from 1. Raises FormatError."""
+    return _number(value, where)
 
 
 def check_name(value: Any, where: str) -> str:

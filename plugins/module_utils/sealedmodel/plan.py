@@ -13,9 +13,8 @@ from typing import Any, Callable, List, Mapping, Optional, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import check_model_id, check_release
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import state, tree
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, FileEntry, Manifest
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, FileEntry, Manifest, check_model_id, check_release
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import DEFAULT_SEGMENT, HEADER_SIZE, KEY_SIZE, associated_data
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.signature import verify_manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import StreamEngine, read_header

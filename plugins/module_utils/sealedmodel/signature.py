@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jws
 
@@ -24,8 +24,8 @@ def verify_manifest(manifest: bytes, signature: bytes, signer: Mapping[str, Any]
     try:
         if len(signature) > _MAX_SIZE:
             raise FormatError("it is longer than %d bytes" % _MAX_SIZE, where=where)
-        jws.verify_detached(strict.loads(signature, where), manifest, signer, where)
-    except FormatError as error:
+        jws.verify_detached(strict.loads(signature, where), manifest, dict(signer), where=where)
+    except AttestedError as error:
         raise ModelError(
             "the manifest's signature is not accepted: %s" % error.what,
             where=where,

@@ -14,10 +14,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import generate_ec, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import KeyRelease, seal
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.session import create_session
@@ -45,7 +46,7 @@ class Guest:
 
     def __init__(self, root: Path, memory: Path) -> None:
         self.root, self.memory = root, memory
-        self.keys = Keys(Kek("kek-test", os.urandom(32)), generate_ec("P-256"))
+        self.keys = Keys(Kek("kek-test", os.urandom(32)), ec.generate_private_key(ec.SECP256R1()))
         self.src, self.dest, self.sessions = root / "sealed", memory / "model", memory / "sessions"
         for name, data in FILES.items():
             (root / "plain" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +230,7 @@ def spoil(guest, how: str) -> dict:
         path.write_bytes(path.read_bytes().replace(b'"created_at":"2026', b'"created_at":"2025'))
     elif how == "other-signer":
         path = guest.src / tree.MANIFEST
-        (guest.src / tree.SIGNATURE).write_bytes(sign_manifest(path.read_bytes(), generate_ec("P-256")))
+        (guest.src / tree.SIGNATURE).write_bytes(sign_manifest(path.read_bytes(), ec.generate_private_key(ec.SECP256R1())))
     elif how == "no-signature":
         os.unlink(guest.src / tree.SIGNATURE)
     elif how == "missing-file":

@@ -7,8 +7,8 @@ import os
 import random
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import generate_ec
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan
@@ -35,7 +35,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def keys():
-    return Keys(Kek("kek-test", os.urandom(32)), generate_ec("P-256"))
+    return Keys(Kek("kek-test", os.urandom(32)), ec.generate_private_key(ec.SECP256R1()))
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import subprocess
 import sys
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import generate_ec, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import encrypt as encrypt_module
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import plan as plan_module
@@ -136,7 +137,7 @@ def test_another_model_or_another_signer_is_not_overwritten(run, keys, tmp_path)
         run(model_id="other", release=2)
     assert caught.value.code == "model-other"
     with pytest.raises(ModelError, match="signature is not accepted"):
-        run(with_keys=Keys(keys.kek, generate_ec("P-256")), release=2)
+        run(with_keys=Keys(keys.kek, ec.generate_private_key(ec.SECP256R1())), release=2)
     assert everything(tmp_path / "sealed") == before
 
 
@@ -338,7 +339,7 @@ def test_two_runs_at_once_are_refused(run, tmp_path):
 def test_further_recipients_can_unwrap_and_the_key_uris_are_signed(run, keys):
     from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
 
-    escrow = generate_ec("P-256")
+    escrow = ec.generate_private_key(ec.SECP256R1())
     used = Keys(keys.kek, keys.signer, (jwe.Recipient("escrow", "ECDH-ES+A256KW", escrow.public_key()),))
     manifest = run(with_keys=used, key_uris=("kbs:///default/key/1",))[1]
     assert jwe.unwrap_general(manifest.dek, escrow, "escrow") == bytes(unwrap_dek(manifest.dek, keys.kek))
