@@ -78,7 +78,9 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
     checks.append(_replay(verification, context))
     claims = verification.claims
     reaches, expires_at = None, verification.not_after
-    if verification.authentic is False or claims is None or claims.product is None or claims.tcb is None:
+    # The verifier gives an evidence id only where a proven key signed the report: only then its fields are worth judging.
+    unproven = verification.authentic is False or verification.evidence_id is None
+    if unproven or claims is None or claims.product is None or claims.tcb is None:
         checks.append(not_checked("policy", "not held against the policy, because the evidence does not hold by itself"))
     else:
         checks = [check for check in checks if check.id != _POLICY_DECIDES]

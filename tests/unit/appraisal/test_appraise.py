@@ -294,7 +294,9 @@ def test_every_failure_of_the_verifier_has_a_next_step():
 
 def test_certificates_come_from_the_caller_too_and_the_fitting_one_is_found(world):
     bare = world.evidence(table=False)
-    assert failures(world.judge(bare)) == ["vek-missing"]
+    missing = world.judge(bare, {"products": ["turin"]})
+    assert failures(missing) == ["vek-missing"] and missing.authentic is None and missing.status == "none"
+    assert outcome(missing, "policy")[0] == "not_checked" and missing.items["cpu0"].vector == {"hardware": 0}
     _key, der = world.leaf("vcek", "genoa", DEFAULT_TCB["genoa"])
     ask = world.soft.intermediate_der("genoa", "vcek")
     _other, stranger = world.soft.vcek("genoa", chip_id=b"\5" * 64)
