@@ -1,0 +1,17 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# The execution environment as far as it goes without a base image: what ansible-builder finds, and the build context. Usage: environment.sh TREE WORK
+set -eu
+tree=$1 work=$2
+rm -rf "$work"
+mkdir -p "$work"
+# introspect reads installed collections below a path; the tree is one.
+ansible-builder introspect --sanitize "${tree%/ansible_collections/*}" >"$work/introspect.yml"
+grep -q 'cryptography' "$work/introspect.yml" || { echo "ansible-builder does not find the Python requirement of the collection" >&2; cat "$work/introspect.yml" >&2; exit 1; }
+grep -q 'openssh-client' "$work/introspect.yml" || { echo "ansible-builder does not find the system requirement of the collection" >&2; cat "$work/introspect.yml" >&2; exit 1; }
+ansible-galaxy collection build "$tree" --output-path "$work/build" --force >/dev/null
+cp "$tree/execution-environment.yml" "$work"
+cd "$work"
+ansible-builder create --file execution-environment.yml --context context --output-filename Containerfile
+test -s context/Containerfile
+ls context/_build/artifact

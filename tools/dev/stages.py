@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the stages of `make test`, fast ones first, and end with one line: N passed, N failed.
+
+    python stages.py [STAGE or GROUP ...]      # none: all; V=1 in the environment shows all output
+
+A stage that fails shows the end of its output and does not stop the others. Each stage counts as one, and the tests inside of a pytest stage
+one each. Logs are kept in .cache/log. Standard library only: it runs before any virtual environment exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+CACHE = REPO / ".cache"
+LOGS = CACHE / "log"
+TREE = CACHE / "tree" / "ansible_collections" / "attested" / "ai"
+DEV = "tools/dev"
+SHOWN_LINES = 80
+CI = os.environ.get("CI", "").lower() in ("1", "true")
+
+# name: (list of requirements, Python version or None for the newest)
+VENVS = {
+    "test": ("requirements/test.txt", None),
+    # The floor that the collection promises: the oldest supported ansible-core on the oldest supported Python.
+    "floor": ("requirements/floor.txt", "3.11"),
+    # galaxy-importer pins versions that the other tools cannot live with.
+    "importer": ("requirements/importer.txt", None),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    name: str
+    group: str
+    commands: tuple[tuple[str, ...], ...]
+    venv: str = "test"
+    pytest: bool = False
+
+
+def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test") -> Stage:
+    junit = f"--junitxml={LOGS / name}.xml"
+    return Stage(name, group, (("python", "-m", "pytest", "-q", "--no-header", "-o", f"cache_dir=.cache/pytest-{venv}", junit, *arguments),), venv, pytest=True)
+
+
+STAGES = (
+    Stage("licences", "lint", (("python", f"{DEV}/check_files.py", "licences"),)),
+    Stage("leaks", "lint", (("python", f"{DEV}/check_files.py", "leaks"),)),
+    Stage("yamllint", "lint", (("yamllint", "--strict", str(TREE)),)),
+    Stage("shellcheck", "lint", (("sh", "-c", f"shellcheck {DEV}/*.sh .ci/run"),)),
+    Stage("changelog", "lint", (("antsibull-changelog", "lint"),)),
+    Stage("ansible-lint", "lint", (("sh", "-c", f"cd '{TREE}' && ansible-lint --offline --profile production --strict"),)),
+    Stage("types", "types", (("sh", "-c", f"cd .cache/collections && mypy --config-file '{REPO}/pyproject.toml' -p ansible_collections.attested.ai.plugins.module_utils"),)),
+    pytest_stage("unit", "unit", "-n", "2", "tests/unit", "tests/conformance"),
+    pytest_stage("functional", "functional", "tests/functional"),
+    Stage("artifact", "artifact", (("sh", f"{DEV}/artifact.sh", str(TREE), str(CACHE / "artifact")),)),
+    Stage("environment", "artifact", (("sh", f"{DEV}/environment.sh", str(TREE), str(CACHE / "environment")),)),
+    Stage("docs", "docs", (("sh", "-c", f"cd '{TREE}' && antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self ."),)),
+    Stage("sanity", "sanity", (("sh", f"{DEV}/sanity.sh", str(TREE)),)),
+    Stage("importer", "importer", (("sh", f"{DEV}/importer.sh", str(TREE), str(CACHE / "importer")),), "importer"),
+    pytest_stage("floor-unit", "floor", "-n", "2", "tests/unit", "tests/conformance", venv="floor"),
+    pytest_stage("floor-functional", "floor", "tests/functional", venv="floor"),
+    Stage("molecule", "molecule", (("molecule", "test", "--scenario-name", "demo"),)),
+)
+
+
+@dataclasses.dataclass
+class Count:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+def prepare(venv: str) -> str:
+    """Make the virtual environment if need be; returns why it cannot be had, or nothing."""
+    requirements, version = VENVS[venv]
+    if version and subprocess.run([f"{DEV}/find_python.sh", version], cwd=REPO, capture_output=True, check=False).returncode:
+        return f"no Python {version} here"
+    command = [f"{DEV}/make_venv.sh", f".venv-{venv}", requirements, *([version] if version else [])]
+    return "" if subprocess.run(command, cwd=REPO, stdin=subprocess.DEVNULL, check=False).returncode == 0 else "its virtual environment could not be made"
+
+
+def environment(venv: str) -> dict[str, str]:
+    """What every stage sees: the venv first on PATH, the checkout as collection, no colour, no question asked."""
+    collections = str(CACHE / "collections")
+    return {
+        **os.environ,
+        "PATH": os.pathsep.join((str(REPO / f".venv-{venv}" / "bin"), os.environ["PATH"])),
+        "PYTHONPATH": collections,
+        "ANSIBLE_COLLECTIONS_PATH": collections,
+        "ANSIBLE_CONFIG": str(REPO / "ansible.cfg"),
+        "ATTESTED_VECTORS": os.environ.get("ATTESTED_VECTORS", str(REPO.parent / "shared" / "vectors")),
+        "REAL_HOME": os.environ.get("HOME", "/root"),
+        "VIRTUAL_ENV": str(REPO / f".venv-{venv}"),
+        "NO_COLOR": "1",
+        "ANSIBLE_NOCOLOR": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+
+
+def run(stage: Stage) -> bool:
+    """Run the stage's commands up to the first that fails; its output goes to a log, and to the screen with V=1."""
+    log = LOGS / f"{stage.name}.log"
+    with log.open("w") as stream:
+        for command in stage.commands:
+            output = None if os.environ.get("V") else stream
+            if subprocess.run(command, cwd=REPO, env=environment(stage.venv), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:
+                return False
+    return True
+
+
+def tests_of(stage: Stage) -> Count:
+    """Numbers from pytest's own report; a report that is missing or counts no test makes the stage a failure elsewhere."""
+    try:
+        root = ElementTree.parse(LOGS / f"{stage.name}.xml").getroot()
+    except (OSError, ElementTree.ParseError):
+        return Count()
+    count = Count()
+    for suite in root.iter("testsuite"):
+        failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        skipped = int(suite.get("skipped", 0))
+        count.failed += failed
+        count.skipped += skipped
+        count.passed += int(suite.get("tests", 0)) - failed - skipped
+    return count
+
+
+def last_line(stage: Stage) -> str:
+    """The stage's own last word, for the overview."""
+    lines = [line.strip(" =") for line in (LOGS / f"{stage.name}.log").read_text(errors="replace").splitlines() if line.strip(" =")]
+    return lines[-1][:100] if lines else ""
+
+
+def selected(words: list[str]) -> list[Stage]:
+    unknown = set(words) - {stage.name for stage in STAGES} - {stage.group for stage in STAGES}
+    if unknown:
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; stages are {', '.join(stage.name for stage in STAGES)}; groups are {', '.join(sorted({stage.group for stage in STAGES}))}")
+    return [stage for stage in STAGES if not words or stage.name in words or stage.group in words]
+
+
+def main() -> int:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    subprocess.run([f"{DEV}/link_collection.sh"], cwd=REPO, check=True)
+    total, begin, unavailable = Count(), time.monotonic(), {}
+    for stage in selected(sys.argv[1:]):
+        if stage.venv not in unavailable:
+            unavailable[stage.venv] = prepare(stage.venv)
+            subprocess.run([sys.executable, f"{DEV}/tree.py", str(TREE)], cwd=REPO, check=True)
+        reason = unavailable[stage.venv]
+        # On a user's machine an interpreter may be missing; continuous integration must not pass for lack of one.
+        if reason.startswith("no Python") and not CI:
+            total.skipped += 1
+            print(f"skipped  {stage.name}: {reason}", flush=True)
+            continue
+        (LOGS / f"{stage.name}.xml").unlink(missing_ok=True)
+        started = time.monotonic()
+        good = not reason and run(stage)
+        tests = tests_of(stage) if stage.pytest else Count()
+        good = good and not (stage.pytest and tests.passed == 0)
+        total.passed += tests.passed + good
+        total.failed += tests.failed + (not good)
+        total.skipped += tests.skipped
+        print(f"{'ok      ' if good else 'FAILED  '} {stage.name:<17} {time.monotonic() - started:6.1f} s  {reason or last_line(stage)}", flush=True)
+        if not good and not reason and not os.environ.get("V"):
+            lines = (LOGS / f"{stage.name}.log").read_text(errors="replace").splitlines()
+            print("\n".join(f"    {line}" for line in lines[-SHOWN_LINES:]), flush=True)
+    print(f"{time.monotonic() - begin:.0f} s in all; logs in .cache/log")
+    print(f"{total.passed} passed, {total.failed} failed" + (f", {total.skipped} skipped" if total.skipped else ""))
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
