@@ -9,7 +9,7 @@ import functools
 import hashlib
 import pkgutil
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Any, Mapping, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
@@ -43,7 +43,7 @@ def load_amd_cas() -> Tuple[AmdCa, ...]:
     return tuple(_read(entry) for entry in document["certificates"])
 
 
-def _read(entry: dict) -> AmdCa:
+def _read(entry: Mapping[str, Any]) -> AmdCa:
     data = strict.decode_base64(entry["certificate"], WHERE)
     certificate = parse_certificate(data)
     ca = AmdCa(

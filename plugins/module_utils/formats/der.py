@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import decode_base64
@@ -202,7 +202,7 @@ class RevocationList:
     issuer: bytes
     this_update: datetime
     next_update: Optional[datetime]
-    serials: frozenset
+    serials: FrozenSet[int]
     extensions: Mapping[bytes, Tuple[bool, bytes]]
     critical_entry_extensions: bool
     signature: bytes

@@ -19,7 +19,7 @@ class VerificationCache:
 
     def __init__(self, max_entries: int = 1024) -> None:
         self._max_entries = max(1, max_entries)
-        self._entries: OrderedDict = OrderedDict()
+        self._entries: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0

@@ -22,15 +22,51 @@ from ansible_collections.attested.ai.plugins.module_utils.verify.primitives impo
 
 # certificate: DER SHA-256, SPKI SHA-256, not before, not after. From reference/attestation-snp.md section 4, typed in anew.
 PINS = {
-    "ARK-Milan": ("69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd", "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9", "2020-10-22", "2045-10-22"),
-    "ARK-Genoa": ("4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1", "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831", "2022-01-26", "2047-01-26"),
-    "ARK-Turin": ("1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a", "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08", "2023-05-15", "2048-05-15"),
-    "SEV-Milan": ("67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b", "42491669ccb851d627ea9846cd24eccbeb7de7c2a62740120fff88001d38ebb6", "2020-10-22", "2045-10-22"),
-    "SEV-Genoa": ("5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521", "0324d55bcd48ba877a8fd87c0e1b4934dec8448e3807a24384a34dc6a6c9ebb8", "2022-10-31", "2047-10-31"),
-    "SEV-Turin": ("5b77ef5fe7a7a004fd9032668fba9d0fda22f88c4442069a479636a6ae3b3185", "0000ead352025f208bf55297c4192c34cd1b878002107366d8f2065a9ae7d3a9", "2023-05-15", "2048-05-15"),
-    "SEV-VLEK-Milan": ("c5e081f59b7efab1fe2f8b505e159704e72f29cab7ef7cf628a05a42439082f5", "66450a123ea5876206df67f2514a4fea224c0f63b18313423078b0edc4535e33", "2022-11-16", "2047-11-16"),
-    "SEV-VLEK-Genoa": ("197e610743a917d6b9bb982a5a9226ccc0a15b611be0619e626aca9151457372", "7d1633252ebbadaa75f96e9b4e6f7d43a90ceb3f843937482630f8da2459264e", "2022-11-18", "2047-11-18"),
-    "SEV-VLEK-Turin": ("104e10a8bd060a3c20a434261a57d0588fd65a88915b4f65b08bdecaf8df1a3c", "bfc441408b2f806c5dbf180bd8920e6e60dd404d82141780d85dbf962954d386", "2023-05-15", "2048-05-15"),
+    "ARK-Milan": (
+        "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",
+        "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9",
+        "2020-10-22", "2045-10-22",
+    ),
+    "ARK-Genoa": (
+        "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
+        "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831",
+        "2022-01-26", "2047-01-26",
+    ),
+    "ARK-Turin": (
+        "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a",
+        "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08",
+        "2023-05-15", "2048-05-15",
+    ),
+    "SEV-Milan": (
+        "67d303bd3905fd38db8b20e0793699870e7fa612eaad5dec358293fd8c0bac1b",
+        "42491669ccb851d627ea9846cd24eccbeb7de7c2a62740120fff88001d38ebb6",
+        "2020-10-22", "2045-10-22",
+    ),
+    "SEV-Genoa": (
+        "5464738c1546aed5f2cecf1dc98c5c960a92e8913238a61711bc90ec6e828521",
+        "0324d55bcd48ba877a8fd87c0e1b4934dec8448e3807a24384a34dc6a6c9ebb8",
+        "2022-10-31", "2047-10-31",
+    ),
+    "SEV-Turin": (
+        "5b77ef5fe7a7a004fd9032668fba9d0fda22f88c4442069a479636a6ae3b3185",
+        "0000ead352025f208bf55297c4192c34cd1b878002107366d8f2065a9ae7d3a9",
+        "2023-05-15", "2048-05-15",
+    ),
+    "SEV-VLEK-Milan": (
+        "c5e081f59b7efab1fe2f8b505e159704e72f29cab7ef7cf628a05a42439082f5",
+        "66450a123ea5876206df67f2514a4fea224c0f63b18313423078b0edc4535e33",
+        "2022-11-16", "2047-11-16",
+    ),
+    "SEV-VLEK-Genoa": (
+        "197e610743a917d6b9bb982a5a9226ccc0a15b611be0619e626aca9151457372",
+        "7d1633252ebbadaa75f96e9b4e6f7d43a90ceb3f843937482630f8da2459264e",
+        "2022-11-18", "2047-11-18",
+    ),
+    "SEV-VLEK-Turin": (
+        "104e10a8bd060a3c20a434261a57d0588fd65a88915b4f65b08bdecaf8df1a3c",
+        "bfc441408b2f806c5dbf180bd8920e6e60dd404d82141780d85dbf962954d386",
+        "2023-05-15", "2048-05-15",
+    ),
 }  # fmt: skip
 ROLES = {"ARK": "ark", "SEV": "ask", "SEV-VLEK": "asvk"}
 
@@ -162,7 +198,8 @@ def test_floors_have_sources_and_say_that_nobody_verified_them():
 
 
 @pytest.mark.parametrize(
-    "family,model,product", [(0x19, 0, "milan"), (0x19, 0x0F, "milan"), (0x19, 0x10, "genoa"), (0x19, 0x1F, "genoa"), (0x19, 0x20, None), (0x19, 0xA0, None), (0x1A, 2, None)]
+    "family,model,product",
+    [(0x19, 0, "milan"), (0x19, 0x0F, "milan"), (0x19, 0x10, "genoa"), (0x19, 0x1F, "genoa"), (0x19, 0x20, None), (0x19, 0xA0, None), (0x1A, 2, None)],
 )  # fmt: skip
 def test_floor_by_silicon(family, model, product):
     found = floors.floor_for(family, model)

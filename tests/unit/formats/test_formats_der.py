@@ -224,6 +224,56 @@ def test_certificates_cut_short_or_extended(name, snp_vectors):
         der.parse_certificate(data + b"\0")
 
 
+def outer_parts(data):
+    start, stop = der.whole(data, der.SEQUENCE)
+    parts = []
+    while start < stop:
+        end = der.read(data, start, stop)[2]
+        parts.append(data[start:end])
+        start = end
+    return parts
+
+
+def test_a_member_too_many(snp_vectors):
+    for path, parse in (("real-turin-v5-oak.vek.der", der.parse_certificate), ("synth-crl-milan-ok.crl", der.parse_crl)):
+        parts = outer_parts((snp_vectors / path).read_bytes())
+        assert len(parts) == 3
+        assert parse(tlv(0x30, *parts)).tbs == parts[0]
+        for extra in (b"\x05\x00", b"\x00"):
+            with pytest.raises(FormatError):
+                parse(tlv(0x30, *parts, extra))
+        inner = outer_parts(parts[0])
+        with pytest.raises(FormatError):
+            parse(tlv(0x30, tlv(0x30, *inner, b"\x05\x00"), *parts[1:]))
+        with pytest.raises(FormatError):
+            parse(tlv(0x30, tlv(0x30, *inner, inner[-1]), *parts[1:]))
+
+
+@pytest.mark.parametrize(
+    "extensions,good",
+    [
+        ([tlv(0x30, b"\x06\x01\x2a", b"\x04\x01x")], True),
+        ([tlv(0x30, b"\x06\x01\x2a", b"\x01\x01\xff", b"\x04\x01x")], True),
+        ([tlv(0x30, b"\x06\x01\x2a", b"\x01\x01\x00", b"\x04\x01x")], False),
+        ([tlv(0x30, b"\x06\x01\x2a", b"\x01\x01\x01", b"\x04\x01x")], False),
+        ([tlv(0x30, b"\x06\x01\x2a", b"\x04\x01x", b"\x05\x00")], False),
+        ([tlv(0x30, b"\x06\x01\x2a", b"\x05\x00")], False),
+        ([tlv(0x30, b"\x06\x01\x2a", b"\x04\x01x")] * 2, False),
+        ([], False),
+        ([b"\x05\x00"], False),
+    ],
+)  # fmt: skip
+def test_form_of_extensions(snp_vectors, extensions, good):
+    parts = outer_parts((snp_vectors / "real-turin-v5-oak.vek.der").read_bytes())
+    inner = outer_parts(parts[0])
+    data = tlv(0x30, tlv(0x30, *inner[:-1], tlv(0xA3, tlv(0x30, *extensions))), *parts[1:])
+    if good:
+        assert der.parse_certificate(data).extensions[b"\x2a"][1] == b"x"
+    else:
+        with pytest.raises(FormatError):
+            der.parse_certificate(data)
+
+
 def test_too_large_is_not_read():
     with pytest.raises(FormatError):
         der.parse_certificate(tlv(0x30, bytes(20000)))

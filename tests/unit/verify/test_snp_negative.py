@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from softtee import der as make
-from softtee.snp_authority import ca_name, pem, subject
+from softtee.snp_authority import ca_name, pem, sign_tbs, signature_algorithm, subject
 from softtee.snp_authority import build_certificate as build_ca
 from softtee.snp_report import DEFAULT_TCB, build_report, default_chip_id
 from verify_lab import AT, LEAF_FROM
@@ -17,6 +18,7 @@ from verify_lab import AT, LEAF_FROM
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, NOT_CHECKED, PASS
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import trust_roots
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.formats.der import parse_certificate
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import parse_report
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.primitives import P384_ORDER
@@ -303,6 +305,50 @@ def test_signature_scheme_of_the_intermediate(lab, options):
     refused(lab.verify(chain=(make_ask(lab, **options),)), "root-not-pinned", "chain")
 
 
+PKCS1_SHA384 = make.sequence(make.oid("1.2.840.113549.1.1.12"), make.null())
+
+
+def relabelled(certificate, key, algorithm=PKCS1_SHA384):
+    """The same certificate, naming another algorithm inside and outside, with a proper PSS signature over it all."""
+    parsed = parse_certificate(certificate)
+    tbs = parsed.tbs.replace(parsed.signature_algorithm, algorithm)
+    length = len(tbs) - 4
+    tbs = tbs[:2] + length.to_bytes(2, "big") + tbs[4:]
+    signature = key.sign(tbs, padding.PSS(padding.MGF1(hashes.SHA384()), 48), hashes.SHA384())
+    return make.sequence(tbs, algorithm, make.bits(signature))
+
+
+def test_the_named_algorithm_counts_not_the_one_that_fits(lab):
+    """A PSS signature under the label of PKCS#1 v1.5 must not verify: the label is signed and is part of the profile."""
+    ask, ark = lab.authority.key("milan", "ask"), lab.authority.key("milan", "ark")
+    key, vek = lab.plain_leaf("milan", "vcek")
+    pss = parse_certificate(vek).signature_algorithm
+    assert lab.verify(leaf=(key, relabelled(vek, ask, pss))).authentic is True
+    refused(lab.verify(leaf=(key, relabelled(vek, ask))), "vek-signature")
+    refused(lab.verify(chain=(relabelled(lab.authority.intermediate_der("milan", "ask"), ark),)), "root-not-pinned", "chain")
+    refused(lab.verify(roots=trust_roots([pem(relabelled(lab.authority.ark_der("milan"), ark))], True, vendor=False)), "chain")
+
+
+def test_explicit_trailer_field_is_accepted(lab):
+    """As in AMD's older certificates; any other value of it is not."""
+    ask = lab.authority.key("milan", "ask")
+    key, vek = lab.plain_leaf("milan", "vcek")
+    pss = bytearray(parse_certificate(vek).signature_algorithm)
+    pss[1] += 5
+    pss[14] += 5
+    for value in (1, 2):
+        result = lab.verify(leaf=(key, relabelled(vek, ask, bytes(pss) + b"\xa3\x03\x02\x01" + bytes([value]))))
+        assert result.authentic is (value == 1)
+
+
+@pytest.mark.parametrize("exponent,bits,good", [(65537, 2048, True), (3, 2048, False), (65537, 1024, False)])
+def test_rsa_keys_of_other_shapes(lab, exponent, bits, good):
+    weak = rsa.generate_private_key(exponent, bits)
+    chain = (make_ask(lab, key=weak),)
+    result = lab.verify(leaf=lab.leaf(signer=weak), chain=chain)
+    assert result.authentic is good
+
+
 def test_name_of_the_intermediate(lab):
     leaf = lab.leaf(issuer_name=subject("SEV-Other"))
     result = lab.verify(leaf=leaf, chain=(make_ask(lab, name="SEV-Other"),))
@@ -525,6 +571,49 @@ def test_root_that_may_not_sign_lists(lab):
     ark = make_ask(lab, name="ARK-Milan", key=lab.authority.key("milan", "ark"))
     result = lab.verify(roots=trust_roots([pem(ark)], True, vendor=False), crl=crl(lab))
     assert result.authentic is None and result.failed == ("crl-signature",)
+
+
+def odd_crl(lab, *, next_update=True, entry_extension=None, extension=None):
+    """A list that is properly signed by the ARK, with one odd thing in it."""
+    entry = [make.integer(0x99999), make.time(AT - timedelta(days=9))]
+    if entry_extension:
+        entry.append(make.sequence(entry_extension))
+    tbs = make.sequence(
+        make.integer(1),
+        signature_algorithm("pss", "sha384", 48),
+        subject(ca_name("milan", "ark")),
+        make.time(AT - timedelta(days=1)),
+        make.time(AT + timedelta(days=1)) if next_update else b"",
+        make.sequence(make.sequence(*entry)),
+        make.tlv(0xA0, make.sequence(extension)) if extension else b"",
+    )
+    return sign_tbs(tbs, lab.authority.key("milan", "ark"), "pss", "sha384", 48)
+
+
+def test_own_list_baseline(lab):
+    assert lab.verify(crl=odd_crl(lab)).authentic is True
+    reason = make.extension("2.5.29.21", b"\x0a\x01\x01")
+    assert lab.verify(crl=odd_crl(lab, entry_extension=reason, extension=make.extension("2.5.29.20", make.integer(9)))).authentic is True
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"entry_extension": make.extension("2.5.29.29", make.sequence(), True)},  # certificateIssuer: an indirect list
+        {"extension": make.extension("2.5.29.28", make.sequence(), True)},  # issuingDistributionPoint
+        {"extension": make.extension("2.5.29.27", make.integer(1), True)},  # a delta list
+        {"extension": make.extension("2.5.29.27", make.integer(1))},
+    ],
+    ids=["indirect", "distribution-point", "delta", "delta-not-critical"],
+)
+def test_list_of_limited_meaning(lab, odd):
+    result = lab.verify(crl=odd_crl(lab, **odd))
+    assert result.authentic is None and result.failed == ("crl-signature",)
+
+
+def test_list_without_an_end(lab):
+    result = lab.verify(crl=odd_crl(lab, next_update=False))
+    assert result.authentic is None and result.failed == ("crl-expired",)
 
 
 def test_a_broken_list_does_not_hide_a_forgery(lab, attacker):

@@ -13,6 +13,7 @@ from ansible_collections.attested.ai.plugins.module_utils.verify.cache import Ve
 from ansible_collections.attested.ai.plugins.module_utils.verify.snp import UNCHECKED, verify_snp
 
 AT = datetime(2026, 11, 1, tzinfo=timezone.utc)
+BLOB = st.binary(max_size=64)
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -23,14 +24,14 @@ def genuine(vectors):
 
 
 @QUICK
-@given(data=st.binary(max_size=1300), vek=st.none() | st.binary(max_size=64), chain=st.lists(st.binary(max_size=64), max_size=3), crl=st.none() | st.binary(max_size=64))
+@given(data=st.binary(max_size=1300), vek=st.none() | BLOB, chain=st.lists(BLOB, max_size=3), crl=st.none() | BLOB)
 def test_arbitrary_bytes(vendor_roots, data, vek, chain, crl):
     result = verify_snp(data, vek, chain, vendor_roots, AT, UNCHECKED, crl)
     assert result.authentic is not True and result.code != "ok"
 
 
 @QUICK
-@given(vek=st.binary(max_size=64), chain=st.lists(st.binary(max_size=64), max_size=10), crl=st.none() | st.binary(max_size=64))
+@given(vek=BLOB, chain=st.lists(BLOB, max_size=10), crl=st.none() | BLOB)
 def test_arbitrary_certificates_for_a_genuine_report(vendor_roots, genuine, vek, chain, crl):
     result = verify_snp(genuine[0], vek, chain, vendor_roots, AT, UNCHECKED, crl)
     assert result.authentic is False
