@@ -10,7 +10,7 @@ import typing as t
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import load_public, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import SIGNATURE_CURVES, load_public_ec, public_jwk
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, plain
 
 
@@ -24,7 +24,7 @@ def public_key(value: t.Any, action: t.Any) -> dict[str, str]:
         jwk = strict.loads(data, where)
     else:
         where, jwk = "public key", plain(value, "public key")
-    return public_jwk(load_public(jwk, where))
+    return public_jwk(load_public_ec(jwk, SIGNATURE_CURVES, where))
 
 
 def _from_pem(data: bytes, where: str) -> t.Any:

@@ -82,6 +82,9 @@ def append(path: str, signing_key: Any, entry: Entry) -> Head:
     with _opened(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, fcntl.LOCK_EX) as descriptor:
         size = os.fstat(descriptor).st_size
         head = _read_head(path, public, size)
+        if head.seq == 0 and size == 0:
+            # Before the first line: from here on a missing head is damage and never a beginning.
+            _write_head(path, head, signing_key)
         if size > head.size:
             head = _recovered(path, descriptor, public, head, size)
         payload = dict(asdict(entry), reasons=list(entry.reasons), seq=head.seq + 1, prev=head.hash)
@@ -93,7 +96,7 @@ def append(path: str, signing_key: Any, entry: Entry) -> Head:
         if size == 0:
             sync_directory(os.path.dirname(path) or ".")
         new = Head(head.seq + 1, size + len(line) + 1, hashlib.sha256(line).hexdigest())
-        replace_file(path + ".head", jcs.canonicalize(jws.sign_flattened(jcs.canonicalize(asdict(new)), signing_key, typ=HEAD_TYPE)) + b"\n")
+        _write_head(path, new, signing_key)
         return new
 
 
@@ -171,9 +174,6 @@ def _read_head(path: str, public: Any, size: int) -> Head:
     except FileNotFoundError:
         if size == 0:
             return Head(0, 0, ZERO)
-        if _one_line(path, size):
-            # The very first entry was written, its head was not.
-            return Head(0, 0, ZERO)
         raise LedgerError("the signed head is missing, so a cut tail could not be seen", where=where, fix="Restore it from a backup", code="ledger-head-missing") from None
     except OSError as error:
         raise LedgerError("it cannot be read (%s)" % error.strerror, where=where, code="ledger-io") from None
@@ -191,11 +191,8 @@ def _read_head(path: str, public: Any, size: int) -> Head:
     return Head(obj["seq"], obj["size"], obj["hash"])
 
 
-def _one_line(path: str, size: int) -> bool:
-    if size > LINE_MAX + 1:
-        return False
-    with open(path, "rb") as stream:
-        return stream.read(LINE_MAX + 2).count(b"\n") <= 1
+def _write_head(path: str, head: Head, signing_key: Any) -> None:
+    replace_file(path + ".head", jcs.canonicalize(jws.sign_flattened(jcs.canonicalize(asdict(head)), signing_key, typ=HEAD_TYPE)) + b"\n")
 
 
 def _write(descriptor: int, data: bytes, size: int) -> None:

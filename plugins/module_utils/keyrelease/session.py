@@ -113,8 +113,12 @@ def find_session(directory: str, session: str) -> Optional[GuestSession]:
     path = os.path.join(directory, check_name(session))
     if not os.path.lexists(path):
         return None
-    _check_directory(directory)
-    _check_directory(path)
+    try:
+        _check_directory(directory)
+        _check_directory(path)
+    except FileNotFoundError:
+        # The watchdog was faster.
+        return None
     if not os.path.lexists(os.path.join(path, KEY)):
         return None
     deadline, expires_at = _read_state(path)
@@ -176,7 +180,7 @@ def prepare_directory(directory: str) -> MemoryFs:
 
 def check_place(directory: str) -> MemoryFs:
     """What ``prepare_directory`` would find, without making anything."""
-    if not os.path.isabs(directory):
+    if not os.path.isabs(directory) or "\0" in directory:
         raise KeyReleaseError("an absolute path was expected", where=directory, code="session-directory")
     if os.path.lexists(directory):
         _check_directory(directory)
@@ -186,7 +190,10 @@ def check_place(directory: str) -> MemoryFs:
 @contextmanager
 def locked(directory: str) -> Iterator[None]:
     """One call at a time changes the sessions of a directory. The lock ends with the process."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise KeyReleaseError("the directory cannot be opened (%s)" % error.strerror, where=directory, code="session-directory") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

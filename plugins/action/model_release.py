@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""model_release: attest a guest with a key of its own, then hand a model's data key to that key."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import typing as t
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
+from ansible_collections.attested.ai.plugins.module_utils.formats.jwk import thumbprint
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import REFUSED, RELEASED, Ledger
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import seal
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import create_signing_key, load_signing_key
+from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation, Attested
+from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
+from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
+from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
+from ansible_collections.attested.ai.plugins.plugin_utils.release_offer import Offer, load_offer, minimum_release
+
+ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
+    **ATTESTATION,
+    "model": {"type": "path", "required": True},
+    "kek": {"type": "path", "required": True},
+    "signer": {"type": "raw", "required": True},
+    "ledger": {"type": "path", "required": True},
+    "ledger_key": {"type": "path", "no_log": False},
+    "minimum_release": {"type": "int"},
+    "requester": {"type": "str"},
+    "session_directory": {"type": "path", "default": "/run/attested-ai"},
+    "lifetime": {"type": "int", "default": 300},
+}
+
+
+@dataclass(frozen=True)
+class HandOver:
+    """One guest, its session, and what it is to get."""
+
+    guest: Guest
+    session: str
+    options: t.Mapping[str, t.Any]
+    offer: Offer
+    ledger: Ledger
+
+    def guest_key(self, **arguments: t.Any) -> dict[str, t.Any]:
+        return self.guest.run("guest_key", session=self.session, directory=self.options["session_directory"], **arguments)
+
+    def record(self, attested: Attested, decision: str, guest_jwk: t.Mapping[str, str], reasons: t.Sequence[t.Mapping[str, str]]) -> dict[str, t.Any]:
+        """Write one entry of the ledger; return what a task may show of it."""
+        verdict = attested.result
+        head = self.ledger.append({
+            "at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "who": self.options["requester"] or getpass.getuser(),
+            "host": self.guest.name,
+            "decision": decision,
+            "model_id": self.offer.manifest.model_id,
+            "release": self.offer.manifest.release,
+            "key_id": self.offer.manifest.key_id,
+            "evidence_digest": verdict.evidence_digest,
+            "policy": {"id": verdict.policy_id, "digest": verdict.policy_digest},
+            "guest_key": thumbprint(guest_jwk),
+            "anchor": verdict.anchor,
+            "reasons": [{"id": reason["id"], "detail": reason["detail"][:1000]} for reason in reasons[:16]],
+        })
+        return {"seq": head.seq, "digest": head.digest, "decision": decision}
+
+    def sweep(self) -> None:
+        """Best effort: if the guest cannot be reached now, its watchdog sweeps the session."""
+        with suppress(AnsibleError, AttestedError):
+            self.guest_key(state="absent")
+
+
+class ActionModule(ActionBase):
+    """Release a model's data key to the guest of this connection."""
+
+    _requires_connection = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        answer = super().run(tmp, task_vars)
+        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        guest = Guest(self, task_vars or {})
+        try:
+            attestation = Attestation(options, self, enforce_chain_of_trust=True)
+            offer = load_offer(_path(options["model"]), _path(options["kek"]), public_key(options["signer"], self))
+            answer["key_id"] = offer.manifest.key_id
+            if self._task.check_mode:
+                return {**answer, **_rehearse(attestation, guest)}
+            hand_over = HandOver(guest, secrets.token_hex(10), options, offer, _ledger(options))
+            try:
+                self._release(hand_over, attestation, answer)
+            except BaseException:
+                hand_over.sweep()
+                raise
+        except AttestedError as error:
+            return {**answer, "failed": True, "msg": str(error), "code": error.code}
+        return answer
+
+    def _release(self, hand_over: HandOver, attestation: Attestation, answer: dict[str, t.Any]) -> None:
+        """Fill ``answer``. Whatever is raised or refused here, the caller or this method has swept the session."""
+        offer, options = hand_over.offer, hand_over.options
+        lowest = minimum_release(offer.manifest, options["minimum_release"], hand_over.ledger.minimum_release(offer.manifest.model_id))
+        made = hand_over.guest_key(lifetime=options["lifetime"])
+        jwk = made["jwk"]
+        attested = attestation.of(hand_over.guest, tee_pubkey=jwk)
+        answer.update(attested.to_dict())
+        verdict = attested.result
+        if not verdict.accepted:
+            refusals = [reason.to_dict() for reason in verdict.reasons]
+            hand_over.sweep()
+            answer.update(changed=False, failed=True, msg=verdict.explain(), ledger_entry=hand_over.record(attested, REFUSED, jwk, refusals))
+            return
+        if verdict.binding.get("tee_pubkey_thumbprint") != thumbprint(jwk):
+            raise KeyReleaseError("the evidence does not bind the guest's key", where=hand_over.guest.name, fix="Do not release anything to this guest")
+
+        not_after = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=options["lifetime"])
+        sealed = seal(offer.release(lowest, verdict.evidence_digest, not_after), jwk)
+        # Both are written first: a release that was handed over is always in the ledger, and never below the counter.
+        hand_over.ledger.raise_minimum_release(offer.manifest.model_id, lowest)
+        entry = hand_over.record(attested, RELEASED, jwk, ())
+        try:
+            hand_over.guest_key(release=sealed)
+        except (AnsibleError, AttestedError) as error:
+            failure = {"id": "hand-over", "detail": f"entry {entry['seq']} says released, but the hand-over failed: {error}"}
+            answer["ledger_entry"] = hand_over.record(attested, REFUSED, jwk, [failure])
+            raise
+        answer.update(
+            changed=True,
+            session=hand_over.session,
+            session_directory=options["session_directory"],
+            expires_at=made["expires_at"],
+            ledger_entry=entry,
+        )
+
+
+def _rehearse(attestation: Attestation, guest: Guest) -> dict[str, t.Any]:
+    """Check mode: attest without a guest key. The key would be released if the policy accepts the guest."""
+    attested = attestation.of(guest)
+    if attested.result.accepted:
+        return {**attested.to_dict(), "changed": True}
+    return {**attested.to_dict(), "changed": False, "failed": True, "msg": attested.result.explain()}
+
+
+def _ledger(options: t.Mapping[str, t.Any]) -> Ledger:
+    directory = _path(options["ledger"])
+    key_path = _path(options["ledger_key"] or os.path.join(directory, "ledger.key.pem"))
+    if os.path.exists(key_path):
+        return Ledger(directory, load_signing_key(key_path))
+    if os.path.exists(os.path.join(directory, "ledger.jsonl")):
+        raise KeyReleaseError("the ledger is there, but its key is not", where=key_path, fix="Restore the key, or begin a new ledger directory", code="ledger-key")
+    with suppress(KeyReleaseError):
+        return Ledger(directory, create_signing_key(key_path))
+    # Another fork was faster.
+    return Ledger(directory, load_signing_key(key_path))
+
+
+def _path(value: str) -> str:
+    return os.path.expanduser(value)
