@@ -7,13 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: key_ledger
-short_description: Verify and read the ledger of key releases
+short_description: Verify the ledger of key releases and read it
 version_added: 0.1.0
 description:
-  - Verifies the ledger that M(attested.ai.model_release) writes, entry by entry, the chain between entries, and its signed head.
-  - Fails if an entry was changed, removed, repeated, moved or cut off, and says which.
-  - Runs on the controller. On the command line, C(ansible localhost -m attested.ai.key_ledger -a 'path=ledger public_key=ledger.pub.jwk').
-author: attested.ai contributors (@attested-ai)
+  - Checks every line of a ledger that M(attested.ai.model_release) wrote. Signatures, the chain of hashes and the signed head must hold. Then returns the
+    entries. Runs on the controller and changes nothing.
+  - Fails if a line was changed, removed, doubled or moved, if the tail was cut off or torn, or if another key signed.
+  - Whoever can replace ledger and head together by an older pair can roll both back. Keep RV(head) elsewhere and give it as O(known_head) to see that.
+author:
+  - attested.ai contributors (@attested-ai)
 extends_documentation_fragment:
   - attested.ai.attributes
   - attested.ai.attributes.actiongroup_ai
@@ -21,31 +23,30 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
+    details: Nothing is changed, so it verifies in check mode too.
   diff_mode:
     support: N/A
     details: Nothing is changed.
   idempotent:
-    support: N/A
-    details: Nothing is changed.
+    support: full
+requirements:
+  - cryptography >= 38 on the controller
 options:
   path:
-    description: Directory of the ledger on the controller.
+    description: Path of the ledger. The signed head is beside it, with C(.head) added.
     type: path
     required: true
   public_key:
-    description:
-      - Public key of the ledger, as a JWK dictionary or as the path of a JWK file.
-      - Use a copy that you keep elsewhere. The C(ledger.pub.jwk) beside the ledger could be replaced together with it.
+    description: The public key of the ledger's signer, as JWK (a dictionary) or as the path of a file with a JWK or a PEM public key.
     type: raw
     required: true
-  expected_head:
-    description:
-      - Digest of the last entry that you noted on an earlier day (RV(head.digest)). It must be in the ledger, otherwise an older copy was
-        put in its place.
-    type: str
   model_id:
-    description: Return only the entries of this model. All are verified anyway.
+    description: Return only the entries of this model. All are verified.
     type: str
+  known_head:
+    description: RV(head) of an earlier run. Fails if the ledger does not hold this entry any more.
+    type: str
+    default: ""
 seealso:
   - module: attested.ai.model_release
 """
@@ -53,43 +54,54 @@ seealso:
 EXAMPLES = r"""
 - name: Verify the ledger
   attested.ai.key_ledger:
-    path: ledger
-    public_key: audit/ledger.pub.jwk
+    path: keys/ledger.jsonl
+    public_key: keys/ledger.pub.pem
   register: ledger
 
-- name: Show which guests got the key of a model
+- name: Show which evidence got a key of this model
   ansible.builtin.debug:
-    msg: "{{ ledger.entries | selectattr('decision', 'eq', 'released') | map(attribute='host') | list }}"
+    msg: "{{ ledger.entries | selectattr('decision', 'equalto', 'released') | map(attribute='evidence_digest') }}"
 """
 
 RETURN = r"""
+verified:
+  description: Always true. A ledger that does not hold fails the task.
+  returned: success
+  type: bool
+  sample: true
 entries:
-  description: The verified entries, oldest first.
+  description: The entries in their order, as far as O(model_id) lets them through.
   returned: success
   type: list
   elements: dict
   sample:
     - seq: 1
-      at: "2026-11-22T12:00:00Z"
+      prev: "0000000000000000000000000000000000000000000000000000000000000000"
+      hash: 5f0c4f3c5a1e0a3fc7b54cf5ce3a4f7fd8f9f7f0e3a7a4b7d1f4a8e5c2b19d60
+      at: "2026-01-31T12:00:00Z"
       who: alice
-      host: guest-1
       decision: released
-      model_id: minilm
-      release: 1
-      key_id: minilm-1
-      evidence_digest: 0f1a
-      policy: {id: production, digest: 77c0}
-      guest_key: jYzQ5wC0
-      anchor: vendor
       reasons: []
+      model_id: llama
+      release: 3
+      key_id: kek-7d3c9f0e5b1a4c2d8e6f7a9b0c1d2e3f
+      evidence_digest: 52fea888026db7a147131ea33bcc06cfe4d669bf19edcd9891aa7b00d9ce6d2c
+      guest_key_thumbprint: X5H1aUpAafYYy3VdBjVCC4IAHcdVE45O7W8IzHEAlLc
+      policy_id: production
+      policy_digest: 0a7f2f7c6d1e9b3a5c8d4e2f1a0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b
 count:
-  description: Number of entries in the whole ledger.
+  description: Number of all entries of the ledger.
   returned: success
   type: int
   sample: 1
 head:
-  description: Number and digest of the last entry. Note the digest elsewhere, for O(expected_head).
+  description: Hash of the last entry. Keep it elsewhere for O(known_head).
   returned: success
-  type: dict
-  sample: {seq: 1, digest: 5d9c}
+  type: str
+  sample: 5f0c4f3c5a1e0a3fc7b54cf5ce3a4f7fd8f9f7f0e3a7a4b7d1f4a8e5c2b19d60
+code:
+  description: A stable word for the damage, for instance V(ledger-truncated), V(ledger-torn), V(ledger-chain) or V(ledger-entry-damaged).
+  returned: failure
+  type: str
+  sample: ledger-truncated
 """

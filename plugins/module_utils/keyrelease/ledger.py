@@ -29,12 +29,13 @@ HEAD_TYPE = "attested.ai/ledger-head/1"
 ZERO = "0" * 64
 LINE_MAX = 256 << 10
 DECISIONS = ("released", "refused")
-_TEXTS = ("at", "who", "key_id", "model_id", "evidence_digest", "policy_id", "policy_digest", "guest_key_thumbprint", "decision")
+_TEXTS = ("at", "who", "key_id", "model_id", "evidence_digest", "policy_id", "policy_digest", "guest_key_thumbprint", "decision", "host", "anchor")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One decision. ``at`` is RFC 3339 UTC, digests are SHA-256 in hex, ``reasons`` are the codes and details of a refusal."""
+    """One decision. ``at`` is RFC 3339 UTC, digests are SHA-256 in hex, ``reasons`` are the codes and details of a refusal,
+    ``host`` is the inventory name of the guest, ``anchor`` what its evidence rests on: vendor or nonvendor."""
 
     at: str
     who: str
@@ -47,6 +48,8 @@ class Entry:
     guest_key_thumbprint: str
     decision: str
     reasons: Tuple[str, ...] = ()
+    host: str = ""
+    anchor: str = ""
 
     def __post_init__(self) -> None:
         for name in _TEXTS:

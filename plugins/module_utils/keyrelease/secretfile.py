@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 import stat
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
@@ -41,7 +42,9 @@ def read_secret(path: str, what: str, maximum: int = SECRET_MAX) -> bytes:
 
 def create_secret(path: str, data: bytes, what: str) -> None:
     """Write a new file with mode 0600, complete or not at all; what exists is never overwritten. Raises KeyReleaseError."""
-    temporary = "%s.%d.new" % (path, os.getpid())
+    temporary = "%s.%s.new" % (path, os.urandom(6).hex())
+    with suppress(OSError):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), mode=0o700, exist_ok=True)
     try:
         write_new(temporary, data)
         try:
@@ -71,7 +74,7 @@ def write_new(path: str, data: bytes) -> None:
 
 def replace_file(path: str, data: bytes) -> None:
     """Put ``data`` at ``path`` with mode 0600 in one step, and make it durable. Raises OSError."""
-    temporary = "%s.%d.new" % (path, os.getpid())
+    temporary = "%s.%s.new" % (path, os.urandom(6).hex())
     try:
         write_new(temporary, data)
         os.rename(temporary, path)
