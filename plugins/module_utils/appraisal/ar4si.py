@@ -17,6 +17,7 @@ CLAIMS = (
     "instance-identity", "configuration", "executables", "file-system", "hardware", "runtime-opaque", "storage-opaque", "sourced-data",
 )
 
+NO_CLAIM = 0
 UNEXPECTED_EVIDENCE = 1
 CRYPTO_FAILED = 99
 APPROVED = 2

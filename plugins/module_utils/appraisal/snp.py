@@ -235,8 +235,10 @@ def _vector(verification: Verification, checks: Sequence[Check], reaches: Option
 
 
 def _hardware_unproven(verification: Verification, bad: FrozenSet[str]) -> int:
+    if verification.claims is None:
+        return ar4si.UNEXPECTED_EVIDENCE
     if verification.authentic is None:
-        return ar4si.UNEXPECTED_EVIDENCE if verification.claims is None else 0
+        return ar4si.NO_CLAIM
     if _REVOCATION in bad:
         return ar4si.CONTRAINDICATED_VALUE
     return ar4si.UNRECOGNISED if bad.intersection(_UNRECOGNISED_CODES) else ar4si.CRYPTO_FAILED

@@ -158,6 +158,8 @@ def test_a_version_2_report_cannot_tell_about_aliases(world):
     result = world.judge(milan, also=["milan"])
     assert outcome(result, "policy-platform-info")[0] == "not_checked"
     assert result.accepted and result.status == "warning", "Milan is a tier of its own"
+    assert "forge its chip keys" in outcome(result, "machine-not-allowed")[1]
+    assert "forge" not in outcome(world.judge(), "machine-not-allowed")[1]
     assert failures(world.judge(milan, {"require_platform_info": ["ecc", "tsme"]}, also=["milan"])) == ["policy-platform-info"]
     # The shipped floors and a table of one's own find the silicon by the product.
     assert failures(world.judge(milan, {"min_tcb": {"0x19-0x00..0x0f": {"snp": 28}}}, also=["milan"])) == ["policy-tcb-floor"]
@@ -311,6 +313,19 @@ def test_a_broken_certificate_table_is_a_failed_check(world):
     item = EvidenceItem("sev-snp", "x", good.evidence, {"certificates": b"\1" * 30})
     result = world.judge(EvidenceDocument("attested/1", NONCE, Binding(), (item,), {}))
     assert "certificate-table" in failures(result) and not result.accepted
+
+
+@pytest.mark.parametrize(("change", "code", "hardware"), [
+    (lambda raw: raw[:1183], "format", 1), (lambda raw: b"\6" + raw[1:], "version-unsupported", 1),
+    (lambda raw: raw[:0x188] + b"\x17" + raw[0x189:], "product-unknown", 97),
+])
+def test_what_cannot_be_read_or_named(world, change, code, hardware):
+    good = world.evidence().items[0]
+    item = EvidenceItem("sev-snp", "x", change(good.evidence), good.auxiliary)
+    result = world.judge(EvidenceDocument("attested/1", NONCE, Binding(), (item,), {}))
+    assert code in failures(result) and result.authentic is False
+    assert result.items["cpu0"].vector == {"hardware": hardware}
+    assert result.to_dict()["expires_at"] is None or code == "product-unknown"
 
 
 def test_unknown_items_are_refused_never_skipped(world):
