@@ -227,6 +227,14 @@ def test_attacker_against_amd(attacker, vendor_roots):
     assert result.authentic is False and result.code == "vek-signature"
 
 
+def test_an_unproven_leaf_does_not_name_the_product(lab, attacker):
+    """Version 2 says no product itself, and what an attacker's certificate says counts for nothing."""
+    chain = (attacker.authority.intermediate_der("milan", "ask"),)
+    result = lab.verify(leaf=attacker.leaf(), chain=chain, version=2)
+    assert result.authentic is False and result.claims.product is None and result.claims.tcb is None
+    assert outcome(result, "product-unknown") == NOT_CHECKED and outcome(result, "product-mismatch") == NOT_CHECKED
+
+
 def test_attackers_leaf_under_the_real_intermediate(lab, attacker):
     refused(lab.verify(leaf=attacker.leaf()), "vek-signature")
 
@@ -353,6 +361,14 @@ def test_name_of_the_intermediate(lab):
     leaf = lab.leaf(issuer_name=subject("SEV-Other"))
     result = lab.verify(leaf=leaf, chain=(make_ask(lab, name="SEV-Other"),))
     assert result.authentic is False and "chain" in result.failed and "key-role" in result.failed
+
+
+def test_name_of_the_root(lab):
+    """A root under another name, even one that was given explicitly, stands for no product."""
+    ark = lab.authority.key("milan", "ark")
+    root = make_ask(lab, name="ARK-Other", issuer=subject("ARK-Other"), key=ark, usage=b"\x06", unused=1)
+    result = lab.verify(roots=trust_roots([pem(root)], True, vendor=False), chain=(make_ask(lab, issuer=subject("ARK-Other")),))
+    refused(result, "product-mismatch", "chain")
 
 
 def test_a_leaf_is_no_intermediate(lab):
