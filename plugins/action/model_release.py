@@ -18,14 +18,16 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats.jwk import thumbprint
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import REFUSED, RELEASED, Ledger
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import seal
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import create_signing_key, load_signing_key
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import Entry
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import format_time, seal
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation, Attested
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
 from ansible_collections.attested.ai.plugins.plugin_utils.release_offer import Offer, load_offer, minimum_release
+from ansible_collections.attested.ai.plugins.plugin_utils.release_records import ReleaseRecords
+
+RELEASED, REFUSED = "released", "refused"
 
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     **ATTESTATION,
@@ -49,29 +51,29 @@ class HandOver:
     session: str
     options: t.Mapping[str, t.Any]
     offer: Offer
-    ledger: Ledger
+    records: ReleaseRecords
 
     def guest_key(self, **arguments: t.Any) -> dict[str, t.Any]:
         return self.guest.run("guest_key", session=self.session, directory=self.options["session_directory"], **arguments)
 
-    def record(self, attested: Attested, decision: str, guest_jwk: t.Mapping[str, str], reasons: t.Sequence[t.Mapping[str, str]]) -> dict[str, t.Any]:
+    def record(self, attested: Attested, decision: str, guest_jwk: t.Mapping[str, str], reasons: t.Sequence[str] = ()) -> dict[str, t.Any]:
         """Write one entry of the ledger; return what a task may show of it."""
-        verdict = attested.result
-        head = self.ledger.append({
-            "at": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "who": self.options["requester"] or getpass.getuser(),
-            "host": self.guest.name,
-            "decision": decision,
-            "model_id": self.offer.manifest.model_id,
-            "release": self.offer.manifest.release,
-            "key_id": self.offer.manifest.key_id,
-            "evidence_digest": verdict.evidence_digest,
-            "policy": {"id": verdict.policy_id, "digest": verdict.policy_digest},
-            "guest_key": thumbprint(guest_jwk),
-            "anchor": verdict.anchor,
-            "reasons": [{"id": reason["id"], "detail": reason["detail"][:1000]} for reason in reasons[:16]],
-        })
-        return {"seq": head.seq, "digest": head.digest, "decision": decision}
+        verdict, manifest = attested.result, self.offer.manifest
+        return self.records.append(Entry(
+            at=format_time(datetime.now(timezone.utc)),
+            who=self.options["requester"] or getpass.getuser(),
+            host=self.guest.name,
+            key_id=manifest.key_id,
+            model_id=manifest.model_id,
+            release=manifest.release,
+            evidence_digest=verdict.evidence_digest,
+            policy_id=verdict.policy_id,
+            policy_digest=verdict.policy_digest,
+            anchor=verdict.anchor,
+            guest_key_thumbprint=thumbprint(guest_jwk),
+            decision=decision,
+            reasons=tuple(reason[:1000] for reason in reasons[:16]),
+        ))
 
     def sweep(self) -> None:
         """Best effort: if the guest cannot be reached now, its watchdog sweeps the session."""
@@ -94,7 +96,7 @@ class ActionModule(ActionBase):
             answer["key_id"] = offer.manifest.key_id
             if self._task.check_mode:
                 return {**answer, **_rehearse(attestation, guest)}
-            hand_over = HandOver(guest, secrets.token_hex(10), options, offer, _ledger(options))
+            hand_over = HandOver(guest, secrets.token_hex(10), options, offer, ReleaseRecords(_path(options["ledger"]), _path(options["ledger_key"])))
             try:
                 self._release(hand_over, attestation, answer)
             except BaseException:
@@ -107,14 +109,14 @@ class ActionModule(ActionBase):
     def _release(self, hand_over: HandOver, attestation: Attestation, answer: dict[str, t.Any]) -> None:
         """Fill ``answer``. Whatever is raised or refused here, the caller or this method has swept the session."""
         offer, options = hand_over.offer, hand_over.options
-        lowest = minimum_release(offer.manifest, options["minimum_release"], hand_over.ledger.minimum_release(offer.manifest.model_id))
+        lowest = minimum_release(offer.manifest, options["minimum_release"], hand_over.records.counters.minimum(offer.manifest.model_id))
         made = hand_over.guest_key(lifetime=options["lifetime"])
         jwk = made["jwk"]
         attested = attestation.of(hand_over.guest, tee_pubkey=jwk)
         answer.update(attested.to_dict())
         verdict = attested.result
         if not verdict.accepted:
-            refusals = [reason.to_dict() for reason in verdict.reasons]
+            refusals = [f"{reason.id}: {reason.detail}" for reason in verdict.reasons]
             hand_over.sweep()
             answer.update(changed=False, failed=True, msg=verdict.explain(), ledger_entry=hand_over.record(attested, REFUSED, jwk, refusals))
             return
@@ -124,12 +126,12 @@ class ActionModule(ActionBase):
         not_after = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=options["lifetime"])
         sealed = seal(offer.release(lowest, verdict.evidence_digest, not_after), jwk)
         # Both are written first: a release that was handed over is always in the ledger, and never below the counter.
-        hand_over.ledger.raise_minimum_release(offer.manifest.model_id, lowest)
-        entry = hand_over.record(attested, RELEASED, jwk, ())
+        hand_over.records.counters.raise_to(offer.manifest.model_id, lowest)
+        entry = hand_over.record(attested, RELEASED, jwk)
         try:
             hand_over.guest_key(release=sealed)
         except (AnsibleError, AttestedError) as error:
-            failure = {"id": "hand-over", "detail": f"entry {entry['seq']} says released, but the hand-over failed: {error}"}
+            failure = f"hand-over: entry {entry['seq']} says released, but the hand-over failed: {error}"
             answer["ledger_entry"] = hand_over.record(attested, REFUSED, jwk, [failure])
             raise
         answer.update(
@@ -149,18 +151,5 @@ def _rehearse(attestation: Attestation, guest: Guest) -> dict[str, t.Any]:
     return {**attested.to_dict(), "changed": False, "failed": True, "msg": attested.result.explain()}
 
 
-def _ledger(options: t.Mapping[str, t.Any]) -> Ledger:
-    directory = _path(options["ledger"])
-    key_path = _path(options["ledger_key"] or os.path.join(directory, "ledger.key.pem"))
-    if os.path.exists(key_path):
-        return Ledger(directory, load_signing_key(key_path))
-    if os.path.exists(os.path.join(directory, "ledger.jsonl")):
-        raise KeyReleaseError("the ledger is there, but its key is not", where=key_path, fix="Restore the key, or begin a new ledger directory", code="ledger-key")
-    with suppress(KeyReleaseError):
-        return Ledger(directory, create_signing_key(key_path))
-    # Another fork was faster.
-    return Ledger(directory, load_signing_key(key_path))
-
-
-def _path(value: str) -> str:
-    return os.path.expanduser(value)
+def _path(value: str | None) -> str | None:
+    return None if value is None else os.path.expanduser(value)

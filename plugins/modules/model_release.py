@@ -118,10 +118,10 @@ key_id:
   type: str
   sample: minilm-1-4f9a
 ledger_entry:
-  description: Sequence number, digest and decision of the ledger entry.
+  description: Number, hash and decision of the ledger entry.
   returned: when an entry was written
   type: dict
-  sample: {seq: 12, decision: released}
+  sample: {seq: 12, hash: 5d9c0e, decision: released}
 result:
   description: The appraisal, as in M(attested.ai.attest).
   returned: when evidence was collected
