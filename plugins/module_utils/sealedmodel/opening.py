@@ -51,7 +51,8 @@ def run(order: Order, check_mode: bool = False) -> Dict[str, Any]:
         return _absent(order, check_mode) if order.state == "absent" else _present(order, check_mode)
     finally:
         if order.session is not None and not check_mode:
-            sessions.sweep_session(order.session_directory, order.session)
+            # By its path: also what is incomplete, expired or unreadable goes.
+            memory.wipe_tree(os.path.join(order.session_directory, sessions.check_name(order.session)))
 
 
 def _absent(order: Order, check_mode: bool) -> Dict[str, Any]:
@@ -100,7 +101,7 @@ def _released_key(order: Order, sealed: opener.Sealed, src: str, needed: bool) -
     if not needed and sessions.find_session(order.session_directory, str(order.session)) is None:
         return bytearray()
     session = sessions.load_session(order.session_directory, str(order.session))
-    release = session.release(sessions.now_utc())
+    release = session.release()
     opener.check_release(sealed, release, src)
     key = bytearray(release.key)
     memory.lock_memory(key)

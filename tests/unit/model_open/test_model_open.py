@@ -21,7 +21,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import KeyRelease, seal
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.session import create_session
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.session import create_session, prepare_directory
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import opening, tree
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
@@ -59,9 +59,10 @@ class Guest:
         return encrypt(plan, used, "2026-01-31T12:00:00Z")
 
     def session(self, **changes) -> str:
-        now = datetime.now(timezone.utc)
+        now = datetime.now(timezone.utc).replace(microsecond=0)
         name = os.urandom(8).hex()
-        session = create_session(str(self.sessions), name, 600, now)
+        prepare_directory(str(self.sessions))
+        session = create_session(str(self.sessions), name, 60)
         values = {
             "model_id": "test-model",
             "release": self.manifest.release,
@@ -73,7 +74,7 @@ class Guest:
             "key": bytes(unwrap_dek(self.manifest.dek, self.keys.kek)),
         }
         values.update(changes)
-        session.store_release(seal(KeyRelease(**values), session.jwk()), now)
+        session.store_release(seal(KeyRelease(**values), session.jwk()))
         return name
 
     def open(self, check_mode: bool = False, **options) -> dict:
@@ -131,7 +132,7 @@ def test_a_second_run_changes_nothing_and_sweeps_its_session(guest):
 def test_an_open_model_below_the_new_minimum_is_an_error(guest):
     guest.open(session=guest.session())
     with pytest.raises(ModelError) as caught:
-        guest.open(session=guest.session(minimum_release=2))
+        guest.open(session=guest.session(release=2, minimum_release=2))
     assert caught.value.code == "model-release-lower"
 
 
@@ -222,7 +223,7 @@ def spoil(guest, how: str) -> dict:
         guest.resign(release=2)
         return {"release": 2}
     elif how == "older-release":
-        return {"minimum_release": 2}
+        return {"release": 2, "minimum_release": 2}
     elif how == "other-key-id":
         return {"key_id": "test-model-1-00000000"}
     elif how == "manifest-changed":
@@ -350,7 +351,7 @@ def test_the_key_buffer_is_wiped_and_the_release_is_shown_nowhere(guest, monkeyp
 
 
 OPEN = """
-import sys
+import sys, time
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.opening import Order, run
@@ -383,7 +384,7 @@ def test_a_signal_in_the_middle(guest, number):
     child.stdout.close()
     if number == signal.SIGKILL:
         # Nothing can be done at that moment; the next run, or absent, wipes it.
-        assert list(guest.memory.glob("model.partial-*"))
+        assert list(guest.memory.glob("model.partial-*")), (said, child.returncode, os.listdir(guest.memory))
         assert guest.open(state="absent")["changed"]
     else:
         assert said == b"interrupted\n"

@@ -1,0 +1,154 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How fast models are encrypted and decrypted, next to a plain copy with the same threads, in the same run.
+
+Files lie in memory (--directory, a tmpfs). Rounds are interleaved, so that a disturbance hits all variants alike; each output file is
+written once before it is timed, so that its pages are there. Prints a table, and JSON with --json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import threading
+import time
+
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import HEADER_SIZE, associated_data
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import StreamEngine, read_header
+
+KEY = bytes(range(32))
+AAD = associated_data("bench", 1, "model.safetensors")
+
+
+def copy(source: int, dest: int, size: int, threads: int, block: int) -> None:
+    """A plain copy with preadv and pwrite, blocks shared among threads as the engine shares segments."""
+    position, lock = [0], threading.Lock()
+
+    def work() -> None:
+        buffer = memoryview(bytearray(block))
+        while True:
+            with lock:
+                offset = position[0]
+                position[0] += block
+            if offset >= size:
+                return
+            count = os.preadv(source, [buffer[: min(block, size - offset)]], offset)
+            os.pwrite(dest, buffer[:count], offset)
+
+    crew = [threading.Thread(target=work) for _number in range(threads - 1)]
+    for helper in crew:
+        helper.start()
+    work()
+    for helper in crew:
+        helper.join()
+
+
+def tink_primitive(segment: int):
+    """Tink itself, or None where it is not installed."""
+    try:
+        import tink
+        from tink import cleartext_keyset_handle, streaming_aead
+        from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
+    except ImportError:
+        return None
+    streaming_aead.register()
+    params = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingParams(ciphertext_segment_size=segment, derived_key_size=32, hkdf_hash_type=common_pb2.SHA256)
+    keyset = tink_pb2.Keyset(primary_key_id=1)
+    entry = keyset.key.add()
+    entry.key_data.type_url = "type.googleapis.com/google.crypto.tink.AesGcmHkdfStreamingKey"
+    entry.key_data.value = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingKey(version=0, params=params, key_value=KEY).SerializeToString()
+    entry.key_data.key_material_type = tink_pb2.KeyData.SYMMETRIC
+    entry.status, entry.key_id, entry.output_prefix_type = tink_pb2.ENABLED, 1, tink_pb2.RAW
+    return cleartext_keyset_handle.read(tink.BinaryKeysetReader(keyset.SerializeToString())).primitive(streaming_aead.StreamingAead)
+
+
+def tink_encrypt(primitive, source: str, dest: str, block: int) -> None:
+    # r+b: the pages of the output are there already, as for the others.
+    with open(source, "rb", buffering=0) as plain, primitive.new_encrypting_stream(open(dest, "r+b"), AAD) as out:
+        while True:
+            data = plain.read(block)
+            if not data:
+                return
+            out.write(data)
+
+
+def tink_decrypt(primitive, source: str, dest: str, block: int) -> None:
+    with primitive.new_decrypting_stream(open(source, "rb"), AAD) as sealed, open(dest, "r+b", buffering=0) as out:
+        while True:
+            data = sealed.read(block)
+            if not data:
+                return
+            out.write(data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=1024, help="MiB of plaintext")
+    parser.add_argument("--segment", type=int, default=4096, help="KiB per segment")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--tink-rounds", type=int, default=2, help="rounds in which Tink takes part, 0 for none")
+    parser.add_argument("--directory", default="/dev/shm")
+    parser.add_argument("--json", metavar="FILE")
+    options = parser.parse_args()
+    size, segment, threads = options.size << 20, options.segment << 10, options.threads
+    with tempfile.TemporaryDirectory(dir=options.directory, prefix="model-stream-") as root:
+        names = {name: os.path.join(root, name) for name in ("plain", "copied", "sealed", "opened", "tink-sealed", "tink-opened")}
+        files = {name: os.open(path, os.O_RDWR | os.O_CREAT) for name, path in names.items()}
+        block = os.urandom(1 << 20)
+        for offset in range(0, size, len(block)):
+            os.pwrite(files["plain"], block[: size - offset], offset)
+        engine = StreamEngine(segment, threads)
+        primitive = tink_primitive(segment) if options.tink_rounds else None
+
+        def decrypt() -> None:
+            engine.decrypt(files["sealed"], files["opened"], size, KEY, AAD, read_header(files["sealed"]))
+
+        variants = {
+            "copy": lambda: copy(files["plain"], files["copied"], size, threads, segment),
+            "encrypt": lambda: engine.encrypt(files["plain"], files["sealed"], size, KEY, AAD),
+            "decrypt": decrypt,
+        }
+        if primitive is not None:
+            variants["tink encrypt"] = lambda: tink_encrypt(primitive, names["plain"], names["tink-sealed"], segment)
+            variants["tink decrypt"] = lambda: tink_decrypt(primitive, names["tink-sealed"], names["tink-opened"], segment)
+        for work in variants.values():
+            work()
+        if os.pread(files["opened"], 1 << 20, size // 2) != os.pread(files["plain"], 1 << 20, size // 2):
+            raise SystemExit("what was decrypted is not what was encrypted")
+        times: dict = {name: [] for name in variants}
+        for number in range(options.rounds):
+            for name, work in variants.items():
+                if name.startswith("tink") and number >= options.tink_rounds:
+                    continue
+                start = time.perf_counter()
+                work()
+                times[name].append(time.perf_counter() - start)
+        report(times, size, options, os.fstat(files["sealed"]).st_size - size - HEADER_SIZE)
+
+
+def report(times: dict, size: int, options: argparse.Namespace, tags: int) -> None:
+    import cryptography
+
+    medians = {name: size / statistics.median(values) / 1e9 for name, values in times.items()}
+    best = {name: size / min(values) / 1e9 for name, values in times.items()}
+    # Of the same round, so that a slow moment of the machine counts on both sides.
+    paired = {name: statistics.median(one / two for one, two in zip(times["copy"], values)) for name, values in times.items()}
+    print("%d MiB, segments of %d KiB, %d threads, cryptography %s" % (options.size, options.segment, options.threads, cryptography.__version__))
+    print("%-14s %12s %12s %16s %16s" % ("", "median GB/s", "best GB/s", "median of copy", "best of copy"))
+    for name in times:
+        print("%-14s %12.2f %12.2f %15.0f%% %15.0f%%" % (name, medians[name], best[name], 100 * paired[name], 100 * best[name] / best["copy"]))
+    if options.json:
+        result = {
+            "size": size, "segment": options.segment << 10, "threads": options.threads, "cryptography": cryptography.__version__, "tag_bytes": tags,
+            "median_gb_s": medians, "best_gb_s": best, "median_of_copy": paired, "seconds": times,
+        }
+        with open(options.json, "w", encoding="utf-8") as stream:
+            json.dump(result, stream, indent=1)
+
+
+if __name__ == "__main__":
+    main()
