@@ -60,11 +60,11 @@ _NEXT_STEPS = {
 }
 _UNRECOGNISED_CODES = ("product-unknown", "product-mismatch", "root-not-pinned", "chain")
 _FIRMWARE_CODES = (
-    "tcb-inconsistent", "policy-tcb-floor", "policy-launch-tcb-floor", "policy-provisional-firmware", "policy-abi",
-    "policy-platform-info", "policy-mitigation-vector", "policy-product",
+    "policy-tcb-floor", "policy-launch-tcb-floor", "policy-provisional-firmware", "policy-abi", "policy-platform-info",
+    "policy-mitigation-vector", "policy-product",
 )
 _CONFIGURATION_CODES = (
-    "policy-migration", "policy-vmpl", "host-requested-report", "policy-smt", "policy-guest-policy", "host-data-mismatch", "id-block",
+    "policy-migration", "policy-vmpl", "policy-smt", "policy-guest-policy", "host-data-mismatch", "id-block",
 )
 
 

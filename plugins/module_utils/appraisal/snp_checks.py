@@ -22,8 +22,6 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.snp_tcb import
 # (CPUID family, model) -> the floor shipped with the collection, None if there is none for this silicon.
 FloorLookup = Callable[[int, int], Optional[Mapping[str, int]]]
 
-_PERSON_CHANGES_POLICY = "allow it in the policy only if you know why it is so"
-
 
 @dataclass(frozen=True)
 class SnpFacts:
@@ -211,8 +209,8 @@ def _guest_policy(facts: SnpFacts, policy: SnpPolicy) -> Check:
     if missing:
         return failed("policy-guest-policy", "the guest policy 0x%x lacks %s; launch the guest with it" % (raw.raw, _words(missing)))
     if raw.unknown_bits and not policy.allow_unknown_policy_bits:
-        return failed("policy-guest-policy", "the guest policy 0x%x has bits that are not known (0x%x); %s (allow_unknown_policy_bits)"
-                      % (raw.raw, raw.unknown_bits, _PERSON_CHANGES_POLICY))
+        return failed("policy-guest-policy", "the guest policy 0x%x has bits that are not known (0x%x); set allow_unknown_policy_bits only if you know "
+                      "what they mean" % (raw.raw, raw.unknown_bits))
     return passed("policy-guest-policy", "guest policy 0x%x, required are %s" % (raw.raw, _words(policy.require_guest_policy)))
 
 
