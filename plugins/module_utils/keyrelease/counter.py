@@ -41,8 +41,12 @@ class CounterStore:
             models = self._read()
             before = models.get(model_id, 1)
             if release < before:
-                raise KeyReleaseError("the minimum release of %s is %d, it cannot go down to %d" % (strict.quoted(model_id), before, release), where=self.path,
-                                      fix="Publish the model again with a higher release number", code="counter-lower")
+                raise KeyReleaseError(
+                    "the minimum release of %s is %d, it cannot go down to %d" % (strict.quoted(model_id), before, release),
+                    where=self.path,
+                    fix="Publish the model again with a higher release number",
+                    code="counter-lower",
+                )
             if model_id not in models or release > before:
                 replace_file(self.path, jcs.canonicalize({"schema": SCHEMA, "models": dict(models, **{model_id: release})}) + b"\n")
             return release
@@ -66,7 +70,9 @@ class CounterStore:
         sound = obj["schema"] == SCHEMA and isinstance(models, dict)
         if not sound or any(isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _RELEASE_MAX for value in models.values()):
             # A damaged counter must not read as "no minimum".
-            raise KeyReleaseError("it is no file of minimum releases", where=self.path, fix="Restore it from a backup; the ledger has the releases", code="counter-damaged")
+            raise KeyReleaseError(
+                "it is no file of minimum releases", where=self.path, fix="Restore it from a backup; the ledger has the releases", code="counter-damaged"
+            )
         return dict(models)
 
     def _failed(self, error: Exception) -> KeyReleaseError:

@@ -51,7 +51,9 @@ def apply(wish: Wish, check_mode: bool) -> Dict[str, Any]:
     """The return values of the module. Raises AttestedError."""
     sessions.check_name(wish.session)
     if not sessions.LIFETIME_MIN <= wish.lifetime <= sessions.LIFETIME_MAX:
-        raise KeyReleaseError("%d is not between %d and %d seconds" % (wish.lifetime, sessions.LIFETIME_MIN, sessions.LIFETIME_MAX), where="lifetime", code="lifetime")
+        raise KeyReleaseError(
+            "%d is not between %d and %d seconds" % (wish.lifetime, sessions.LIFETIME_MIN, sessions.LIFETIME_MAX), where="lifetime", code="lifetime"
+        )
     exists = os.path.lexists(wish.directory)
     if wish.state == "present":
         place = sessions.check_place(wish.directory) if check_mode else sessions.prepare_directory(wish.directory)
@@ -81,8 +83,12 @@ def _plan(wish: Wish) -> Plan:
         store = wish.release is not None and _is_new(found, wish.release)
         return Plan(stale, False, False, store, before, tuple(sorted(set(before) | ({sessions.RELEASE} if store else set()))))
     if wish.release is not None:
-        raise KeyReleaseError("there is no session %s to store the release in" % wish.session, where=wish.directory,
-                              fix="It expired or was never made. Make it, attest its key, and release to that", code="session-missing")
+        raise KeyReleaseError(
+            "there is no session %s to store the release in" % wish.session,
+            where=wish.directory,
+            fix="It expired or was never made. Make it, attest its key, and release to that",
+            code="session-missing",
+        )
     return Plan(stale, os.path.lexists(path), True, False, before, (sessions.KEY, sessions.STATE))
 
 
@@ -114,7 +120,9 @@ def _names(path: str) -> Tuple[str, ...]:
 
 def _outcome(wish: Wish, plan: Plan, found: Optional[GuestSession]) -> Dict[str, Any]:
     result: Dict[str, Any] = {
-        "changed": plan.changed, "session": wish.session, "swept": list(plan.stale),
+        "changed": plan.changed,
+        "session": wish.session,
+        "swept": list(plan.stale),
         "diff": {"before": _view(plan.before, plan.stale), "after": _view(plan.after, ())},
     }
     if found is not None:

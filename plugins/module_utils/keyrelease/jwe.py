@@ -28,7 +28,20 @@ RECIPIENTS_MAX = 64
 _ENCRYPTED_KEY_MAX = 1024
 _HEADER_MAX = 8192
 
-__all__ = ["A256KW", "ALGORITHMS", "ECDH", "ENC", "RSA", "Recipient", "jwk_thumbprint", "parse_json", "unwrap_flattened", "unwrap_general", "wrap_flattened", "wrap_general"]
+__all__ = [
+    "A256KW",
+    "ALGORITHMS",
+    "ECDH",
+    "ENC",
+    "RSA",
+    "Recipient",
+    "jwk_thumbprint",
+    "parse_json",
+    "unwrap_flattened",
+    "unwrap_general",
+    "wrap_flattened",
+    "wrap_general",
+]
 
 
 @dataclass(frozen=True)
@@ -106,8 +119,12 @@ def unwrap_general(jwe: Any, key: Any, kid: Optional[str] = None, where: str = "
     fitting = [entry for entry in parsed if entry["alg"] == wanted and kid in (None, entry["kid"])]
     if not fitting:
         names = ", ".join(strict.quoted(entry["kid"]) for entry in parsed[:4])
-        raise KeyReleaseError("no recipient fits this key%s; it is wrapped for %s" % ("" if kid is None else " (%s)" % strict.quoted(kid), names),
-                              where=where, fix="Give the key that it was wrapped for", code="jwe-recipient")
+        raise KeyReleaseError(
+            "no recipient fits this key%s; it is wrapped for %s" % ("" if kid is None else " (%s)" % strict.quoted(kid), names),
+            where=where,
+            fix="Give the key that it was wrapped for",
+            code="jwe-recipient",
+        )
     for entry in fitting:
         try:
             cek = jwe_keys.unwrap(wanted, entry["encrypted_key"], key, entry["epk"], where)
@@ -126,7 +143,9 @@ def _recipient(entry: Any, where: str) -> Dict[str, Any]:
     if ("epk" in header) != (alg == ECDH):
         raise _bad("epk goes with %s and with nothing else" % ECDH, where)
     return {
-        "alg": alg, "kid": strict.text_of(header["kid"], where + " kid"), "epk": header.get("epk"),
+        "alg": alg,
+        "kid": strict.text_of(header["kid"], where + " kid"),
+        "epk": header.get("epk"),
         "encrypted_key": strict.decode_base64url(entry["encrypted_key"], where + " encrypted_key", 40, 40),
     }
 

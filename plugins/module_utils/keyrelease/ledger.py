@@ -114,10 +114,16 @@ def verify(path: str, public_jwk: Mapping[str, Any], known_head: str = "") -> Le
         head = _read_head(path, public, size)
         entries, last = _read_lines(path, descriptor, public, Head(0, 0, ZERO))
     if last != head:
-        raise LedgerError("it goes on to entry %d, its head knows %d" % (last.seq, head.seq), where=path,
-                          fix="A writer stopped between both. The next entry written with the signing key settles it", code="ledger-head-behind")
+        raise LedgerError(
+            "it goes on to entry %d, its head knows %d" % (last.seq, head.seq),
+            where=path,
+            fix="A writer stopped between both. The next entry written with the signing key settles it",
+            code="ledger-head-behind",
+        )
     if known_head and known_head != ZERO and all(entry["hash"] != known_head for entry in entries):
-        raise LedgerError("the head %s that was known before is not in it: it was rolled back or replaced" % strict.quoted(known_head), where=path, code="ledger-rolled-back")
+        raise LedgerError(
+            "the head %s that was known before is not in it: it was rolled back or replaced" % strict.quoted(known_head), where=path, code="ledger-rolled-back"
+        )
     return LedgerReport(tuple(entries), len(entries), last.hash)
 
 
@@ -132,9 +138,16 @@ def _read_lines(path: str, descriptor: int, public: Any, start: Head) -> Tuple[L
                 return entries, head
             where = "%s line %d" % (path, head.seq + 1)
             if not line.endswith(b"\n"):
-                raise LedgerError("the last line is torn: %d bytes without an end, from byte %d on" % (len(line), head.size) if len(line) <= LINE_MAX
-                                  else "the line is longer than %d bytes" % LINE_MAX, where=where, code="ledger-torn",
-                                  fix="A writer was stopped in mid-write, and no key was released for it. Keep a copy, then: truncate -s %d %s" % (head.size, path))
+                raise LedgerError(
+                    (
+                        "the last line is torn: %d bytes without an end, from byte %d on" % (len(line), head.size)
+                        if len(line) <= LINE_MAX
+                        else "the line is longer than %d bytes" % LINE_MAX
+                    ),
+                    where=where,
+                    code="ledger-torn",
+                    fix="A writer was stopped in mid-write, and no key was released for it. Keep a copy, then: truncate -s %d %s" % (head.size, path),
+                )
             entry = _read_entry(line[:-1], public, head, where)
             head = Head(entry["seq"], head.size + len(line), entry["hash"])
             entries.append(entry)
@@ -149,8 +162,12 @@ def _read_entry(line: bytes, public: Any, before: Head, where: str) -> Dict[str,
         what = error.what if isinstance(error, AttestedError) else "it is no entry"
         raise LedgerError(what, where=where, fix="The line was changed, or another key signed it", code="ledger-entry-damaged") from None
     if isinstance(obj["seq"], bool) or obj["seq"] != before.seq + 1 or obj["prev"] != before.hash:
-        raise LedgerError("it says it is entry %s, entry %d after %s was expected: lines were removed, doubled or moved"
-                          % (strict.quoted(obj["seq"]), before.seq + 1, before.hash[:16]), where=where, code="ledger-chain")
+        raise LedgerError(
+            "it says it is entry %s, entry %d after %s was expected: lines were removed, doubled or moved"
+            % (strict.quoted(obj["seq"]), before.seq + 1, before.hash[:16]),
+            where=where,
+            code="ledger-chain",
+        )
     return dict(obj, hash=hashlib.sha256(line).hexdigest())
 
 
@@ -160,7 +177,9 @@ def _recovered(path: str, descriptor: int, public: Mapping[str, Any], head: Head
     _check_end(path, descriptor, head)
     entries, last = _read_lines(path, descriptor, key, head)
     if len(entries) != 1 or last.size != size:
-        raise LedgerError("%d entries follow after the one its head knows" % len(entries), where=path, fix="The head was replaced by an older one", code="ledger-head-behind")
+        raise LedgerError(
+            "%d entries follow after the one its head knows" % len(entries), where=path, fix="The head was replaced by an older one", code="ledger-head-behind"
+        )
     return last
 
 
@@ -177,7 +196,9 @@ def _read_head(path: str, public: Any, size: int) -> Head:
     except FileNotFoundError:
         if size == 0:
             return Head(0, 0, ZERO)
-        raise LedgerError("the signed head is missing, so a cut tail could not be seen", where=where, fix="Restore it from a backup", code="ledger-head-missing") from None
+        raise LedgerError(
+            "the signed head is missing, so a cut tail could not be seen", where=where, fix="Restore it from a backup", code="ledger-head-missing"
+        ) from None
     except OSError as error:
         raise LedgerError("it cannot be read (%s)" % error.strerror, where=where, code="ledger-io") from None
     try:
@@ -189,8 +210,12 @@ def _read_head(path: str, public: Any, size: int) -> Head:
     if any(isinstance(obj[name], bool) or not isinstance(obj[name], int) or obj[name] < 0 for name in ("seq", "size")):
         raise LedgerError("its numbers are no numbers", where=where, code="ledger-head-damaged")
     if size < obj["size"]:
-        raise LedgerError("it is %d bytes long, its head says %d in %d entries: the tail was cut off" % (size, obj["size"], obj["seq"]), where=path,
-                          fix="Restore it from a backup", code="ledger-truncated")
+        raise LedgerError(
+            "it is %d bytes long, its head says %d in %d entries: the tail was cut off" % (size, obj["size"], obj["seq"]),
+            where=path,
+            fix="Restore it from a backup",
+            code="ledger-truncated",
+        )
     return Head(obj["seq"], obj["size"], obj["hash"])
 
 

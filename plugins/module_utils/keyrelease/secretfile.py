@@ -28,8 +28,12 @@ def read_secret(path: str, what: str, maximum: int = SECRET_MAX) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise KeyReleaseError("the %s is not a regular file" % what, where=path, code="secret-kind")
         if stat.S_IMODE(status.st_mode) & 0o077:
-            raise KeyReleaseError("group or others may open the %s (mode %04o)" % (what, stat.S_IMODE(status.st_mode)), where=path,
-                                  fix="Run: chmod 600 %s. If others could have read it, make a new one" % path, code="secret-mode")
+            raise KeyReleaseError(
+                "group or others may open the %s (mode %04o)" % (what, stat.S_IMODE(status.st_mode)),
+                where=path,
+                fix="Run: chmod 600 %s. If others could have read it, make a new one" % path,
+                code="secret-mode",
+            )
         if status.st_uid not in (0, os.geteuid()):
             raise KeyReleaseError("the %s belongs to another user (uid %d)" % (what, status.st_uid), where=path, code="secret-owner")
         if status.st_size > maximum:
@@ -54,7 +58,9 @@ def create_secret(path: str, data: bytes, what: str) -> None:
             os.unlink(temporary)
         sync_directory(os.path.dirname(path) or ".")
     except FileExistsError:
-        raise KeyReleaseError("the %s exists already" % what, where=path, fix="It is not overwritten. Use it, or give another path", code="secret-exists") from None
+        raise KeyReleaseError(
+            "the %s exists already" % what, where=path, fix="It is not overwritten. Use it, or give another path", code="secret-exists"
+        ) from None
     except OSError as error:
         raise KeyReleaseError("the %s cannot be written (%s)" % (what, error.strerror), where=path, code="secret-unwritable") from None
 
@@ -66,7 +72,7 @@ def write_new(path: str, data: bytes) -> None:
         os.fchmod(descriptor, 0o600)
         view = memoryview(data)
         while view:
-            view = view[os.write(descriptor, view):]
+            view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -66,7 +66,9 @@ class GuestSession:
         """Open the stored release. Raises KeyReleaseError: release-missing, release-expired, jwe-wrong-key ..."""
         sealed = self.stored_release()
         if sealed is None:
-            raise KeyReleaseError("no key was released to this session", where=self.path, fix="Release one with attested.ai.model_release", code="release-missing")
+            raise KeyReleaseError(
+                "no key was released to this session", where=self.path, fix="Release one with attested.ai.model_release", code="release-missing"
+            )
         return self.open(sealed)
 
     def open(self, sealed: Mapping[str, Any]) -> KeyRelease:
@@ -91,8 +93,12 @@ class GuestSession:
 def check_name(session: str) -> str:
     """Return the name if it is a plain file name of up to 64 letters, digits, dots, dashes, underscores."""
     if not _NAME.match(session):
-        raise KeyReleaseError("%s is no session name" % strict.quoted(session), where="session",
-                              fix="Use letters, digits, dots, dashes, underscores, at most 64, the first a letter or digit", code="session-name")
+        raise KeyReleaseError(
+            "%s is no session name" % strict.quoted(session),
+            where="session",
+            fix="Use letters, digits, dots, dashes, underscores, at most 64, the first a letter or digit",
+            code="session-name",
+        )
     return session
 
 
@@ -100,7 +106,9 @@ def load_session(directory: str, session: str) -> GuestSession:
     """The session that is there. Raises KeyReleaseError: session-missing, session-expired (then it is swept), session-unsafe."""
     found = find_session(directory, session)
     if found is None:
-        raise KeyReleaseError("there is no session %s" % session, where=directory, fix="Make one with attested.ai.guest_key. It may have expired", code="session-missing")
+        raise KeyReleaseError(
+            "there is no session %s" % session, where=directory, fix="Make one with attested.ai.guest_key. It may have expired", code="session-missing"
+        )
     if found.deadline <= watchdog.boot_clock():
         found.sweep()
         raise KeyReleaseError("the session %s has expired" % session, where=directory, fix="Make a new one with attested.ai.guest_key", code="session-expired")
@@ -211,8 +219,12 @@ def _check_directory(path: str) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise KeyReleaseError("it is not a directory", where=path, fix="Remove it, and find out who made it", code="session-unsafe")
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
-        raise KeyReleaseError("it belongs to uid %d with mode %04o, uid %d and 0700 were expected" % (status.st_uid, stat.S_IMODE(status.st_mode), os.geteuid()),
-                              where=path, fix="Give a directory that is yours alone", code="session-unsafe")
+        raise KeyReleaseError(
+            "it belongs to uid %d with mode %04o, uid %d and 0700 were expected" % (status.st_uid, stat.S_IMODE(status.st_mode), os.geteuid()),
+            where=path,
+            fix="Give a directory that is yours alone",
+            code="session-unsafe",
+        )
 
 
 def _read_state(path: str) -> Tuple[float, int]:

@@ -45,23 +45,52 @@ def wait_until(condition, seconds=20):
 
 
 def sealed(public, **changes):
-    fields = dict(model_id="m", release=3, minimum_release=2, key=b"k" * 32, key_id="kek-1", manifest_signer=SIGNER, evidence_digest="ab" * 32,
-                  not_after=datetime(2100, 1, 1, tzinfo=timezone.utc))
+    fields = dict(
+        model_id="m",
+        release=3,
+        minimum_release=2,
+        key=b"k" * 32,
+        key_id="kek-1",
+        manifest_signer=SIGNER,
+        evidence_digest="ab" * 32,
+        not_after=datetime(2100, 1, 1, tzinfo=timezone.utc),
+    )
     return seal(KeyRelease(**dict(fields, **changes)), public)
 
 
 def ansible(place, arguments, *options):
-    environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_KEEP_REMOTE_FILES="true", ANSIBLE_REMOTE_TEMP=str(place.parent / "tmp"),
-                       ANSIBLE_LOCAL_TEMP=str(place.parent / "local"), ANSIBLE_STDOUT_CALLBACK="minimal", ANSIBLE_NOCOLOR="true")
+    environment = dict(
+        os.environ,
+        ANSIBLE_LOCALHOST_WARNING="false",
+        ANSIBLE_KEEP_REMOTE_FILES="true",
+        ANSIBLE_REMOTE_TEMP=str(place.parent / "tmp"),
+        ANSIBLE_LOCAL_TEMP=str(place.parent / "local"),
+        ANSIBLE_STDOUT_CALLBACK="minimal",
+        ANSIBLE_NOCOLOR="true",
+    )
     environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
-    command = [sys.executable, "-m", "ansible", "adhoc", "localhost", "-m", "attested.ai.guest_key", "-a", json.dumps(dict(arguments, directory=str(place))),
-               "-e", "ansible_python_interpreter=" + sys.executable, "-vvv", "--diff", *options]
-    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60)
+    command = [
+        sys.executable,
+        "-m",
+        "ansible",
+        "adhoc",
+        "localhost",
+        "-m",
+        "attested.ai.guest_key",
+        "-a",
+        json.dumps(dict(arguments, directory=str(place))),
+        "-e",
+        "ansible_python_interpreter=" + sys.executable,
+        "-vvv",
+        "--diff",
+        *options,
+    ]
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False)
 
 
 def result(run):
     text = run.stdout.decode()
-    return json.loads(text[text.index("=> {") + 3:])
+    return json.loads(text[text.index("=> {") + 3 :])
 
 
 def test_no_private_value_leaves_the_session(place):
@@ -77,7 +106,9 @@ def test_no_private_value_leaves_the_session(place):
     forms = [key, key.hex().encode(), base64.b64encode(key).rstrip(b"="), base64.urlsafe_b64encode(key).rstrip(b"="), str(int.from_bytes(key, "big")).encode()]
     released = [b"k" * 32, base64.urlsafe_b64encode(b"k" * 32).rstrip(b"=")]
     text = first.stdout + second.stdout
-    files = [path for base in (place.parent / "tmp", place.parent / "local", place) for path in base.rglob("*") if path.is_file() and path != place / "one" / "key"]
+    files = [
+        path for base in (place.parent / "tmp", place.parent / "local", place) for path in base.rglob("*") if path.is_file() and path != place / "one" / "key"
+    ]
     # The scan is worth something only if the kept copies of the module are among the files.
     assert any("AnsiballZ" in path.name for path in files)
     files += [Path(base) / name for base, _dirs, names in os.walk("/tmp") for name in names if os.path.getmtime(base) > time.time() - 300]
@@ -155,11 +186,20 @@ def test_watchdog_sweeps_at_the_deadline(place):
 
 
 def test_watchdog_sweeps_after_sigkill_of_the_maker(place):
-    code = ("import os, signal; from ansible_collections.attested.ai.plugins.module_utils.keyrelease import session, watchdog\n"
-            "session.prepare_directory(%r); real = session.wipe\n"
-            "session.wipe = lambda buffer: os.kill(os.getpid(), signal.SIGKILL)\n"
-            "session.create_session(%r, 'one', 3)" % (str(place), str(place)))
-    run = subprocess.run([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30)
+    code = (
+        "import os, signal; from ansible_collections.attested.ai.plugins.module_utils.keyrelease import session, watchdog\n"
+        "session.prepare_directory(%r); real = session.wipe\n"
+        "session.wipe = lambda buffer: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "session.create_session(%r, 'one', 3)" % (str(place), str(place))
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=30,
+    )
     assert run.returncode == -signal.SIGKILL, run.stderr.decode()
     assert (place / "one" / "key").exists()
     assert wait_until(lambda: not (place / "one").exists())
@@ -177,8 +217,17 @@ def test_watchdog_ends_with_the_session_and_leaves_a_later_one_alone(place):
 
 def test_watchdog_holds_nothing_open(place):
     # The pipe of the module's output ends although the watchdog lives on: Ansible does not wait for it.
-    code = "from ansible_collections.attested.ai.plugins.module_utils.keyrelease.guest import *; apply(Wish('one', directory=%r, lifetime=60), False)" % str(place)
-    subprocess.run([sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20, check=True)
+    code = "from ansible_collections.attested.ai.plugins.module_utils.keyrelease.guest import *; apply(Wish('one', directory=%r, lifetime=60), False)" % str(
+        place
+    )
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        timeout=20,
+        check=True,
+    )
     assert (place / "one" / "key").exists()
 
 

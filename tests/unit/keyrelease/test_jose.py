@@ -22,7 +22,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-VECTORS = Path(os.environ.get("ATTESTED_VECTORS", str(Path(__file__).resolve().parents[4] / "shared" / "vectors"))) / "coco" / "generated" / "jwe" / "jwcrypto-flattened.json"
+VECTORS = (
+    Path(os.environ.get("ATTESTED_VECTORS", str(Path(__file__).resolve().parents[4] / "shared" / "vectors")))
+    / "coco"
+    / "generated"
+    / "jwe"
+    / "jwcrypto-flattened.json"
+)
 KEY = ec.generate_private_key(ec.SECP256R1())
 PUBLIC = jwk.public_jwk(KEY, jwe.ECDH)
 RSA_KEY = rsa.generate_private_key(65537, 2048)
@@ -48,7 +54,9 @@ def private_of(key):
     if key["kty"] == "EC":
         return jwk.private_ec(number(key["d"]).to_bytes(jwk.CURVES[key["crv"]][1], "big"), key["crv"])
     public = rsa.RSAPublicNumbers(number(key["e"]), number(key["n"]))
-    return rsa.RSAPrivateNumbers(number(key["p"]), number(key["q"]), number(key["d"]), number(key["dp"]), number(key["dq"]), number(key["qi"]), public).private_key()
+    return rsa.RSAPrivateNumbers(
+        number(key["p"]), number(key["q"]), number(key["d"]), number(key["dp"]), number(key["dq"]), number(key["qi"]), public
+    ).private_key()
 
 
 def test_all_vectors_decrypt():
@@ -110,14 +118,35 @@ def test_general_with_jwcrypto_both_ways():
 
 OFF_CURVE = dict(jwk.public_jwk(ec.generate_private_key(ec.SECP256R1())), y=b64(bytes(31) + b"\1"))
 BAD = {
-    "zip": header({"zip": "DEF"}), "crit": header({"crit": ["exp"]}), "dir": header({"alg": "dir"}), "RSA1_5": header({"alg": "RSA1_5"}),
-    "PBES2": header({"alg": "PBES2-HS256+A128KW", "p2c": 1}), "A256KW": header({"alg": "A256KW"}, ("epk",)), "enc": header({"enc": "A128CBC-HS256"}),
-    "apu": header({"apu": "YQ"}), "no epk": header({}, ("epk",)), "off curve": header({"epk": OFF_CURVE}), "P-384": header({"epk": dict(OFF_CURVE, crv="P-384")}),
-    "private epk": header({"epk": dict(jwk.public_jwk(KEY), d="AAAA")}), "alg type": header({"alg": ["ECDH-ES+A256KW"]}), "kid type": header({"kid": 1}),
-    "header": dict(SEALED, header={}), "unprotected": dict(SEALED, unprotected={}), "aad": dict(SEALED, aad=""), "iv": dict(SEALED, iv=b64(bytes(11))),
-    "tag": dict(SEALED, tag=SEALED["tag"][:-4]), "short tag": dict(SEALED, tag=b64(bytes(12))), "padding": dict(SEALED, iv=SEALED["iv"] + "="),
-    "long": dict(SEALED, ciphertext="A" * 2000000), "not an object": [], "text": "x", "none": None, "empty": {}, "ciphertext": dict(SEALED, ciphertext=b64(b"abcdef")),
-    "duplicate in protected": dict(SEALED, protected=b64(b'{"alg":"ECDH-ES+A256KW","alg":"dir","enc":"A256GCM"}')), "key size": dict(SEALED, encrypted_key=b64(bytes(48))),
+    "zip": header({"zip": "DEF"}),
+    "crit": header({"crit": ["exp"]}),
+    "dir": header({"alg": "dir"}),
+    "RSA1_5": header({"alg": "RSA1_5"}),
+    "PBES2": header({"alg": "PBES2-HS256+A128KW", "p2c": 1}),
+    "A256KW": header({"alg": "A256KW"}, ("epk",)),
+    "enc": header({"enc": "A128CBC-HS256"}),
+    "apu": header({"apu": "YQ"}),
+    "no epk": header({}, ("epk",)),
+    "off curve": header({"epk": OFF_CURVE}),
+    "P-384": header({"epk": dict(OFF_CURVE, crv="P-384")}),
+    "private epk": header({"epk": dict(jwk.public_jwk(KEY), d="AAAA")}),
+    "alg type": header({"alg": ["ECDH-ES+A256KW"]}),
+    "kid type": header({"kid": 1}),
+    "header": dict(SEALED, header={}),
+    "unprotected": dict(SEALED, unprotected={}),
+    "aad": dict(SEALED, aad=""),
+    "iv": dict(SEALED, iv=b64(bytes(11))),
+    "tag": dict(SEALED, tag=SEALED["tag"][:-4]),
+    "short tag": dict(SEALED, tag=b64(bytes(12))),
+    "padding": dict(SEALED, iv=SEALED["iv"] + "="),
+    "long": dict(SEALED, ciphertext="A" * 2000000),
+    "not an object": [],
+    "text": "x",
+    "none": None,
+    "empty": {},
+    "ciphertext": dict(SEALED, ciphertext=b64(b"abcdef")),
+    "duplicate in protected": dict(SEALED, protected=b64(b'{"alg":"ECDH-ES+A256KW","alg":"dir","enc":"A256GCM"}')),
+    "key size": dict(SEALED, encrypted_key=b64(bytes(48))),
     # The same header in another spelling: the tag covers the bytes, not their meaning.
     "respelled": dict(SEALED, protected=b64(strict.decode_base64url(SEALED["protected"], "") + b" ")),
 }
@@ -135,19 +164,35 @@ def test_wrong_key_non_canonical_and_duplicates():
             jwe.unwrap_flattened(SEALED, key)
         assert caught.value.code == "jwe-wrong-key"
     # 6 bytes have no spare bits, 16 have 4 of them: set one.
-    tail = SEALED["tag"][:-1] + "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"["ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(SEALED["tag"][-1]) ^ 1]
+    tail = (
+        SEALED["tag"][:-1]
+        + "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_".index(SEALED["tag"][-1]) ^ 1
+        ]
+    )
     with pytest.raises(FormatError, match="canonical"):
         jwe.unwrap_flattened(dict(SEALED, tag=tail), KEY)
     with pytest.raises(FormatError, match="twice"):
         jwe.parse_json('{"iv":"a","iv":"b"}')
 
 
-@pytest.mark.parametrize("change", [
-    lambda j: j["recipients"].clear(), lambda j: j["recipients"][0]["header"].update(alg="dir"), lambda j: j["recipients"][0]["header"].update(zip="DEF"),
-    lambda j: j["recipients"][0].update(extra=1), lambda j: j["recipients"][0].update(encrypted_key=b64(bytes(40))), lambda j: j.update(protected=b64(b'{"enc":"A128GCM"}')),
-    lambda j: j.update(protected=b64(b'{"enc":"A256GCM","crit":["b64"]}')), lambda j: j["recipients"][1]["header"].update(kid="kek"),
-    lambda j: j["recipients"].extend([j["recipients"][0]] * 99), lambda j: j.update(recipients={}), lambda j: j["recipients"].append(7), lambda j: j.pop("tag"),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda j: j["recipients"].clear(),
+        lambda j: j["recipients"][0]["header"].update(alg="dir"),
+        lambda j: j["recipients"][0]["header"].update(zip="DEF"),
+        lambda j: j["recipients"][0].update(extra=1),
+        lambda j: j["recipients"][0].update(encrypted_key=b64(bytes(40))),
+        lambda j: j.update(protected=b64(b'{"enc":"A128GCM"}')),
+        lambda j: j.update(protected=b64(b'{"enc":"A256GCM","crit":["b64"]}')),
+        lambda j: j["recipients"][1]["header"].update(kid="kek"),
+        lambda j: j["recipients"].extend([j["recipients"][0]] * 99),
+        lambda j: j.update(recipients={}),
+        lambda j: j["recipients"].append(7),
+        lambda j: j.pop("tag"),
+    ],
+)
 def test_general_refuses(change):
     bad = copy.deepcopy(GENERAL)
     assert jwe.unwrap_general(bad, b"q" * 32) == b"d" * 32
@@ -182,8 +227,21 @@ def test_jws_holds_only_for_its_content_key_type_and_algorithm():
 
 
 def release(**changes):
-    return KeyRelease(**dict(dict(model_id="m", release=3, minimum_release=2, key=b"k" * 32, key_id="kek-1", manifest_signer=jwk.public_jwk(KEY),
-                                  evidence_digest="ab" * 32, not_after=NOT_AFTER), **changes))
+    return KeyRelease(
+        **dict(
+            dict(
+                model_id="m",
+                release=3,
+                minimum_release=2,
+                key=b"k" * 32,
+                key_id="kek-1",
+                manifest_signer=jwk.public_jwk(KEY),
+                evidence_digest="ab" * 32,
+                not_after=NOT_AFTER,
+            ),
+            **changes,
+        )
+    )
 
 
 def test_release_round_trip_and_secrecy():
@@ -194,10 +252,23 @@ def test_release_round_trip_and_secrecy():
         made.check_time(NOT_AFTER + timedelta(seconds=1))
 
 
-@pytest.mark.parametrize("changes", [
-    {"release": 1}, {"release": True}, {"release": 0}, {"release": "3"}, {"key": b"k" * 31}, {"model_id": ""}, {"key_id": 5}, {"evidence_digest": "AB" * 32},
-    {"manifest_signer": {}}, {"manifest_signer": dict(jwk.public_jwk(KEY), d="x")}, {"not_after": datetime(2100, 1, 1)}, {"not_after": "2100-01-01T00:00:00Z"},
-])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"release": 1},
+        {"release": True},
+        {"release": 0},
+        {"release": "3"},
+        {"key": b"k" * 31},
+        {"model_id": ""},
+        {"key_id": 5},
+        {"evidence_digest": "AB" * 32},
+        {"manifest_signer": {}},
+        {"manifest_signer": dict(jwk.public_jwk(KEY), d="x")},
+        {"not_after": datetime(2100, 1, 1)},
+        {"not_after": "2100-01-01T00:00:00Z"},
+    ],
+)
 def test_release_refuses(changes):
     with pytest.raises((FormatError, KeyReleaseError)):
         release(**changes)
@@ -214,15 +285,49 @@ def test_release_for_another_session_is_refused():
         open_release(jwe.wrap_flattened(release().to_json(), PUBLIC), KEY)
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=20), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-    st.sampled_from(["protected", "iv", "tag", "ciphertext", "encrypted_key", "recipients", "header", "alg", "kid", "epk", "signature", "payload", "kty", "crv", "x", "y"]), inner, max_size=6), max_leaves=12)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(
+            [
+                "protected",
+                "iv",
+                "tag",
+                "ciphertext",
+                "encrypted_key",
+                "recipients",
+                "header",
+                "alg",
+                "kid",
+                "epk",
+                "signature",
+                "payload",
+                "kty",
+                "crv",
+                "x",
+                "y",
+            ]
+        ),
+        inner,
+        max_size=6,
+    ),
+    max_leaves=12,
+)
 
 
 @settings(max_examples=300, deadline=None)
 @given(JSON)
 def test_random_objects_raise_only_our_errors(value):
-    for read in (lambda: jwe.unwrap_flattened(value, KEY), lambda: jwe.unwrap_general(value, b"q" * 32), lambda: jws.verify_flattened(value, PUBLIC),
-                 lambda: open_release(value, KEY), lambda: jwk.load_public_ec(value), lambda: jwk.load_public_rsa(value), lambda: jwk.jwk_thumbprint(value)):
+    for read in (
+        lambda: jwe.unwrap_flattened(value, KEY),
+        lambda: jwe.unwrap_general(value, b"q" * 32),
+        lambda: jws.verify_flattened(value, PUBLIC),
+        lambda: open_release(value, KEY),
+        lambda: jwk.load_public_ec(value),
+        lambda: jwk.load_public_rsa(value),
+        lambda: jwk.jwk_thumbprint(value),
+    ):
         try:
             read()
         except AttestedError:

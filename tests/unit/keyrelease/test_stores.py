@@ -31,8 +31,23 @@ def secret(path, content, mode=0o600):
 
 
 def entry(model="m", **changes):
-    return ledger.Entry(**dict(dict(at="2026-01-31T12:00:00Z", who="alice", key_id="kek-1", model_id=model, release=1, evidence_digest="ab" * 32, policy_id="p",
-                                    policy_digest="cd" * 32, guest_key_thumbprint="t", decision="released"), **changes))
+    return ledger.Entry(
+        **dict(
+            dict(
+                at="2026-01-31T12:00:00Z",
+                who="alice",
+                key_id="kek-1",
+                model_id=model,
+                release=1,
+                evidence_digest="ab" * 32,
+                policy_id="p",
+                policy_digest="cd" * 32,
+                guest_key_thumbprint="t",
+                decision="released",
+            ),
+            **changes,
+        )
+    )
 
 
 def made(tmp_path, count=5):
@@ -42,9 +57,9 @@ def made(tmp_path, count=5):
     return path
 
 
-def fails(path, key=PUBLIC, **more):
+def fails(path, key=None, **more):
     with pytest.raises(LedgerError) as caught:
-        ledger.verify(path, key, **more)
+        ledger.verify(path, key or PUBLIC, **more)
     return caught.value.code
 
 
@@ -84,7 +99,10 @@ def test_signing_key(tmp_path):
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.binary(max_size=80) | st.dictionaries(st.sampled_from(["kty", "k", "kid", "alg"]), st.text(max_size=44) | st.integers()).map(lambda obj: json.dumps(obj).encode()))
+@given(
+    st.binary(max_size=80)
+    | st.dictionaries(st.sampled_from(["kty", "k", "kid", "alg"]), st.text(max_size=44) | st.integers()).map(lambda obj: json.dumps(obj).encode())
+)
 def test_random_secret_files(tmp_path, content):
     path = secret(tmp_path / "k", content)
     for load in (load_kek, load_signing_key, lambda name: CounterStore(name).minimum("m")):
@@ -130,12 +148,21 @@ def edit(lines):
     lines[1] = json.dumps(found).encode() + b"\n"
 
 
-@pytest.mark.parametrize("damage, codes", [
-    (edit, {"ledger-entry-damaged", "ledger-truncated"}), (swap, {"ledger-chain"}), (lambda lines: lines.pop(), {"ledger-truncated"}),
-    (lambda lines: lines.pop(1), {"ledger-truncated"}), (lambda lines: lines.insert(2, lines[1]), {"ledger-chain"}), (lambda lines: lines.append(lines[4]), {"ledger-chain"}),
-    (lambda lines: lines.append(b'{"payload"'), {"ledger-torn"}), (lambda lines: lines.append(b"\n"), {"ledger-entry-damaged"}),
-    (lambda lines: lines.append(b"x" * (ledger.LINE_MAX + 9)), {"ledger-torn"}), (lambda lines: lines.clear(), {"ledger-truncated"}),
-])
+@pytest.mark.parametrize(
+    "damage, codes",
+    [
+        (edit, {"ledger-entry-damaged", "ledger-truncated"}),
+        (swap, {"ledger-chain"}),
+        (lambda lines: lines.pop(), {"ledger-truncated"}),
+        (lambda lines: lines.pop(1), {"ledger-truncated"}),
+        (lambda lines: lines.insert(2, lines[1]), {"ledger-chain"}),
+        (lambda lines: lines.append(lines[4]), {"ledger-chain"}),
+        (lambda lines: lines.append(b'{"payload"'), {"ledger-torn"}),
+        (lambda lines: lines.append(b"\n"), {"ledger-entry-damaged"}),
+        (lambda lines: lines.append(b"x" * (ledger.LINE_MAX + 9)), {"ledger-torn"}),
+        (lambda lines: lines.clear(), {"ledger-truncated"}),
+    ],
+)
 def test_damage_shows_and_appending_does_not_hide_it(tmp_path, damage, codes):
     path = made(tmp_path)
     with open(path, "rb") as stream:
