@@ -33,7 +33,12 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "create_kek": {"type": "bool", "default": False, "no_log": False},
     "signing_key": {"type": "path", "required": True, "no_log": False},
     "create_signing_key": {"type": "bool", "default": False, "no_log": False},
-    "recipients": {"type": "list", "elements": "dict", "default": [], "options": {"kid": {"type": "str", "required": True}, "jwk": {"type": "raw", "required": True}}},
+    "recipients": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"kid": {"type": "str", "required": True}, "jwk": {"type": "raw", "required": True}},
+    },
     "key_uris": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "segment_size": {"type": "int", "default": DEFAULT_SEGMENT},
     "threads": {"type": "int"},

@@ -37,7 +37,8 @@ options:
     type: path
   dest:
     description:
-      - Directory for the plaintext. Its parent exists and lies in memory that is never swapped, a ramfs, a tmpfs with C(noswap), or any tmpfs while there is no swap.
+      - Directory for the plaintext. Its parent exists and lies in memory that is never swapped,
+        which is a ramfs, a tmpfs with C(noswap), or any tmpfs while there is no swap.
       - Beside it lie C(<dest>.complete) when the model is open, for instance for C(ConditionPathExists=) of systemd, and
         C(<dest>.progress.json) while a long opening runs.
     type: path

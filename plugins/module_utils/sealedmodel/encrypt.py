@@ -13,7 +13,6 @@ import hashlib
 import os
 import re
 import shutil
-from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
@@ -237,7 +236,12 @@ def _kids(dek: Mapping[str, Any]) -> List[str]:
 
 def _require_same(file: tree.SourceFile, status: os.stat_result, where: str) -> None:
     if tree.SourceFile.of(file.path, status) != file:
-        raise ModelError("the file changed while the model was encrypted", where=where, fix="Let nobody write to it and run this again", code="model-source-changed")
+        raise ModelError(
+            "the file changed while the model was encrypted",
+            where=where,
+            fix="Let nobody write to it and run this again",
+            code="model-source-changed",
+        )
 
 
 def free_space(directory: str) -> int:

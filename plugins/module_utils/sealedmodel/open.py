@@ -14,9 +14,9 @@ import glob
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Iterator, Optional, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, ModelError
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import marker, tree
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, FileEntry, Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.publish import exchange_or_rename
@@ -104,10 +104,12 @@ def check_files(src: str, manifest: Manifest) -> None:
     for path in sorted(set(expected) - set(found)):
         raise ModelError("%s is missing" % ascii(path), where=src, fix="Copy the model again", code="model-file-missing")
     for path in sorted(set(found) - set(expected)):
-        raise ModelError("%s does not belong to the model" % ascii(path), where=src, fix="Remove it: only what the manifest lists may lie there", code="model-file-extra")
+        fix = "Remove it: only what the manifest lists may lie there"
+        raise ModelError("%s does not belong to the model" % ascii(path), where=src, fix=fix, code="model-file-extra")
     for path, size in sorted(expected.items()):
         if found[path] != size:
-            raise ModelError("%s is %d bytes long, %d expected" % (ascii(path), found[path], size), where=src, fix="Copy the model again", code="model-file-size")
+            what = "%s is %d bytes long, %d expected" % (ascii(path), found[path], size)
+            raise ModelError(what, where=src, fix="Copy the model again", code="model-file-size")
 
 
 def check_space(dest: str, manifest: Manifest, free_space: Callable[[str], int] = memory.free_space) -> None:

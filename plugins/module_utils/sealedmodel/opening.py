@@ -89,7 +89,8 @@ def _present(order: Order, check_mode: bool) -> Dict[str, Any]:
         if check_mode:
             return result
         if not key:
-            raise ModelError("the model is not open yet, and session is not set", where=target.dest, fix="Give the session of model_release", code="model-no-session")
+            fix = "Give the session of model_release"
+            raise ModelError("the model is not open yet, and session is not set", where=target.dest, fix=fix, code="model-no-session")
         result.update(_decrypt(target, sealed, key))
     finally:
         memory.wipe(key)
@@ -134,7 +135,7 @@ def _number(name: Optional[str], what: str, look_up: Any) -> int:
     if name.isdigit():
         return int(name)
     try:
-        return look_up(name)
+        return int(look_up(name))
     except KeyError:
         raise ModelError("there is no %s %s" % (what, ascii(name)), fix="Make it, or name another", code="model-owner") from None
 

@@ -90,7 +90,10 @@ def make_plan(request: Request, keys: Optional[Keys], meter: Optional[Meter] = N
         raise ModelError("it holds the model %s" % ascii(before.model_id), where=request.dest, fix="Choose another destination", code="model-other")
     if before.release > request.release:
         raise ModelError(
-            "release %d is published there, %d is lower" % (before.release, request.release), where=request.dest, fix="Releases only rise", code="model-release-lower"
+            "release %d is published there, %d is lower" % (before.release, request.release),
+            where=request.dest,
+            fix="Releases only rise",
+            code="model-release-lower",
         )
     if before.release < request.release:
         return Plan(request, files, before, True, "release %d follows %d" % (request.release, before.release))

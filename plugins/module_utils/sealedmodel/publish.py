@@ -61,6 +61,6 @@ def exchange_or_rename(partial: str, dest: str) -> None:
 def _exchange(one: str, two: str) -> bool:
     try:
         libc = ctypes.CDLL(None, use_errno=True)
-        return libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(two), _RENAME_EXCHANGE) == 0
+        return bool(libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(two), _RENAME_EXCHANGE) == 0)
     except (OSError, AttributeError):
         return False

@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import hmac
 import os
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
@@ -92,8 +92,8 @@ def _mac(key: bytes, last: bytes, raw: bytes) -> bytes:
     return hmac.new(key, last + raw, hashlib.sha256).digest()
 
 
-def _bodies(raw: bytes, key: bytes, file: Optional[StateFile] = None) -> Tuple[List[Dict[str, Any]], int]:
-    bodies: List[Dict[str, Any]] = []
+def _bodies(raw: bytes, key: bytes, file: Optional[StateFile] = None) -> Tuple[List[Mapping[str, Any]], int]:
+    bodies: List[Mapping[str, Any]] = []
     last, length = b"", 0
     for line in raw.split(b"\n")[:-1]:
         try:

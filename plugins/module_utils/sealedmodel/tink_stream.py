@@ -263,7 +263,8 @@ def read_header(source: int, where: str = "") -> bytes:
     header = bytearray(HEADER_SIZE)
     _read_exactly(source, memoryview(header), 0, where)
     if header[0] != HEADER_SIZE:
-        raise ModelError("it does not begin like an encrypted file: the first byte is %d, %d expected" % (header[0], HEADER_SIZE), where=where, code="model-header")
+        what = "it does not begin like an encrypted file: the first byte is %d, %d expected" % (header[0], HEADER_SIZE)
+        raise ModelError(what, where=where, code="model-header")
     return bytes(header)
 
 
