@@ -104,13 +104,13 @@ jwk:
     kty: EC
     crv: P-256
     alg: ECDH-ES+A256KW
-    x: l2Th1tNflXyIASzQn-GEZeLnYAWZdzWL_uN0lKqTEB4
-    y: mgOMjtxye96vET2jf14ENCvt2OVuKR5yiF2l-TTdDy0
+    x: 6RRJaQPBhCq0X1ToJrbah7opIO16fN2buAmYw_Y9Vac
+    y: 5Tfc9PdEZyPG0cY1gQ9qDS6GuWpQjKiFGMFJjLUSZZc
 thumbprint:
   description: RFC 7638 thumbprint of RV(jwk).
   returned: success, when the session is there and O(state=present)
   type: str
-  sample: X5H1aUpAafYYy3VdBjVCC4IAHcdVE45O7W8IzHEAlLc
+  sample: gU8qDCR5Hr3CDxxvM_cD1d9wCrDH9qsNpl2xzQMppKc
 expires_at:
   description: When the watchdog sweeps the session, in UTC.
   returned: success, when the session is there and O(state=present)

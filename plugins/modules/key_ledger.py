@@ -77,7 +77,7 @@ entries:
   sample:
     - seq: 1
       prev: "0000000000000000000000000000000000000000000000000000000000000000"
-      hash: 5f0c4f3c5a1e0a3fc7b54cf5ce3a4f7fd8f9f7f0e3a7a4b7d1f4a8e5c2b19d60
+      hash: f6263dfc505b8041faf5970ba757ed16513ec5d4b880000955d897a9568f3c0f
       at: "2026-01-31T12:00:00Z"
       who: alice
       decision: released
@@ -86,7 +86,7 @@ entries:
       release: 3
       key_id: kek-7d3c9f0e5b1a4c2d8e6f7a9b0c1d2e3f
       evidence_digest: 52fea888026db7a147131ea33bcc06cfe4d669bf19edcd9891aa7b00d9ce6d2c
-      guest_key_thumbprint: X5H1aUpAafYYy3VdBjVCC4IAHcdVE45O7W8IzHEAlLc
+      guest_key_thumbprint: gU8qDCR5Hr3CDxxvM_cD1d9wCrDH9qsNpl2xzQMppKc
       policy_id: production
       policy_digest: 0a7f2f7c6d1e9b3a5c8d4e2f1a0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b
 count:
@@ -98,7 +98,7 @@ head:
   description: Hash of the last entry. Keep it elsewhere for O(known_head).
   returned: success
   type: str
-  sample: 5f0c4f3c5a1e0a3fc7b54cf5ce3a4f7fd8f9f7f0e3a7a4b7d1f4a8e5c2b19d60
+  sample: f6263dfc505b8041faf5970ba757ed16513ec5d4b880000955d897a9568f3c0f
 code:
   description: A stable word for the damage, for instance V(ledger-truncated), V(ledger-torn), V(ledger-chain) or V(ledger-entry-damaged).
   returned: failure
