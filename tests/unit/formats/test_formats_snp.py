@@ -212,6 +212,12 @@ def test_the_guids_are_in_the_order_of_their_text():
     assert build_certtable(CertificateTable((("vcek", b"x"),)))[:4] == bytes.fromhex("63da758d")
 
 
+def test_an_entry_must_not_lie_in_the_header():
+    """A certificate that is at the same time a list of entries would have two readings."""
+    with pytest.raises(FormatError, match="out of bounds"):
+        parse_certtable(entry("vcek", 0, 48) + END)
+
+
 def test_empty_table():
     assert parse_certtable(END).entries == ()
 

@@ -497,10 +497,14 @@ def test_leaf_out_of_its_validity(lab, at):
     refused(lab.verify(role="vlek", at=at), "vek-expired")
 
 
-def test_time_zone_of_the_evaluation_time_counts(lab):
-    at = (LEAF_FROM + timedelta(days=365, hours=1)).astimezone(timezone(timedelta(hours=5)))
-    refused(lab.verify(role="vlek", at=at.replace(tzinfo=timezone.utc)), "vek-expired")
-    assert lab.verify(role="vlek", at=(LEAF_FROM + timedelta(days=365)).astimezone(timezone(timedelta(hours=5)))).authentic is True
+@pytest.mark.parametrize("expected", [UNCHECKED, b"\0" * 64])
+def test_time_zone_of_the_evaluation_time_counts(lab, expected):
+    zone = timezone(timedelta(hours=5))
+    end = LEAF_FROM + timedelta(days=365)
+    assert lab.verify(role="vlek", at=end.astimezone(zone), expected=expected).authentic is True
+    late = lab.verify(role="vlek", at=(end + timedelta(seconds=1)).astimezone(zone), expected=expected)
+    refused(late, "vek-expired")
+    assert "+00:00" in [check.detail for check in lab.verify(at=AT.astimezone(zone), expected=expected).checks if check.id == "vek-expired"][0]
 
 
 @pytest.mark.parametrize("days", [-1, 1])
@@ -882,6 +886,15 @@ def test_cache_is_bounded(lab):
     assert cache.counters()["entries"] == 2 and cache.counters()["evicted"] == 1
     lab.verify(leaf=leaves[0], cache=cache)
     assert cache.counters()["hits"] == 0
+
+
+def test_the_least_recently_used_chain_goes_first():
+    cache = VerificationCache(max_entries=2)
+    for name in ("a", "b"):
+        cache.put(name, name)
+    assert cache.get("a") == "a"
+    cache.put("c", "c")
+    assert cache.get("a") == "a" and cache.get("b") is None
 
 
 def test_every_failure_has_a_detail(lab, attacker):
