@@ -32,7 +32,8 @@ def curve_object(name: str) -> Any:
     require_cryptography()
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    return {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}[name]()
+    curves: Dict[str, Any] = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
+    return curves[name]()
 
 
 def curve_name(key: Any) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 import stat
+from typing import Union
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
 
@@ -65,7 +66,7 @@ def create_secret(path: str, data: bytes, what: str) -> None:
         raise KeyReleaseError("the %s cannot be written (%s)" % (what, error.strerror), where=path, code="secret-unwritable") from None
 
 
-def write_new(path: str, data: bytes) -> None:
+def write_new(path: str, data: Union[bytes, bytearray]) -> None:
     """Create ``path`` with mode 0600 and write all of ``data``; OSError if it exists or is a link."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
