@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Dict
 
 PASS = "pass"
 FAIL = "fail"
@@ -20,7 +21,7 @@ class Check:
     outcome: str
     detail: str
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> Dict[str, str]:
         return {"id": self.id, "outcome": self.outcome, "detail": self.detail}
 
 

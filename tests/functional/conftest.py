@@ -78,6 +78,17 @@ class Sshd:
         kind, blob = (self.directory / "ssh_host_ed25519_key.pub").read_text().split()[:2]
         return f"[127.0.0.1]:{self.port} {kind} {blob}\n"
 
+    def host(self, client_key: pathlib.Path, known_hosts: pathlib.Path, *extra: str) -> dict:
+        """Inventory variables of a guest behind this server."""
+        common = f"-F none -o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=none -o IdentitiesOnly=yes"
+        return {
+            "ansible_connection": "ssh",
+            "ansible_host": "127.0.0.1",
+            "ansible_port": self.port,
+            "ansible_ssh_private_key_file": str(client_key),
+            "ansible_ssh_common_args": " ".join((common, *extra)),
+        }
+
 
 def start_sshd(directory: pathlib.Path, client_key: pathlib.Path) -> Sshd:
     """Run /usr/sbin/sshd on loopback as the user of the tests, with a host key made here."""

@@ -22,17 +22,6 @@ def attest(soft_guest, directory, **options):
     }
 
 
-def over_ssh(server, client_key, known_hosts, *extra):
-    common = f"-F none -o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=none -o IdentitiesOnly=yes"
-    return {
-        "ansible_connection": "ssh",
-        "ansible_host": "127.0.0.1",
-        "ansible_port": server.port,
-        "ansible_ssh_private_key_file": str(client_key),
-        "ansible_ssh_common_args": " ".join((common, *extra)),
-    }
-
-
 def outcome(answer, check_id):
     checks = list(answer["result"]["checks"])
     for submod in answer["result"]["submods"].values():
@@ -44,7 +33,7 @@ def test_bound_host_key_is_accepted(play, sshd, soft_guest, client_key, tmp_path
     server = sshd("guest")
     known = tmp_path / "known_hosts"
     known.write_text(server.known_host_line())
-    done = play([attest(soft_guest, server.directory)], host=over_ssh(server, client_key, known))
+    done = play([attest(soft_guest, server.directory)], host=server.host(client_key, known))
     assert done.status == 0, done.output
     assert done["answer"]["result"]["accepted"] is True
     assert outcome(done["answer"], "ssh-host-key") == "pass"
@@ -55,7 +44,7 @@ def test_relay_in_front_of_a_genuine_guest_is_refused(play, sshd, soft_guest, cl
     guest, relay = sshd("guest"), sshd("relay")
     known = tmp_path / "known_hosts"
     known.write_text(relay.known_host_line())
-    done = play([attest(soft_guest, guest.directory)], host=over_ssh(relay, client_key, known))
+    done = play([attest(soft_guest, guest.directory)], host=relay.host(client_key, known))
     assert done.status != 0
     assert done["answer"]["result"]["authentic"] is True
     assert done["answer"]["result"]["accepted"] is False
@@ -68,7 +57,7 @@ def test_unchecked_host_key_is_refused(play, sshd, soft_guest, client_key, tmp_p
     server = sshd("guest")
     known = tmp_path / "known_hosts"
     known.write_text(server.known_host_line())
-    done = play([attest(soft_guest, server.directory)], host=over_ssh(server, client_key, known, setting))
+    done = play([attest(soft_guest, server.directory)], host=server.host(client_key, known, setting))
     assert done.status != 0
     assert "StrictHostKeyChecking" in done["answer"]["msg"]
 
@@ -78,7 +67,7 @@ def test_two_known_keys_of_which_one_is_foreign_are_refused(play, sshd, soft_gue
     known = tmp_path / "known_hosts"
     foreign = (other.directory / "ssh_host_ed25519_key.pub").read_text().split()[:2]
     known.write_text(server.known_host_line() + f"[127.0.0.1]:{server.port} {' '.join(foreign)}\n")
-    done = play([attest(soft_guest, server.directory)], host=over_ssh(server, client_key, known))
+    done = play([attest(soft_guest, server.directory)], host=server.host(client_key, known))
     assert done.status != 0
     assert outcome(done["answer"], "ssh-host-key") == "fail"
 

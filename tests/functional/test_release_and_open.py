@@ -89,6 +89,19 @@ def test_key_reaches_the_guest_and_nothing_else(play, workspace, tmp_path):
     assert found == []
 
 
+def test_key_reaches_a_guest_over_ssh(play, workspace, sshd, client_key, tmp_path):
+    server = sshd("guest")
+    known = tmp_path / "known_hosts"
+    known.write_text(server.known_host_line())
+    release = workspace.release(ssh_dir=str(server.directory))
+    done = play([workspace.encrypt(), release, workspace.open()], host=server.host(client_key, known))
+    assert done.status == 0, done.output
+    checks = {check["id"]: check["outcome"] for check in done["release"]["result"]["checks"]}
+    assert checks["ssh-host-key"] == "pass"
+    assert (workspace.opened / "weights.bin").read_bytes() == (workspace.model / "weights.bin").read_bytes()
+    assert workspace.sessions() == []
+
+
 @pytest.mark.parametrize(
     ("behaviour", "code"),
     [
