@@ -80,7 +80,7 @@ EXAMPLES = r"""
 
 - name: Show the codes of the failed checks
   ansible.builtin.debug:
-    msg: "{{ attestation | community.general.json_query('result.reasons[].id') }}"
+    msg: "{{ attestation.result.reasons | map(attribute='id') | list }}"
 """
 
 RETURN = r"""
