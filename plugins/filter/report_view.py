@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filters of the report: from runs to what the page and the file beside it show."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.plugin_utils import report_view as core
+
+DOCUMENTATION = r"""
+name: report_view
+short_description: Shape runs into what the attestation report shows
+version_added: 0.1.0
+author: attested.ai contributors (@attested-ai)
+description:
+  - Takes a list of runs, as in the variable C(report_runs) of the role P(attested.ai.report#role), and returns what its page shows.
+  - Members of a run that are not documented there are left out, so that nothing that was registered by accident reaches the page.
+positional: _input
+options:
+  _input:
+    description: The runs.
+    type: list
+    elements: dict
+    required: true
+  title:
+    description: Title of the page.
+    type: str
+    default: Attestation report
+seealso:
+  - plugin: attested.ai.report_document
+    plugin_type: filter
+  - plugin: attested.ai.report_runs
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Stop unless everything came out as expected
+  ansible.builtin.assert:
+    that: (report_runs | attested.ai.report_view).status == "ok"
+"""
+
+RETURN = r"""
+_value:
+  description: The data of the page. C(status) is V(ok), V(bad) or V(none), C(as_expected), C(accepted) and C(refused) count runs.
+  type: dict
+"""
+
+
+def _plain(value: t.Any) -> t.Any:
+    """Containers from a template are lazy in ansible-core 2.19 and later; the core goes over them several times."""
+    if isinstance(value, t.Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _guarded(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+    def call(*values: t.Any, **options: t.Any) -> t.Any:
+        try:
+            return function(*values, **options)
+        except AttestedError as error:
+            raise AnsibleFilterError(str(error)) from None
+
+    return call
+
+
+@_guarded
+def report_view(runs: t.Any, title: str = "Attestation report") -> dict[str, t.Any]:
+    return core.report_view(_plain(runs), str(title))
+
+
+@_guarded
+def report_document(runs: t.Any, title: str = "Attestation report") -> dict[str, t.Any]:
+    return core.report_document(_plain(runs), str(title))
+
+
+@_guarded
+def report_runs(hostvars: t.Any, hosts: t.Sequence[str], variable: str, step: str = "attest") -> list[dict[str, t.Any]]:
+    return core.runs_of_hosts(hostvars, list(hosts), variable, step)
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"report_view": report_view, "report_document": report_document, "report_runs": report_runs}
