@@ -65,7 +65,10 @@ def minimum_release(manifest: Manifest, asked: int | None, remembered: int) -> i
     """The lowest release that the guest may open: what was asked for or the manifest's own, never below what is remembered."""
     if asked is not None and asked > manifest.release:
         raise ModelError(
-            f"the manifest is of release {manifest.release}, minimum_release asks for {asked}", where=manifest.model_id, fix="Publish a newer release", code="model-rollback"
+            f"the manifest is of release {manifest.release}, minimum_release asks for {asked}",
+            where=manifest.model_id,
+            fix="Publish a newer release",
+            code="model-rollback",
         )
     if remembered > manifest.release:
         raise ModelError(
@@ -80,4 +83,6 @@ def _read(path: str, limit: int) -> bytes:
         with open(path, "rb") as stream:
             return stream.read(limit + 1)
     except OSError as error:
-        raise ModelError("it cannot be read: %s" % (error.strerror or error), where=path, fix="Encrypt the model with attested.ai.model_encrypt first") from None
+        raise ModelError(
+            "it cannot be read: %s" % (error.strerror or error), where=path, fix="Encrypt the model with attested.ai.model_encrypt first"
+        ) from None

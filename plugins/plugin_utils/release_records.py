@@ -44,7 +44,9 @@ class ReleaseRecords:
         if os.path.exists(path):
             return load_signing_key(path)
         if os.path.exists(self._path):
-            raise KeyReleaseError("the ledger is there, but its key is not", where=path, fix="Restore the key, or begin a new ledger directory", code="ledger-key")
+            raise KeyReleaseError(
+                "the ledger is there, but its key is not", where=path, fix="Restore the key, or begin a new ledger directory", code="ledger-key"
+            )
         # Another fork may be faster: then its key is the key.
         with suppress(KeyReleaseError):
             return create_signing_key(path)

@@ -32,11 +32,20 @@ def test_the_playbook_of_the_readme_runs(play, soft_guest, memory, tmp_path):
     (tmp_path / "models" / "minilm" / "weights.bin").write_bytes(b"weights" * 1000)
     shutil.copy(soft_guest.policy, tmp_path / "policy.yml")
     shutil.copy(soft_guest.reference_values, tmp_path / "reference-values.yml")
-    text = yaml_block("- name: Put a model where").replace("/srv/models/minilm", str(tmp_path / "encrypted/minilm")).replace("/run/model/minilm", str(memory / "minilm"))
+    text = (
+        yaml_block("- name: Put a model where")
+        .replace("/srv/models/minilm", str(tmp_path / "encrypted/minilm"))
+        .replace("/run/model/minilm", str(memory / "minilm"))
+    )
     (written,) = yaml.safe_load(text)
     *tasks, service = written["tasks"]
     assert "ansible.builtin.systemd_service" in service
-    assert [next(key for key in task if key.startswith("attested.ai.")).rpartition(".")[2] for task in tasks] == ["model_encrypt", "attest", "model_release", "model_open"]
+    assert [next(key for key in task if key.startswith("attested.ai.")).rpartition(".")[2] for task in tasks] == [
+        "model_encrypt",
+        "attest",
+        "model_release",
+        "model_open",
+    ]
     here = {"tsm_path": str(soft_guest.tsm_path)}
     sessions = {"session_directory": str(memory / "sessions")}
     defaults = {"attested.ai.attest": here, "attested.ai.model_release": {**here, **sessions}, "attested.ai.model_open": sessions}

@@ -167,7 +167,13 @@ def test_foreign_signer_is_refused(play, workspace):
 
 
 def test_session_is_swept_when_nobody_opens_it(play, workspace):
-    done = play([workspace.encrypt(), workspace.release(lifetime=2), {"name": "Wait", "ansible.builtin.wait_for": {"path": "/nonexistent", "state": "absent", "delay": 4}}])
+    done = play(
+        [
+            workspace.encrypt(),
+            workspace.release(lifetime=2),
+            {"name": "Wait", "ansible.builtin.wait_for": {"path": "/nonexistent", "state": "absent", "delay": 4}},
+        ]
+    )
     assert done.status == 0, done.output
     assert workspace.sessions() == []
 

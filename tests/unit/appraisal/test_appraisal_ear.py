@@ -30,8 +30,20 @@ VECTORS = Path(os.environ.get("ATTESTED_VECTORS", Path(__file__).resolve().paren
 
 
 def result(checks=(), items=None, expires_at=AT + timedelta(days=1), anchor="vendor", vector=None):
-    item = ItemResult("sev-snp", True, (passed("policy-debug", "off"),), {"hardware": 2} if vector is None else vector, {"product": "genoa"}, anchor, expires_at, "service", "ab" * 32)
-    return Result(AT, "bm9uY2Vub25jZW5vbmNl", "cd" * 32, "p", "ef" * 32, {}, ChainReport("service", "service", False, ""), tuple(checks), items or {"cpu0": item})
+    item = ItemResult(
+        "sev-snp",
+        True,
+        (passed("policy-debug", "off"),),
+        {"hardware": 2} if vector is None else vector,
+        {"product": "genoa"},
+        anchor,
+        expires_at,
+        "service",
+        "ab" * 32,
+    )
+    return Result(
+        AT, "bm9uY2Vub25jZW5vbmNl", "cd" * 32, "p", "ef" * 32, {}, ChainReport("service", "service", False, ""), tuple(checks), items or {"cpu0": item}
+    )
 
 
 def read(token, key=KEYS["ES384"], at=AT, nonce=None):
@@ -138,7 +150,12 @@ def good_payload():
 def test_the_algorithm_is_that_of_the_trusted_key():
     payload = json.dumps(good_payload()).encode()
     public = json.dumps(jws.public_jwk(KEYS["ES384"])).encode()
-    for header, code in (({"alg": "none"}, "ear-algorithm"), ({"alg": "HS384"}, "ear-algorithm"), ({"alg": "ES256"}, "ear-key-unknown"), ({"alg": "es384"}, "ear-algorithm")):
+    for header, code in (
+        ({"alg": "none"}, "ear-algorithm"),
+        ({"alg": "HS384"}, "ear-algorithm"),
+        ({"alg": "ES256"}, "ear-key-unknown"),
+        ({"alg": "es384"}, "ear-algorithm"),
+    ):
         start = b64(json.dumps(header).encode()) + "." + b64(payload)
         for signature in (hmac.new(public, start.encode(), hashlib.sha384).digest(), bytes(96)):
             with pytest.raises(FormatError) as caught:
@@ -169,14 +186,29 @@ def test_a_key_id_must_be_one_of_ours():
 @pytest.mark.parametrize(
     "change",
     [
-        {"eat_profile": "tag:example"}, {"eat_profile": None}, {"exp": None}, {"exp": 1.5}, {"exp": True}, {"iat": "1"}, {"iat": -1}, {"submods": {}}, {"submods": []},
-        {"submods": {"cpu0": 1}}, {"submods": {"cpu0": {}}}, {"submods": {"cpu0": {"ear_status": "good"}}}, {"submods": {"cpu0": {"ear_status": ["affirming"]}}},
+        {"eat_profile": "tag:example"},
+        {"eat_profile": None},
+        {"exp": None},
+        {"exp": 1.5},
+        {"exp": True},
+        {"iat": "1"},
+        {"iat": -1},
+        {"submods": {}},
+        {"submods": []},
+        {"submods": {"cpu0": 1}},
+        {"submods": {"cpu0": {}}},
+        {"submods": {"cpu0": {"ear_status": "good"}}},
+        {"submods": {"cpu0": {"ear_status": ["affirming"]}}},
         {"submods": {"cpu0": {"ear_status": "affirming", "ear_trustworthiness_vector": {"hardware": 96}}}},
         {"submods": {"cpu0": {"ear_status": "affirming", "ear_trustworthiness_vector": {"hardwear": 2}}}},
         {"submods": {"cpu0": {"ear_status": "affirming", "ear_trustworthiness_vector": {"hardware": True}}}},
         {"submods": {"cpu0": {"ear_status": "affirming", "ear_trustworthiness_vector": {"hardware": 200}}}},
-        {"submods": {"cpu0": {"ear_status": "affirming", "ear_appraisal_policy_ids": [1]}}}, {"submods": {"cpu0": {"ear_status": "affirming", "ear_attester_claims": []}}},
-        {"ear_verifier_id": {"developer": "x"}}, {"ear_verifier_id": None}, {"ear_status": "fine"}, {"eat_nonce": ["a"]},
+        {"submods": {"cpu0": {"ear_status": "affirming", "ear_appraisal_policy_ids": [1]}}},
+        {"submods": {"cpu0": {"ear_status": "affirming", "ear_attester_claims": []}}},
+        {"ear_verifier_id": {"developer": "x"}},
+        {"ear_verifier_id": None},
+        {"ear_status": "fine"},
+        {"eat_nonce": ["a"]},
         {"submods": {"cpu0": {"ear.status": "affirming"}}},
     ],
 )
@@ -209,8 +241,16 @@ def test_the_worst_submod_decides():
 @pytest.mark.parametrize(
     "keys",
     [
-        None, {}, {"keys": {}}, {"keys": []}, {"keys": [1]}, {"keys": [{"kty": "RSA"}]}, {"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}]},
-        {"keys": [dict(jws.public_jwk(KEYS["ES256"]), d="AA")]}, {"keys": [jws.public_jwk(KEYS["ES256"])] * 2}, {"keys": [dict(jws.public_jwk(KEYS["ES256"]), use="enc")]},
+        None,
+        {},
+        {"keys": {}},
+        {"keys": []},
+        {"keys": [1]},
+        {"keys": [{"kty": "RSA"}]},
+        {"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}]},
+        {"keys": [dict(jws.public_jwk(KEYS["ES256"]), d="AA")]},
+        {"keys": [jws.public_jwk(KEYS["ES256"])] * 2},
+        {"keys": [dict(jws.public_jwk(KEYS["ES256"]), use="enc")]},
     ],
 )
 def test_unusable_key_sets_are_refused(keys):
@@ -222,7 +262,9 @@ def test_a_point_off_the_curve_is_an_error_not_a_trace():
     bad = dict(jws.public_jwk(KEYS["ES256"]), x=b64(b"\1" * 32))
     bad.pop("kid")
     with pytest.raises(FormatError, match="not a point"):
-        jws.verify(sign_ear(result(), KEYS["ES256"], issued_at=AT).replace("x", "x"), jws.parse_jwks({"keys": [dict(bad, kid=jws.public_jwk(KEYS["ES256"])["kid"])]}))
+        jws.verify(
+            sign_ear(result(), KEYS["ES256"], issued_at=AT).replace("x", "x"), jws.parse_jwks({"keys": [dict(bad, kid=jws.public_jwk(KEYS["ES256"])["kid"])]})
+        )
 
 
 GOOD = sign_ear(result(), KEYS["ES384"], issued_at=AT)
@@ -238,7 +280,12 @@ def test_a_token_with_one_other_character_is_refused(position, character):
 
 
 @settings(max_examples=200, deadline=None)
-@given(token=st.text(max_size=60) | st.none() | st.integers() | st.lists(st.binary(max_size=30), min_size=3, max_size=3).map(lambda parts: ".".join(map(b64, parts))))
+@given(
+    token=st.text(max_size=60)
+    | st.none()
+    | st.integers()
+    | st.lists(st.binary(max_size=30), min_size=3, max_size=3).map(lambda parts: ".".join(map(b64, parts)))
+)
 def test_random_tokens_are_refused_in_words(token):
     with pytest.raises(FormatError):
         read(token)
@@ -248,7 +295,10 @@ def test_random_tokens_are_refused_in_words(token):
 @given(
     payload=st.dictionaries(
         st.sampled_from(["eat_profile", "iat", "exp", "submods", "ear_status", "ear_verifier_id", "eat_nonce"]),
-        st.recursive(st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5), lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2)),
+        st.recursive(
+            st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+        ),
     )
 )
 def test_random_signed_payloads_never_break_the_reader(payload):
@@ -258,8 +308,24 @@ def test_random_signed_payloads_never_break_the_reader(payload):
         pass
 
 
-@pytest.mark.parametrize(("value", "tier"), [(-128, "contraindicated"), (-97, "contraindicated"), (-33, "warning"), (-2, "affirming"), (-1, "none"), (0, "none"), (1, "none"), (2, "affirming"),
-                                             (31, "affirming"), (32, "warning"), (95, "warning"), (96, "contraindicated"), (127, "contraindicated")])
+@pytest.mark.parametrize(
+    ("value", "tier"),
+    [
+        (-128, "contraindicated"),
+        (-97, "contraindicated"),
+        (-33, "warning"),
+        (-2, "affirming"),
+        (-1, "none"),
+        (0, "none"),
+        (1, "none"),
+        (2, "affirming"),
+        (31, "affirming"),
+        (32, "warning"),
+        (95, "warning"),
+        (96, "contraindicated"),
+        (127, "contraindicated"),
+    ],
+)
 def test_tiers_of_ar4si(value, tier):
     assert ar4si.tier(value) == tier
 

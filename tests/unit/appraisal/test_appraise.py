@@ -119,8 +119,12 @@ ITEM_CASES = {
     "no row": ({}, {"min_tcb": {"0x19-0x12": {"snp": 1}}}, "policy-tcb-floor", {"min_tcb": {"0x19-0x11": {"snp": 1}}}),
     "fmc where there is none": ({}, {"min_tcb": {"fmc": 1}}, "policy-tcb-floor", {"min_tcb": {"tee": 0}}),
     "launch floor": ({"launch_tcb": OLD}, {}, "policy-launch-tcb-floor", {"min_launch_tcb": {"snp": 22}}),
-    "provisional tcb": ({"committed_tcb": dict(DEFAULT_TCB["genoa"], microcode=83), "reported_tcb": dict(DEFAULT_TCB["genoa"], microcode=83)}, {},
-                        "policy-provisional-firmware", {"allow_provisional_firmware": True}),
+    "provisional tcb": (
+        {"committed_tcb": dict(DEFAULT_TCB["genoa"], microcode=83), "reported_tcb": dict(DEFAULT_TCB["genoa"], microcode=83)},
+        {},
+        "policy-provisional-firmware",
+        {"allow_provisional_firmware": True},
+    ),
     "provisional build": ({"committed_version": (1, 55, 42)}, {}, "policy-provisional-firmware", {"allow_provisional_firmware": True}),
     "abi": ({}, {"min_abi": {"major": 1, "minor": 55, "build": 44}}, "policy-abi", {"min_abi": {"major": 1, "minor": 55, "build": 43}}),
     "smt": ({}, {"allow_smt": False}, "policy-smt", {}),
@@ -137,7 +141,12 @@ ITEM_CASES = {
     "image": ({"image_id": b"\1" * 16}, {"image_id": ["02" * 16]}, "id-block", {"image_id": ["01" * 16]}),
     "guest svn": ({"guest_svn": 3}, {"min_guest_svn": 4}, "id-block", {"min_guest_svn": 3}),
     "id key": ({"id_key_digest": b"\1" * 48}, {"id_key_digests": ["02" * 48]}, "id-block", {"id_key_digests": ["01" * 48]}),
-    "author key": ({"author_key_digest": b"\1" * 48, "author_key_en": True}, {"author_key_digests": ["02" * 48]}, "id-block", {"author_key_digests": ["01" * 48]}),
+    "author key": (
+        {"author_key_digest": b"\1" * 48, "author_key_en": True},
+        {"author_key_digests": ["02" * 48]},
+        "id-block",
+        {"author_key_digests": ["01" * 48]},
+    ),
     "author key unused": ({"author_key_digest": b"\1" * 48}, {"author_key_digests": ["01" * 48]}, "id-block", {}),
 }
 
@@ -183,9 +192,14 @@ def test_turin_has_no_shipped_floor_and_says_so(world):
 @pytest.mark.parametrize(
     ("fields", "machines", "code"),
     [
-        ({}, {"allow": [MACHINE]}, None), ({}, {"allow": ["00" * 32]}, "machine-not-allowed"), ({}, {"deny": [MACHINE]}, "machine-not-allowed"),
-        ({}, {"allow": [MACHINE], "deny": [MACHINE]}, "machine-not-allowed"), ({}, {"csp_ids": ["CN=x"]}, "machine-not-allowed"),
-        ({}, {"deny": ["00" * 32]}, None), ({"chip_id": b""}, {"deny": ["00" * 32]}, "machine-not-allowed"), ({"chip_id": b""}, {"allow": [MACHINE]}, "machine-not-allowed"),
+        ({}, {"allow": [MACHINE]}, None),
+        ({}, {"allow": ["00" * 32]}, "machine-not-allowed"),
+        ({}, {"deny": [MACHINE]}, "machine-not-allowed"),
+        ({}, {"allow": [MACHINE], "deny": [MACHINE]}, "machine-not-allowed"),
+        ({}, {"csp_ids": ["CN=x"]}, "machine-not-allowed"),
+        ({}, {"deny": ["00" * 32]}, None),
+        ({"chip_id": b""}, {"deny": ["00" * 32]}, "machine-not-allowed"),
+        ({"chip_id": b""}, {"allow": [MACHINE]}, "machine-not-allowed"),
     ],
 )
 def test_machines(world, fields, machines, code):
@@ -221,9 +235,16 @@ def test_host_data_of_a_reference_value(world):
     assert failures(result) == ["host-data-mismatch"] and result.chain_of_trust.reaches is None
 
 
-@pytest.mark.parametrize(("covers", "enforce", "waiver", "fails"), [
-    ("launch", False, None, False), ("launch", True, None, True), ("root-fs", True, None, True), ("service", True, None, False), ("launch", True, "a lab", False),
-])
+@pytest.mark.parametrize(
+    ("covers", "enforce", "waiver", "fails"),
+    [
+        ("launch", False, None, False),
+        ("launch", True, None, True),
+        ("root-fs", True, None, True),
+        ("service", True, None, False),
+        ("launch", True, "a lab", False),
+    ],
+)
 def test_the_chain_of_trust_is_reported_and_enforced_where_asked(world, covers, enforce, waiver, fails):
     result = world.judge(values=references(covers), enforce=enforce, chain_of_trust={"must_reach": "service", "waiver": waiver})
     assert failures(result) == (["chain-of-trust"] if fails else [])
@@ -273,7 +294,9 @@ def test_revocation_can_be_required(world):
     assert failures(world.judge(revocation="required")) == ["ask-revoked"]
     good = Endorsements(crls=(world.soft.crl("genoa"),))
     assert failures(world.judge(revocation="required", endorsements=good)) == []
-    assert failures(world.judge(revocation="required", endorsements=Endorsements(crls=(world.soft.crl("milan"), world.soft.crl("genoa"))), also=["milan"])) == []
+    assert (
+        failures(world.judge(revocation="required", endorsements=Endorsements(crls=(world.soft.crl("milan"), world.soft.crl("genoa"))), also=["milan"])) == []
+    )
     revoked = Endorsements(crls=(world.soft.crl("genoa", revoked=[world.soft.ca_serial("genoa", "ask")]),))
     result = world.judge(endorsements=revoked)
     assert result.authentic is False and "ask-revoked" in failures(result) and result.items["cpu0"].vector == {"hardware": 96}
@@ -353,10 +376,19 @@ def ssh(*known, strict=True, transport="ssh"):
 @pytest.mark.parametrize(
     ("mode", "connection", "binding", "expected"),
     [
-        ("auto", ssh(KEY), SSH, "pass"), ("auto", ssh(KEY, OTHER_KEY), SSH, "pass"), ("required", ssh(KEY), SSH, "pass"), ("auto", ssh(KEY, "SHA256:x"), SSH, "fail"),
-        ("auto", ssh("SHA256:x"), SSH, "fail"), ("auto", ssh(), SSH, "fail"), ("auto", ssh(KEY, strict=False), SSH, "fail"), ("auto", ssh(KEY), Binding(), "fail"),
-        ("off", ssh("SHA256:x"), SSH, "not_checked"), ("auto", None, SSH, "not_checked"), ("required", None, SSH, "fail"),
-        ("auto", ssh(transport="local", strict=False), SSH, "not_checked"), ("required", ssh(KEY, transport="docker"), SSH, "fail"),
+        ("auto", ssh(KEY), SSH, "pass"),
+        ("auto", ssh(KEY, OTHER_KEY), SSH, "pass"),
+        ("required", ssh(KEY), SSH, "pass"),
+        ("auto", ssh(KEY, "SHA256:x"), SSH, "fail"),
+        ("auto", ssh("SHA256:x"), SSH, "fail"),
+        ("auto", ssh(), SSH, "fail"),
+        ("auto", ssh(KEY, strict=False), SSH, "fail"),
+        ("auto", ssh(KEY), Binding(), "fail"),
+        ("off", ssh("SHA256:x"), SSH, "not_checked"),
+        ("auto", None, SSH, "not_checked"),
+        ("required", None, SSH, "fail"),
+        ("auto", ssh(transport="local", strict=False), SSH, "not_checked"),
+        ("required", ssh(KEY, transport="docker"), SSH, "fail"),
     ],
 )
 def test_ssh_host_keys(world, mode, connection, binding, expected):
@@ -417,8 +449,12 @@ LOOSE_TOP = {"revocation": "not_required", "ssh_binding": False, "ssh_keys_in_me
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    fields=st.sampled_from(sorted(ITEM_CASES)), strict=st.sets(st.sampled_from(sorted(ITEM_CASES)), max_size=2), dropped=st.sets(st.sampled_from(sorted(LOOSE)), min_size=1),
-    top=st.sets(st.sampled_from(sorted(LOOSE_TOP))), connection=st.sampled_from([None, ssh(KEY), ssh("SHA256:x")]), lenient=st.booleans(),
+    fields=st.sampled_from(sorted(ITEM_CASES)),
+    strict=st.sets(st.sampled_from(sorted(ITEM_CASES)), max_size=2),
+    dropped=st.sets(st.sampled_from(sorted(LOOSE)), min_size=1),
+    top=st.sets(st.sampled_from(sorted(LOOSE_TOP))),
+    connection=st.sampled_from([None, ssh(KEY), ssh("SHA256:x")]),
+    lenient=st.booleans(),
 )
 def test_dropping_a_requirement_never_turns_acceptance_into_refusal(world, fields, strict, dropped, top, connection, lenient):
     case = ITEM_CASES[fields]

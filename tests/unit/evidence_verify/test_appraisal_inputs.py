@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, PolicyError
 from ansible_collections.attested.ai.plugins.plugin_utils import appraisal_inputs
-from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, draw_nonce, evaluation_time, load_text, parse_nonce, parse_report_data, plain
+from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import (
+    Inputs,
+    draw_nonce,
+    evaluation_time,
+    load_text,
+    parse_nonce,
+    parse_report_data,
+    plain,
+)
 
 VECTORS = Path(os.environ.get("ATTESTED_VECTORS", Path(__file__).resolve().parents[4] / "shared" / "vectors")) / "snp"
 HEAD = "schema: attested.ai/policy/1\nid: x\n"
@@ -30,9 +38,17 @@ def write(tmp_path, text, name="file.yml"):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (HEAD + "id: y\n", "line 3: the key 'id' occurs twice"), (HEAD + "sev_snp: {vmpl: [0], vmpl: [1]}\n", "'vmpl' occurs twice"),
-        (HEAD + "a: &x 1\nb: *x\n", "line 4: anchors and aliases"), (HEAD + "sev_snp: [\n", "line"), ("a: !!python/object:os.system {}\n", "line 1"),
-        ("- a\n--- b\n- c\n", "line"), ("? [a]\n: b\n", "line"), ("\0", "not YAML"), ("a: 2026-99-99\n", "unknown key"), (HEAD + "<<: {id: z}\n", "line 3"), ("", "mapping was expected"),
+        (HEAD + "id: y\n", "line 3: the key 'id' occurs twice"),
+        (HEAD + "sev_snp: {vmpl: [0], vmpl: [1]}\n", "'vmpl' occurs twice"),
+        (HEAD + "a: &x 1\nb: *x\n", "line 4: anchors and aliases"),
+        (HEAD + "sev_snp: [\n", "line"),
+        ("a: !!python/object:os.system {}\n", "line 1"),
+        ("- a\n--- b\n- c\n", "line"),
+        ("? [a]\n: b\n", "line"),
+        ("\0", "not YAML"),
+        ("a: 2026-99-99\n", "unknown key"),
+        (HEAD + "<<: {id: z}\n", "line 3"),
+        ("", "mapping was expected"),
     ],
 )
 def test_a_policy_file_is_read_strictly_and_errors_name_file_and_line(tmp_path, text, words):

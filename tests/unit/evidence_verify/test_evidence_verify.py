@@ -75,17 +75,36 @@ class CallbackModule(CallbackBase):
 
 
 def task(ignore=True, **options):
-    defaults = {"at": AT, "policy": POLICY, "freshness": "unchecked", "report": str(VECTORS / (MILAN + ".report.bin")), "certificates": [str(VECTORS / (MILAN + ".vek.der"))]}
+    defaults = {
+        "at": AT,
+        "policy": POLICY,
+        "freshness": "unchecked",
+        "report": str(VECTORS / (MILAN + ".report.bin")),
+        "certificates": [str(VECTORS / (MILAN + ".vek.der"))],
+    }
     given = {key: value for key, value in dict(defaults, **options).items() if value is not None}
     return {"attested.ai.evidence_verify": given, "ignore_errors": ignore}
 
 
 def document(name=MILAN, nonce=bytes(32), **changes):
-    return dict({
-        "schema": "attested.ai/evidence/1", "profile": "attested/1", "nonce": base64.b64encode(nonce).decode(), "binding": {},
-        "items": [{"type": "sev-snp", "provider": "sev_guest", "evidence": base64.b64encode((VECTORS / (name + ".report.bin")).read_bytes()).decode(), "auxiliary": {}}],
-        "observations": {},
-    }, **changes)
+    return dict(
+        {
+            "schema": "attested.ai/evidence/1",
+            "profile": "attested/1",
+            "nonce": base64.b64encode(nonce).decode(),
+            "binding": {},
+            "items": [
+                {
+                    "type": "sev-snp",
+                    "provider": "sev_guest",
+                    "evidence": base64.b64encode((VECTORS / (name + ".report.bin")).read_bytes()).decode(),
+                    "auxiliary": {},
+                }
+            ],
+            "observations": {},
+        },
+        **changes,
+    )
 
 
 def test_reports_of_the_vectors_in_a_playbook(tmp_path):

@@ -211,7 +211,11 @@ def spoil(guest, how: str) -> dict:
         b.write_bytes(one)
         by_path = {entry.path: entry for entry in guest.manifest.files}
         digests = {"weights/a.bin": by_path["weights/b.bin"].header_sha256, "weights/b.bin": by_path["weights/a.bin"].header_sha256}
-        guest.resign(files=tuple(type(entry)(entry.path, entry.size, entry.ciphertext_size, digests.get(entry.path, entry.header_sha256)) for entry in guest.manifest.files))
+        guest.resign(
+            files=tuple(
+                type(entry)(entry.path, entry.size, entry.ciphertext_size, digests.get(entry.path, entry.header_sha256)) for entry in guest.manifest.files
+            )
+        )
     elif how == "other-model":
         guest.encrypt("other", model_id="other-model")
         shutil.rmtree(guest.src)
@@ -391,7 +395,16 @@ def test_a_signal_in_the_middle(guest, number):
     assert guest.nothing_is_left()
 
 
-@pytest.mark.parametrize("options,match", [({"mode": "0644"}, "mode"), ({"mode": "x"}, "mode"), ({"owner": "no-such-user"}, "owner"), ({"dest": "/"}, "directory"), ({"dest": "relative"}, "absolute")])
+@pytest.mark.parametrize(
+    "options,match",
+    [
+        ({"mode": "0644"}, "mode"),
+        ({"mode": "x"}, "mode"),
+        ({"owner": "no-such-user"}, "owner"),
+        ({"dest": "/"}, "directory"),
+        ({"dest": "relative"}, "absolute"),
+    ],
+)
 def test_unusable_options(guest, options, match):
     with pytest.raises(ModelError, match=match):
         guest.open(session=guest.session(), **options)

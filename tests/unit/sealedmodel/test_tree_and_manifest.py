@@ -139,12 +139,33 @@ FILE = GOOD.files[0].to_dict()
 @pytest.mark.parametrize(
     "members",
     [
-        {"schema": "attested.ai/model-manifest/2"}, {"profile": "image"}, {"extra": 1}, {"dek": "remove"}, {"model_id": "../x"}, {"model_id": ""},
-        {"release": 0}, {"release": True}, {"release": "3"}, {"created_at": "yesterday"}, {"segment_size": 56}, {"segment_size": 1 << 40}, {"files": []},
-        {"files": [FILE, FILE]}, {"files": [entry("b").to_dict(), entry("a").to_dict()]}, {"files": [dict(FILE, path="../a")]}, {"files": [dict(FILE, size=11)]},
-        {"files": [dict(FILE, ciphertext_size=67)]}, {"files": [dict(FILE, header_sha256="AB" * 32)]}, {"files": [dict(FILE, more=1)]},
-        {"files": [entry("A").to_dict(), entry("a").to_dict()]}, {"dek": {}}, {"dek": dict(DEK, zip="DEF")}, {"dek": dict(DEK, recipients=[])}, {"key_id": " x"},
-        {"key_uris": "kbs:///x"}, {"key_uris": [1]},
+        {"schema": "attested.ai/model-manifest/2"},
+        {"profile": "image"},
+        {"extra": 1},
+        {"dek": "remove"},
+        {"model_id": "../x"},
+        {"model_id": ""},
+        {"release": 0},
+        {"release": True},
+        {"release": "3"},
+        {"created_at": "yesterday"},
+        {"segment_size": 56},
+        {"segment_size": 1 << 40},
+        {"files": []},
+        {"files": [FILE, FILE]},
+        {"files": [entry("b").to_dict(), entry("a").to_dict()]},
+        {"files": [dict(FILE, path="../a")]},
+        {"files": [dict(FILE, size=11)]},
+        {"files": [dict(FILE, ciphertext_size=67)]},
+        {"files": [dict(FILE, header_sha256="AB" * 32)]},
+        {"files": [dict(FILE, more=1)]},
+        {"files": [entry("A").to_dict(), entry("a").to_dict()]},
+        {"dek": {}},
+        {"dek": dict(DEK, zip="DEF")},
+        {"dek": dict(DEK, recipients=[])},
+        {"key_id": " x"},
+        {"key_uris": "kbs:///x"},
+        {"key_uris": [1]},
     ],
 )
 def test_a_manifest_with_anything_else_is_refused(members):
@@ -152,7 +173,9 @@ def test_a_manifest_with_anything_else_is_refused(members):
         Manifest.parse(changed(**members))
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"\xff", GOOD.to_bytes() + b"\n", b" " + GOOD.to_bytes(), GOOD.to_bytes().replace(b'"release":3', b'"release":3,"release":3')])
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"\xff", GOOD.to_bytes() + b"\n", b" " + GOOD.to_bytes(), GOOD.to_bytes().replace(b'"release":3', b'"release":3,"release":3')]
+)
 def test_another_spelling_of_a_manifest_is_refused(raw):
     with pytest.raises(FormatError):
         Manifest.parse(raw)

@@ -110,7 +110,9 @@ def test_openssl_reads_and_verifies_them(authority, product, tmp_path):
     text = subprocess.run(["openssl", "x509", "-in", "leaf", "-noout", "-text"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert "Salt Length: 0x30" in text and "Hash Algorithm: sha384" in text and "Serial Number: 0 (0x0)" in text
     (tmp_path / "crl").write_bytes(authority.crl(product, ["ask"]))
-    done = subprocess.run(["openssl", "crl", "-inform", "DER", "-in", "crl", "-noout", "-CAfile", "ark"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["openssl", "crl", "-inform", "DER", "-in", "crl", "-noout", "-CAfile", "ark"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert "verify OK" in done.stderr
     # What openssl accepts must be what it would refuse when broken.
     broken = bytearray(authority.vcek(product)[1])
