@@ -56,7 +56,11 @@ STAGES = (
     Stage("shellcheck", "lint", (("sh", "-c", f"shellcheck {DEV}/*.sh .ci/run"),)),
     Stage("changelog", "lint", (("antsibull-changelog", "lint"),)),
     Stage("ansible-lint", "lint", (("sh", "-c", f"cd '{TREE}' && ansible-lint --offline --profile production --strict"),)),
-    Stage("types", "types", (("sh", "-c", f"cd .cache/collections && mypy --config-file '{REPO}/pyproject.toml' -p ansible_collections.attested.ai.plugins.module_utils"),)),
+    Stage(
+        "types",
+        "types",
+        (("sh", "-c", f"cd .cache/collections && mypy --config-file '{REPO}/pyproject.toml' -p ansible_collections.attested.ai.plugins.module_utils"),),
+    ),
     pytest_stage("unit", "unit", "-n", "2", "tests/unit", "tests/conformance"),
     pytest_stage("functional", "functional", "tests/functional"),
     Stage("artifact", "artifact", (("sh", f"{DEV}/artifact.sh", str(TREE), str(CACHE / "artifact")),)),
@@ -112,7 +116,9 @@ def run(stage: Stage) -> bool:
     with log.open("w") as stream:
         for command in stage.commands:
             output = None if os.environ.get("V") else stream
-            if subprocess.run(command, cwd=REPO, env=environment(stage.venv), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False).returncode:
+            if subprocess.run(
+                command, cwd=REPO, env=environment(stage.venv), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+            ).returncode:
                 return False
     return True
 
@@ -142,7 +148,8 @@ def last_line(stage: Stage) -> str:
 def selected(words: list[str]) -> list[Stage]:
     unknown = set(words) - {stage.name for stage in STAGES} - {stage.group for stage in STAGES}
     if unknown:
-        sys.exit(f"unknown: {', '.join(sorted(unknown))}; stages are {', '.join(stage.name for stage in STAGES)}; groups are {', '.join(sorted({stage.group for stage in STAGES}))}")
+        names, groups = (", ".join(sorted({getattr(stage, kind) for stage in STAGES})) for kind in ("name", "group"))
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; stages are {names}; groups are {groups}")
     return [stage for stage in STAGES if not words or stage.name in words or stage.group in words]
 
 
