@@ -19,7 +19,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, draw_nonce, evaluation_time, parse_nonce
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
-from ansible_collections.attested.ai.plugins.plugin_utils.ssh_binding import connection_binding
+from ansible_collections.attested.ai.plugins.plugin_utils.ssh_binding import connection_binding, pin
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class Attestation:
         self._endorsements = self._inputs.endorsements(options["certificates"], options["crl"])
         self._fixed_time: datetime | None = evaluation_time(options["at"]) if options["at"] else None
         self._connection = connection_binding(action._connection) if self.policy.ssh_binding != "off" else None
+        if self._connection is not None and self._connection.strict:
+            pin(action._connection)
 
     def of(
         self,

@@ -74,9 +74,9 @@ class Sshd:
     directory: pathlib.Path
     process: subprocess.Popen
 
-    def known_host_line(self) -> str:
+    def known_host_line(self, port: int = 0) -> str:
         kind, blob = (self.directory / "ssh_host_ed25519_key.pub").read_text().split()[:2]
-        return f"[127.0.0.1]:{self.port} {kind} {blob}\n"
+        return f"[127.0.0.1]:{port or self.port} {kind} {blob}\n"
 
     def host(self, client_key: pathlib.Path, known_hosts: pathlib.Path, *extra: str) -> dict:
         """Inventory variables of a guest behind this server."""

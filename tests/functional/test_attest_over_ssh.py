@@ -72,6 +72,42 @@ def test_two_known_keys_of_which_one_is_foreign_are_refused(play, sshd, soft_gue
     assert outcome(done["answer"], "ssh-host-key") == "fail"
 
 
+def relayed(play, sshd, soft_guest, client_key, tmp_path, *extra, before=(), variables=None):
+    """The operator knows the key of the guest only. At its address a relay answers, in front of a genuine guest."""
+    guest, relay = sshd("guest"), sshd("relay")
+    known = tmp_path / "known_hosts"
+    known.write_text(guest.known_host_line(relay.port))
+    return play([*before, attest(soft_guest, guest.directory)], host={**relay.host(client_key, known, *extra), **(variables or {})})
+
+
+@pytest.mark.parametrize(
+    ("extra", "variables", "words"),
+    [
+        ("-o StrictHostKeyChecking=yes", {"ansible_ssh_host_key_checking": False}, "StrictHostKeyChecking is 'false'"),
+        ("-o NoHostAuthenticationForLocalhost=yes", {}, "NoHostAuthenticationForLocalhost is on"),
+    ],
+)
+def test_relay_is_not_let_in_by_options(play, sshd, soft_guest, client_key, tmp_path, extra, variables, words):
+    done = relayed(play, sshd, soft_guest, client_key, tmp_path, extra, variables=variables)
+    assert done.status != 0 and words in done.output, done.output
+
+
+def test_relay_is_not_let_in_by_a_connection_that_was_opened_before(play, sshd, soft_guest, client_key, tmp_path):
+    weak = {"name": "Open", "ansible.builtin.ping": None, "vars": {"ansible_ssh_host_key_checking": False}}
+    done = relayed(play, sshd, soft_guest, client_key, tmp_path, before=[weak])
+    assert done.status != 0 and "Host key verification failed" in done.output, done.output
+
+
+def test_key_that_is_known_without_the_port_is_compared(play, sshd, soft_guest, client_key, tmp_path):
+    """ssh accepts it if it knows none with the port."""
+    guest, relay = sshd("guest"), sshd("relay")
+    known = tmp_path / "known_hosts"
+    for server, expected in ((guest, "pass"), (relay, "fail")):
+        known.write_text("127.0.0.1 " + " ".join(server.known_host_line().split()[1:]) + "\n")
+        done = play([attest(soft_guest, guest.directory)], host=server.host(client_key, known))
+        assert outcome(done["answer"], "ssh-host-key") == expected, done.output
+
+
 def test_local_connection_says_that_nothing_was_compared(play, soft_guest, tmp_path):
     keys = tmp_path / "etc-ssh"
     keys.mkdir()

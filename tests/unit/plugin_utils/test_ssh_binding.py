@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from ansible_collections.attested.ai.plugins.plugin_utils.ssh_binding import connection_binding, parse_client_config, parse_known_hosts
+from ansible_collections.attested.ai.plugins.plugin_utils.ssh_binding import connection_binding, parse_client_config, parse_known_hosts, pin
 
 
 class Connection:
@@ -29,8 +29,16 @@ class Connection:
         }
         self._options.update(options)
 
+        self.resets = 0
+
     def get_option(self, name):
         return self._options[name]
+
+    def set_option(self, name, value):
+        self._options[name] = value
+
+    def reset(self):
+        self.resets += 1
 
 
 @pytest.fixture
@@ -76,6 +84,10 @@ def test_port_22_and_alias_use_the_plain_name(tmp_path, keys):
         ({"ssh_extra_args": "-o StrictHostKeyChecking=no"}, "StrictHostKeyChecking"),
         ({"ssh_extra_args": "-o StrictHostKeyChecking=off"}, "StrictHostKeyChecking"),
         ({"ssh_extra_args": "-o VerifyHostKeyDNS=yes"}, "VerifyHostKeyDNS"),
+        ({"ssh_extra_args": "-o NoHostAuthenticationForLocalhost=yes"}, "NoHostAuthenticationForLocalhost"),
+        ({"ssh_extra_args": "-o GSSAPIKeyExchange=yes"}, "GSSAPIKeyExchange"),
+        ({"host_key_checking": False, "ssh_extra_args": "-o StrictHostKeyChecking=yes"}, "StrictHostKeyChecking"),
+        ({"ssh_common_args": "-o UserKnownHostsFile=relative"}, "full path"),
         ({"ssh_extra_args": "-o 'KnownHostsCommand=/bin/echo %H'"}, "KnownHostsCommand"),
         ({"ssh_executable": "/nonexistent/ssh"}, "ssh -G failed"),
         ({"port": 2223}, "no key of [127.0.0.1]:2223"),
@@ -96,6 +108,39 @@ def test_certificate_authority_is_not_comparable_and_revoked_is_ignored(tmp_path
     assert not found.strict and "cert-authority" in found.detail
     known.write_text(f"@revoked [127.0.0.1]:2222 {keys[0][0]}\n[127.0.0.1]:2222 {keys[1][0]}\n")
     assert connection_binding(Connection(known)).known_host_fingerprints == (keys[1][1],)
+
+
+def test_names_are_looked_up_as_ssh_does(tmp_path, keys):
+    """In lower case, which a hashed name does not forgive; without the port only if there is nothing with it."""
+    known = tmp_path / "known_hosts"
+    known.write_text(f"guest {keys[1][0]}\n")
+    assert connection_binding(Connection(known, host="GUEST")).known_host_fingerprints == (keys[1][1],)
+    known.write_text(f"[guest]:2222 {keys[0][0]}\nguest {keys[1][0]}\n")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(known)], check=True, capture_output=True)
+    assert connection_binding(Connection(known, host="GUEST")).known_host_fingerprints == (keys[0][1],)
+    assert connection_binding(Connection(known, host="GUEST", port=22)).known_host_fingerprints == (keys[1][1],)
+
+
+def test_options_of_the_inventory_come_before_common_arguments(tmp_path, keys):
+    known = tmp_path / "known_hosts"
+    known.write_text(f"[127.0.0.1]:2222 {keys[0][0]}\n[127.0.0.1]:2223 {keys[1][0]}\n")
+    assert connection_binding(Connection(known, ssh_extra_args="-o Port=2223")).known_host_fingerprints == (keys[0][1],)
+
+
+def test_pinned_connection_is_opened_anew_and_takes_known_keys_only(tmp_path, keys):
+    connection = Connection(tmp_path / "known_hosts", ssh_common_args="-o StrictHostKeyChecking=accept-new")
+    pin(connection)
+    pin(connection)
+    assert connection.get_option("ssh_args") == "-o StrictHostKeyChecking=yes -F none -C"
+    assert connection.resets == 2
+
+
+@pytest.mark.parametrize("name", ["paramiko_ssh", "ansible.netcommon.libssh", "community.general.sshjail"])
+def test_other_ways_to_speak_ssh_are_refused(tmp_path, name):
+    other = Connection(tmp_path)
+    other.transport = other.ansible_name = name
+    found = connection_binding(other)
+    assert found.transport == "ssh" and not found.strict and "ansible.builtin.ssh" in found.detail
 
 
 def test_other_transports_have_no_host_key(tmp_path):
