@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How fast models are encrypted and decrypted, next to a plain copy with the same threads, in the same run.
 

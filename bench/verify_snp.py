@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How fast SEV-SNP evidence is verified, against bare ECDSA P-384 verification in the same run.
 
@@ -46,7 +45,7 @@ def rate(step: Callable[[], None], seconds: float) -> float:
     step()
     calls, began = 0, time.process_time()
     while True:
-        for _ in range(20):
+        for _call in range(20):
             step()
         calls += 20
         spent = time.process_time() - began
@@ -60,7 +59,7 @@ def steps(folder: Path) -> List[Tuple[str, Dict[str, Callable[[], None]]]]:
     for name, issuer in CASES:
         report = (folder / (name + ".report.bin")).read_bytes()
         vek = (folder / (name + ".vek.der")).read_bytes()
-        chain = pem_to_der((folder / issuer).read_text())
+        chain = tuple(pem_to_der((folder / issuer).read_text()))
         parsed = parse_report(report)
         key = load_der_public_key(parse_certificate(vek).spki)
         signature = encode_dss_signature(parsed.signature_r, parsed.signature_s)
@@ -101,7 +100,7 @@ def main() -> int:
     print("%-28s %10s %10s %10s %10s %10s" % ("verifications per second", "bare P-384", "first", "cold", "warm", "warm/bare"))
     for name, kinds in steps(arguments.vectors / "snp"):
         samples: Dict[str, List[float]] = {kind: [] for kind in kinds}
-        for _ in range(arguments.rounds):
+        for _round in range(arguments.rounds):
             for kind, step in kinds.items():
                 samples[kind].append(rate(step, arguments.seconds))
         figures = {kind: statistics.median(values) for kind, values in samples.items()}

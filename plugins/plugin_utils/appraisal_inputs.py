@@ -198,4 +198,3 @@ def parse_report_data(value: str) -> bytes:
 def draw_nonce() -> str:
     """A fresh nonce of 32 random bytes, in standard base64."""
     return base64.b64encode(os.urandom(32)).decode("ascii")
-

@@ -40,6 +40,6 @@ if ansible-test sanity --venv --color no "$@" >"$log" 2>&1; then
   echo "no finding in $(grep -c '^Running sanity test' "$log") tests, no ignore file"
 else
   # The findings; the rest of the log is pip's talk.
-  grep -E '^(ERROR|FATAL|WARNING: Skipping|[a-z-]+( --python [0-9.]+)?$)' "$log" || cat "$log"
+  grep -E '^(ERROR|FATAL|WARNING: Skipping|[a-z0-9-]+( --python [0-9.]+)?$)' "$log" || cat "$log"
   exit 1
 fi

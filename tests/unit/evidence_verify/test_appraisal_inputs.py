@@ -89,7 +89,7 @@ def test_data_of_templates_becomes_builtin():
         pass
 
     made = plain({Tagged("a"): [Tagged("b"), True, 1, None]}, "x")
-    assert made == {"a": ["b", True, 1, None]} and type(made["a"][0]) is str and made["a"][1] is True
+    assert made == {"a": ["b", True, 1, None]} and [type(value) for value in made["a"][:2]] == [str, bool]
     with pytest.raises(FormatError, match="no JSON value"):
         plain({"a": object()}, "x")
     deep = current = []

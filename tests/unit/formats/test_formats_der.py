@@ -344,7 +344,7 @@ def test_only_our_exception_comes_out_of_pem(text):
 def test_changed_certificates_and_lists(snp_vectors, data):
     for parse, name in ((der.parse_certificate, "real-milan-v3-oak-release.vek.der"), (der.parse_crl, "synth-crl-milan-ask-revoked.crl")):
         raw = bytearray((snp_vectors / name).read_bytes())
-        for _ in range(data.draw(st.integers(1, 3))):
+        for _change in range(data.draw(st.integers(1, 3))):
             # The head, where the structure is; the rest are keys and signatures.
             raw[data.draw(st.integers(0, 900 if len(raw) > 1000 else 300))] = data.draw(st.integers(0, 255))
         try:

@@ -146,7 +146,7 @@ def test_tcb_layouts():
 @given(st.data())
 def test_reports_only_raise_our_exception(turin, data):
     changed = bytearray(turin)
-    for _ in range(data.draw(st.integers(1, 5))):
+    for _change in range(data.draw(st.integers(1, 5))):
         changed[data.draw(st.integers(0, 1183))] = data.draw(st.integers(0, 255))
     try:
         report = snp_report.parse_report(bytes(changed))

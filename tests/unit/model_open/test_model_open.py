@@ -323,7 +323,7 @@ def test_a_disk_is_refused_before_the_session_is_read(guest):
 def test_a_small_tmpfs_is_refused_before_the_first_byte_and_wiped_when_it_fills_up(guest, monkeypatch):
     small = guest.memory / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(small)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(small)], capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount a tmpfs")
     try:
         with pytest.raises(ModelError) as caught:

@@ -262,5 +262,3 @@ def test_the_collector_of_the_collection_gets_on_with_it(soft):
     assert (report.provider, report.type, report.generation) == ("sev_guest", "sev-snp", 1)
     assert report.outblob[0x50:0x90] == asked and report.auxblob
     assert list(soft.tsm.iterdir()) == []
-
-

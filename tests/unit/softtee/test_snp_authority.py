@@ -64,7 +64,7 @@ def test_the_chain_verifies_and_bears_amds_names(authority, product, role, kind,
 
 def test_names_are_encoded_as_amd_encodes_them(authority):
     """Byte for byte: order, string types. From the subject of the genuine ARK-Milan."""
-    head = bytes.fromhex("307b3114301206035504" "0b0c0b456e67696e656572696e67310b300906035504061302555331143012060355040" "70c0b53616e746120436c617261")
+    head = bytes.fromhex("307b31143012060355040b0c0b456e67696e656572696e67310b30090603550406130255533114301206035504070c0b53616e746120436c617261")
     assert head in authority.ark_der("milan")
 
 

@@ -38,7 +38,7 @@ def judge(machine, evidence, asked, **more):
         pytest.skip("the verifier is still a skeleton")
 
 
-@pytest.fixture(params=[(product, key) for product in ("milan", "genoa", "turin") for key in ("vcek", "vlek")], ids=lambda pair: "-".join(pair))
+@pytest.fixture(params=[(product, key) for product in ("milan", "genoa", "turin") for key in ("vcek", "vlek")], ids="-".join)
 def machine(request, tmp_path, authority):
     return _Shared(tmp_path, *request.param, authority)
 

@@ -880,7 +880,7 @@ def test_failures_are_never_cached(lab, attacker):
 
 def test_cache_is_bounded(lab):
     cache = VerificationCache(max_entries=2)
-    leaves = [lab.leaf() for _ in range(3)]
+    leaves = [lab.leaf() for _leaf in range(3)]
     for leaf in leaves:
         lab.verify(leaf=leaf, cache=cache)
     assert cache.counters()["entries"] == 2 and cache.counters()["evicted"] == 1
