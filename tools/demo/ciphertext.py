@@ -19,6 +19,13 @@ from pathlib import Path
 import numpy as np
 
 SAMPLE = 8 << 20
+FIGURES = {
+    "bytes": "Size in bytes",
+    "entropy": "Entropy, of 8 bits per byte",
+    "compresses_to": "Size after compression, of 1",
+    "tensor_names": "Names of tensors that can be read",
+    "longest_text": "Longest readable text, in characters",
+}
 HEADER_LIMIT = 100_000_000
 
 
@@ -67,10 +74,12 @@ def main() -> int:
     parser.add_argument("encrypted", type=Path)
     options = parser.parse_args()
     try:
-        print(json.dumps({"plain": figures(options.plain), "encrypted": figures(options.encrypted)}))
+        plain, encrypted = figures(options.plain), figures(options.encrypted)
     except OSError as error:
         print(f"ciphertext: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
+    rows = [{"figure": text, "plain": plain[name], "encrypted": encrypted[name]} for name, text in FIGURES.items()]
+    print(json.dumps({"plain": plain, "encrypted": encrypted, "rows": rows}))
     return 0
 
 

@@ -6,6 +6,7 @@
     python embedding_client.py --model DIR < request.json
 
 The request is ``{"question": ..., "candidates": [...]}``; the answer is JSON with the ranking.
+With ``--model`` the request may hold the ranking of the attested model as ``attested``; the answer then has both scores as ``side_by_side``.
 """
 
 from __future__ import annotations
@@ -68,11 +69,14 @@ def ask_plain(model: str, request: dict[str, t.Any]) -> dict[str, t.Any]:
     from embedding import EmbeddingError, EmbeddingModel
 
     try:
-        return {"ranking": EmbeddingModel(model).rank(request["question"], request["candidates"])}
+        ranking = EmbeddingModel(model).rank(request["question"], request["candidates"])
     except EmbeddingError as error:
         raise ClientError(str(error)) from None
     except KeyError as error:
         raise ClientError(f"the request has no {error}") from None
+    attested = {entry["text"]: entry["score"] for entry in request.get("attested", [])}
+    beside = [{"rank": entry["rank"], "text": entry["text"], "attested": attested.get(entry["text"]), "plain": entry["score"]} for entry in ranking]
+    return {"ranking": ranking, "side_by_side": beside}
 
 
 def main() -> int:
