@@ -13,6 +13,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     **ATTESTATION,
@@ -37,8 +38,8 @@ class ActionModule(ActionBase):
             answer.update(changed=False, **attested.to_dict())
             if options["ear_key"]:
                 answer["ear"] = attested.ear(options["ear_key"])
-            if options["result_file"] and not self._task.check_mode:
-                answer["changed"] = attested.save(options["result_file"])
+            if options["result_file"]:
+                answer["changed"] = self._task.check_mode or attested.save(local_path(self, options["result_file"]))
         except AttestedError as error:
             return {**answer, "failed": True, "msg": str(error), "code": error.code}
         if options["fail_on_refusal"] and not attested.result.accepted:

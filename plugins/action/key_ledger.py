@@ -14,6 +14,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import loads
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import verify
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
 ARGUMENT_SPEC = {
     "path": {"type": "path", "required": True},
@@ -33,7 +34,9 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
         try:
-            report = verify(options["path"], load_public_key(options["public_key"]), options["known_head"])
+            key = options["public_key"]
+            public = load_public_key(local_path(self, key) if isinstance(key, str) else key)
+            report = verify(local_path(self, options["path"]), public, options["known_head"])
         except AttestedError as error:
             raise AnsibleActionFail(str(error), result={"code": error.code}) from None
         wanted = options["model_id"]

@@ -22,6 +22,7 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt im
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Plan, Request, make_plan
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import DEFAULT_SEGMENT, Layout
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "src": {"type": "path", "required": True},
@@ -130,8 +131,7 @@ class ActionModule(ActionBase):
         return jwe.Recipient(entry["kid"], "ECDH-ES+A256KW", load_public_ec(jwk, where=where))
 
     def _local(self, path: str) -> str:
-        """Relative paths are relative to the playbook's directory."""
-        return os.path.realpath(os.path.join(self._loader.get_basedir(), os.path.expanduser(path)))
+        return local_path(self, path)
 
 
 def _diff(plan: Plan) -> dict[str, str]:

@@ -17,15 +17,17 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
+from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import parse_public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.formats.jwk import thumbprint
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import Entry
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import format_time, seal
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import format_time, parse_time, seal
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation, Attested
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
 from ansible_collections.attested.ai.plugins.plugin_utils.release_offer import Offer, load_offer, minimum_release
-from ansible_collections.attested.ai.plugins.plugin_utils.release_records import ReleaseRecords
+from ansible_collections.attested.ai.plugins.plugin_utils.release_records import ReleaseRecords, counters_of
 
 RELEASED, REFUSED = "released", "refused"
 
@@ -56,12 +58,17 @@ class HandOver:
     def guest_key(self, **arguments: t.Any) -> dict[str, t.Any]:
         return self.guest.run("guest_key", session=self.session, directory=self.options["session_directory"], **arguments)
 
+    def make_key(self) -> tuple[dict[str, str], str]:
+        """The guest's new public key and when it expires, both as the guest says it: held to their form, proven by nothing yet."""
+        made, where = self.guest_key(lifetime=self.options["lifetime"]), f"key of {self.guest.name}"
+        return parse_public_jwk(made.get("jwk"), where), format_time(parse_time(made.get("expires_at"), where + " expires_at"))
+
     def record(self, attested: Attested, decision: str, guest_jwk: t.Mapping[str, str], reasons: t.Sequence[str] = ()) -> dict[str, t.Any]:
         """Write one entry of the ledger; return what a task may show of it."""
         verdict, manifest = attested.result, self.offer.manifest
         return self.records.append(Entry(
             at=format_time(datetime.now(timezone.utc)),
-            who=self.options["requester"] or getpass.getuser(),
+            who=self.options["requester"] or _user(),
             host=self.guest.name,
             key_id=manifest.key_id,
             model_id=manifest.model_id,
@@ -92,11 +99,14 @@ class ActionModule(ActionBase):
         guest = Guest(self, task_vars or {})
         try:
             attestation = Attestation(options, self, enforce_chain_of_trust=True)
-            offer = load_offer(_path(options["model"]), _path(options["kek"]), public_key(options["signer"], self))
+            model, kek, ledger = (local_path(self, options[name]) for name in ("model", "kek", "ledger"))
+            offer = load_offer(model, kek, public_key(options["signer"], self))
             answer["key_id"] = offer.manifest.key_id
             if self._task.check_mode:
+                minimum_release(offer.manifest, options["minimum_release"], counters_of(ledger).minimum(offer.manifest.model_id))
                 return {**answer, **_rehearse(attestation, guest)}
-            hand_over = HandOver(guest, secrets.token_hex(10), options, offer, ReleaseRecords(_path(options["ledger"]), _path(options["ledger_key"])))
+            ledger_key = options["ledger_key"] and local_path(self, options["ledger_key"])
+            hand_over = HandOver(guest, secrets.token_hex(10), options, offer, ReleaseRecords(ledger, ledger_key))
             try:
                 self._release(hand_over, attestation, answer)
             except BaseException:
@@ -110,8 +120,7 @@ class ActionModule(ActionBase):
         """Fill ``answer``. Whatever is raised or refused here, the caller or this method has swept the session."""
         offer, options = hand_over.offer, hand_over.options
         lowest = minimum_release(offer.manifest, options["minimum_release"], hand_over.records.counters.minimum(offer.manifest.model_id))
-        made = hand_over.guest_key(lifetime=options["lifetime"])
-        jwk = made["jwk"]
+        jwk, expires_at = hand_over.make_key()
         attested = attestation.of(hand_over.guest, tee_pubkey=jwk)
         answer.update(attested.to_dict())
         verdict = attested.result
@@ -121,7 +130,9 @@ class ActionModule(ActionBase):
             answer.update(changed=False, failed=True, msg=verdict.explain(), ledger_entry=hand_over.record(attested, REFUSED, jwk, refusals))
             return
         if verdict.binding.get("tee_pubkey_thumbprint") != thumbprint(jwk):
-            raise KeyReleaseError("the evidence does not bind the guest's key", where=hand_over.guest.name, fix="Do not release anything to this guest")
+            unbound = "the evidence does not bind the guest's key"
+            answer["ledger_entry"] = hand_over.record(attested, REFUSED, jwk, [f"guest-key: {unbound}"])
+            raise KeyReleaseError(unbound, where=hand_over.guest.name, fix="Do not release anything to this guest", code="guest-key-unbound")
 
         not_after = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=options["lifetime"])
         sealed = seal(offer.release(lowest, verdict.evidence_digest, not_after), jwk)
@@ -131,14 +142,15 @@ class ActionModule(ActionBase):
         try:
             hand_over.guest_key(release=sealed)
         except (AnsibleError, AttestedError) as error:
-            failure = f"hand-over: entry {entry['seq']} says released, but the hand-over failed: {error}"
+            # Only the guest says so: whether it took the key before, nobody can know.
+            failure = f"hand-over: the guest did not confirm entry {entry['seq']} and may hold the key all the same: {error}"
             answer["ledger_entry"] = hand_over.record(attested, REFUSED, jwk, [failure])
             raise
         answer.update(
             changed=True,
             session=hand_over.session,
             session_directory=options["session_directory"],
-            expires_at=made["expires_at"],
+            expires_at=expires_at,
             ledger_entry=entry,
         )
 
@@ -151,5 +163,9 @@ def _rehearse(attestation: Attestation, guest: Guest) -> dict[str, t.Any]:
     return {**attested.to_dict(), "changed": False, "failed": True, "msg": attested.result.explain()}
 
 
-def _path(value: str | None) -> str | None:
-    return None if value is None else os.path.expanduser(value)
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # In containers a number may have no name.
+        return f"uid {os.getuid()}"

@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import base64
+import re
 import typing as t
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import CollectError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
+from ansible_collections.attested.ai.plugins.plugin_utils.text_table import one_line
+
+_SAID_MAX = 2000
+_CODE = re.compile(r"(?!None)[A-Za-z0-9-]{1,64}\Z")
 
 
 class Guest:
@@ -18,15 +23,17 @@ class Guest:
     def __init__(self, action: t.Any, task_vars: t.Mapping[str, t.Any]) -> None:
         self._action = action
         self._task_vars = task_vars
-        self.name = str(task_vars.get("inventory_hostname", "guest"))
+        self.name = str(action._task.delegate_to or task_vars.get("inventory_hostname", "guest"))
 
     def run(self, module: str, **arguments: t.Any) -> dict[str, t.Any]:
         """Run ``attested.ai.<module>`` and return its result."""
         given = {name: value for name, value in arguments.items() if value is not None}
         result = self._action._execute_module(module_name=f"attested.ai.{module}", module_args=given, task_vars=self._task_vars)
         if result.get("failed") or "msg" in result and result.get("rc"):
-            said = str(result.get("msg") or "the module failed without a message").strip()
-            raise CollectError(said, where=f"{self.name} ({module})", code=str(result.get("code") or "collect"))
+            # The guest's words, so not at any length, and nothing in them that draws on a terminal.
+            said = one_line(result.get("msg") or "the module failed without a message")[:_SAID_MAX]
+            code = str(result.get("code"))
+            raise CollectError(said, where=f"{self.name} ({module})", code=code if _CODE.match(code) else "collect")
         return result
 
     def evidence(
@@ -51,4 +58,7 @@ class Guest:
             tee_pubkey=dict(tee_pubkey) if tee_pubkey is not None else None,
             tls_certificate=tls_certificate,
         )
-        return EvidenceDocument.parse(answer.get("evidence"), where=f"evidence of {self.name}")
+        document = EvidenceDocument.parse(answer.get("evidence"), where=f"evidence of {self.name}")
+        if tls_certificate is not None and document.binding.tls_spki is None:
+            raise CollectError("it does not bind the TLS certificate that was asked for", where=f"evidence of {self.name}", fix="Do not trust this guest")
+        return document

@@ -10,7 +10,7 @@ import typing as t
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import SIGNATURE_CURVES, load_public_ec, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import SIGNATURE_CURVES, curve_name, load_public_ec, public_jwk
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, plain
 
 
@@ -20,18 +20,22 @@ def public_key(value: t.Any, action: t.Any) -> dict[str, str]:
         where = f"public key {value}"
         data = Inputs.of_action(action).read(value, "public key")
         if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY-----"):
-            return public_jwk(_from_pem(data, where))
+            return _from_pem(data, where)
         jwk = strict.loads(data, where)
     else:
         where, jwk = "public key", plain(value, "public key")
     return public_jwk(load_public_ec(jwk, SIGNATURE_CURVES, where))
 
 
-def _from_pem(data: bytes, where: str) -> t.Any:
+def _from_pem(data: bytes, where: str) -> dict[str, str]:
     require_cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        return load_pem_public_key(data)
-    except (ValueError, TypeError):
+        key = load_pem_public_key(data)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise FormatError("it is not a PEM public key", where=where) from None
+    if not curve_name(key):
+        raise FormatError("it is no EC key", where=where, fix="Give the public key of the model's signing key")
+    return public_jwk(key)

@@ -25,12 +25,15 @@ class ReleaseRecords:
 
     def __init__(self, directory: str, key_path: str | None = None) -> None:
         self._path = os.path.join(directory, LEDGER)
+        begun = os.path.exists(self._path)
         try:
             os.makedirs(directory, mode=0o700, exist_ok=True)
         except OSError as error:
             raise LedgerError("it cannot be made: %s" % (error.strerror or error), where=directory) from None
         self._key = self._signing_key(key_path or os.path.join(directory, KEY))
-        self.counters = CounterStore(os.path.join(directory, COUNTERS))
+        self.counters = counters_of(directory)
+        if not begun:
+            self.counters.begin()
         public = os.path.join(directory, PUBLIC)
         if not os.path.exists(public):
             replace_file(public, jcs.canonicalize(public_jwk(self._key)) + b"\n")
@@ -51,3 +54,12 @@ class ReleaseRecords:
         with suppress(KeyReleaseError):
             return create_signing_key(path)
         return load_signing_key(path)
+
+
+def counters_of(directory: str) -> CounterStore:
+    """The minimum releases beside a ledger. Where there is a ledger they must be there, too: lost, they would let every old release pass."""
+    path = os.path.join(directory, COUNTERS)
+    if os.path.exists(os.path.join(directory, LEDGER)) and not os.path.exists(path):
+        fix = "Restore it from a backup, or begin a new ledger directory and give minimum_release"
+        raise KeyReleaseError("the ledger is there, but its minimum releases are not", where=path, fix=fix, code="counter-missing")
+    return CounterStore(path)

@@ -150,12 +150,20 @@ def test_chain_that_ends_early_is_refused_without_a_waiver(play, workspace, tmp_
 
 def test_older_release_is_refused_after_a_newer_one(play, workspace, tmp_path):
     assert play([workspace.encrypt(), workspace.release(), workspace.open()]).status == 0
-    kept = tmp_path / "release-1"
+    kept, signer = tmp_path / "release-1", tmp_path / "signer.jwk"
     shutil.copytree(workspace.encrypted, kept)
-    assert play([workspace.encrypt(release=2), workspace.release()]).status == 0
+    done = play([workspace.encrypt(release=2), workspace.release()])
+    assert done.status == 0
+    signer.write_text(json.dumps(done["encrypted"]["signer"]))
     done = play([workspace.encrypt(release=2), workspace.release(model=str(kept))])
     assert done.status != 0
     assert "release 2" in done["release"]["msg"]
+    # Check mode says so, too, and a counter that is lost is not a counter at 1.
+    done = play([workspace.release(model=str(kept), signer=str(signer))], check_mode=True)
+    assert done.status != 0 and "release 2" in done["release"]["msg"]
+    (workspace.ledger / "minimum-releases.json").unlink()
+    done = play([workspace.release(model=str(kept), signer=str(signer))])
+    assert done.status != 0 and "minimum-releases.json" in done["release"]["msg"]
 
 
 def test_foreign_signer_is_refused(play, workspace):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import Dict
+from contextlib import contextmanager
+from typing import Dict, Iterator
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
@@ -32,12 +33,7 @@ class CounterStore:
         """Make ``release`` the minimum and return it. Raises KeyReleaseError (counter-lower) if a higher one was set before."""
         if not isinstance(model_id, str) or not model_id or isinstance(release, bool) or not isinstance(release, int) or not 1 <= release <= _RELEASE_MAX:
             raise KeyReleaseError("a model id and a whole number from 1 were expected", where="minimum release", code="counter-value")
-        try:
-            descriptor = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self._failed(error) from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with self._locked():
             models = self._read()
             before = models.get(model_id, 1)
             if release < before:
@@ -48,12 +44,31 @@ class CounterStore:
                     code="counter-lower",
                 )
             if model_id not in models or release > before:
-                replace_file(self.path, jcs.canonicalize({"schema": SCHEMA, "models": dict(models, **{model_id: release})}) + b"\n")
+                self._write(dict(models, **{model_id: release}))
             return release
+
+    def begin(self) -> None:
+        """Make the file if there is none, so that it is missed when it is lost. Raises KeyReleaseError."""
+        with self._locked():
+            if not os.path.lexists(self.path):
+                self._write({})
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            descriptor = os.open(self.path + ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._failed(error) from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
         except OSError as error:
             raise self._failed(error) from None
         finally:
             os.close(descriptor)
+
+    def _write(self, models: Dict[str, int]) -> None:
+        replace_file(self.path, jcs.canonicalize({"schema": SCHEMA, "models": models}) + b"\n")
 
     def _read(self) -> Dict[str, int]:
         try:
