@@ -37,6 +37,15 @@ def test_serve_returns_when_the_mount_answers_and_stop_is_idempotent(idle):
     assert idle.run("status", check=False).returncode == 3
 
 
+def test_a_mount_point_may_be_named_through_a_symbolic_link(idle):
+    link = idle.state.parent / "link"
+    link.symlink_to(idle.mount.parent, target_is_directory=True)
+    done = idle.run("serve", "--daemon", "--mount", str(link / idle.mount.name))
+    assert done.stdout == "%s\n" % idle.tsm
+    assert idle.run("stop").stdout == "stopped\n"
+    assert not mounting.is_mounted(idle.mount)
+
+
 def test_keys_and_root_survive_a_restart(idle):
     idle.serve()
     root, record = idle.run("roots").stdout, idle.run("status").stdout

@@ -84,8 +84,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def serve(options: argparse.Namespace, state: Path) -> int:
-    # Made absolute here: the daemon works in /.
-    mount = Path(os.path.abspath(options.mount))
+    # Made absolute here: the daemon works in /. And without symbolic links: the kernel's list of mounts knows none.
+    mount = Path(os.path.realpath(options.mount))
     pidfile = os.path.abspath(options.pidfile) if options.pidfile else None
     if not options.daemon:
         daemon.run(state, mount, options.product, options.key, pidfile, options.privlevel_floor, options.provider, lambda path: print(path, flush=True))
