@@ -122,6 +122,8 @@ def nonces(options: t.Mapping[str, t.Any]) -> list:
         return [nonce] * count
     if len(nonce) != count:
         raise AttestedError(f"{len(nonce)} nonces for {count} evidence documents", where="nonce", fix="Give one for each, in the same order")
+    if None in nonce:
+        raise AttestedError("number %d is null, so old evidence could not be told from new" % (nonce.index(None) + 1), where="nonce", fix="Give one for each")
     return list(nonce)
 
 

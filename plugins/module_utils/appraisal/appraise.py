@@ -146,7 +146,7 @@ def _appraise(subject: _Subject, setting: _Setting) -> Result:
         policy, setting.reference_values, setting.endorsements, load_roots(policy), subject.expected_report_data, setting.at, setting.seen, setting.cache
     )
     items = _items(subject.items, context)
-    proven = all(_binds(item) for item in items.values())
+    proven = bool(items) and all(_binds(item) for item in items.values())
     chain = _chain_of_trust(items, policy)
     bound = subject.binding.ssh_host_keys
     checks = [

@@ -102,11 +102,11 @@ class Result:
 
     @property
     def authentic(self) -> Optional[bool]:
-        """False if any item is not authentic, else None if any cannot be judged, else True."""
+        """False if any item is not authentic, else None if any cannot be judged or there is none, else True."""
         answers = [item.authentic for item in self.items.values()]
         if False in answers:
             return False
-        return None if None in answers else True
+        return None if None in answers or not answers else True
 
     @property
     def accepted(self) -> bool:
@@ -123,7 +123,7 @@ class Result:
     def anchor(self) -> str:
         """"nonvendor" if any item rests on a root that is no vendor's, "none" if any rests on no root at all, else "vendor"."""
         anchors = [item.anchor for item in self.items.values()]
-        return next((anchor for anchor in (ANCHOR_NONVENDOR, ANCHOR_NONE) if anchor in anchors), ANCHOR_VENDOR)
+        return next((anchor for anchor in (ANCHOR_NONVENDOR, ANCHOR_NONE) if anchor in anchors), ANCHOR_VENDOR if anchors else ANCHOR_NONE)
 
     @property
     def expires_at(self) -> Optional[datetime]:

@@ -13,7 +13,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy impor
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue, ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import format_time
-from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, NOT_CHECKED, Check, failed, not_checked, passed
+from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, NOT_CHECKED, PASS, Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.floors import floor_for
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceItem
@@ -30,6 +30,7 @@ _LEAF_NAMES = {"vcek": b"\x08SEV-VCEK", "vlek": b"\x08SEV-VLEK"}
 # Whether a masked CHIP_ID is tolerable is for the policy: its check takes the place of the verifier's.
 _POLICY_DECIDES = "chip-id-masked"
 _REVOCATION = "ask-revoked"
+_FLOOR = "policy-tcb-floor"
 _FETCH_LEAF = "give the certificate that this chip has at this TCB (option certificates)"
 # What to do when authenticity fails: the verifier says what it saw, only here it is known how evidence and certificates are given.
 _NEXT_STEPS = {
@@ -119,14 +120,22 @@ def _table(item: EvidenceItem) -> Tuple[Dict[str, bytes], Optional[Check]]:
 def _verify(item: EvidenceItem, table: Mapping[str, bytes], context: ItemContext) -> Verification:
     """Verify with each certificate that may belong to the report, until one fits; else say what the likeliest one gave."""
     leaves, path = _certificates(item.evidence, list(table.values()) + list(context.endorsements.certificates))
-    crl = _crl(context.endorsements, leaves)
     outcomes: List[Verification] = []
     candidates: Sequence[Optional[bytes]] = leaves[:_LEAVES_TRIED] or (None,)
     for leaf in candidates:
-        outcomes.append(verify_snp(item.evidence, leaf, path, context.roots, context.at, context.expected_report_data, crl=crl, cache=context.cache))
+        outcomes.append(_verify_with(leaf, path, item, context))
         if outcomes[-1].authentic is True:
             return outcomes[-1]
     return outcomes[0]
+
+
+def _verify_with(leaf: Optional[bytes], path: Sequence[bytes], item: EvidenceItem, context: ItemContext) -> Verification:
+    """Verify with one certificate and each list that may concern it. One list that names its authority is enough to refuse."""
+    outcomes = [
+        verify_snp(item.evidence, leaf, path, context.roots, context.at, context.expected_report_data, crl=crl, cache=context.cache)
+        for crl in _crls(context.endorsements, leaf)
+    ]
+    return min(outcomes, key=lambda outcome: (_REVOCATION not in outcome.failed, outcome.authentic is not True))
 
 
 def _certificates(report: bytes, every: Sequence[bytes]) -> Tuple[List[bytes], List[bytes]]:
@@ -142,12 +151,12 @@ def _certificates(report: bytes, every: Sequence[bytes]) -> Tuple[List[bytes], L
     return list(dict.fromkeys(leaves)), [der for der in every if der not in leaves]
 
 
-def _crl(endorsements: Endorsements, leaves: Sequence[bytes]) -> Optional[bytes]:
-    """The revocation list of the product that the likeliest certificate names; without a choice, the first."""
-    for product in (b"Milan", b"Genoa", b"Turin"):
-        if leaves and len(endorsements.crls) > 1 and product in leaves[0]:
-            return next((crl for crl in endorsements.crls if b"ARK-" + product in crl), None)
-    return endorsements.crls[0] if endorsements.crls else None
+def _crls(endorsements: Endorsements, leaf: Optional[bytes]) -> Sequence[Optional[bytes]]:
+    """The revocation lists of every product that this certificate names; without a choice, the only one."""
+    if len(endorsements.crls) < 2:
+        return endorsements.crls or (None,)
+    named = [b"ARK-" + product for product in (b"Milan", b"Genoa", b"Turin") if product in (leaf or b"")]
+    return [crl for crl in endorsements.crls if any(name in crl for name in named)] or (None,)
 
 
 def _for_the_user(check: Check, policy: Policy) -> Check:
@@ -179,7 +188,9 @@ def _measurement(facts: snp_checks.SnpFacts, context: ItemContext) -> Tuple[List
     valid = [value for value in same if value.not_after > context.at]
     host_data = report.host_data.hex()
     matching = [value for value in valid if value.host_data in (None, host_data)]
-    matched = max(matching, key=lambda value: (STAGES.index(value.covers), value.not_after)) if matching else None
+    # Who names HOST_DATA too speaks of more. Values that disagree still vouch for no more than the least of them.
+    closest = [value for value in matching if value.host_data is not None] or matching
+    matched = min(closest, key=lambda value: (STAGES.index(value.covers), -value.not_after.timestamp())) if closest else None
     return [_measured(report.measurement.hex(), same, valid, context.reference_values, policy), _host_data(host_data, valid, matched, policy)], matched
 
 
@@ -217,8 +228,8 @@ def _vector(verification: Verification, checks: Sequence[Check], reaches: Option
         return {"hardware": _hardware_unproven(verification, bad)}
     report = verification.claims.report
     vector: Dict[str, int] = {}
-    unchecked_floor = policy.sev_snp.min_tcb.is_none
-    weak = verification.claims.product == "milan" or unchecked_floor or bad.intersection(_FIRMWARE_CODES)
+    floor_held = any(check.id == _FLOOR and check.outcome == PASS for check in checks)
+    weak = verification.claims.product == "milan" or not floor_held or bad.intersection(_FIRMWARE_CODES)
     denied = "machine-not-allowed" in bad
     vector["hardware"] = ar4si.CONTRAINDICATED_VALUE if denied else ar4si.UNSAFE if weak else ar4si.APPROVED
     if report.policy.debug:

@@ -120,8 +120,9 @@ def _machine(facts: SnpFacts, machines: Machines) -> Check:
     name = "machine %s" % machine if machine else "a machine that hides its CHIP_ID"
     if machine is not None and machine in machines.deny:
         return failed(code, "%s is on machines.deny" % name)
-    if machine is None and machines.deny and facts.signing_key == "vcek":
-        return failed(code, "%s may be one of machines.deny; unmask CHIP_ID on the host" % name)
+    if machine is None and machines.deny and (facts.signing_key == "vcek" or not machines.csp_ids):
+        advice = "unmask CHIP_ID on the host" + (", or trust its provider with machines.csp_ids" if facts.signing_key == "vlek" else "")
+        return failed(code, "%s may be one of machines.deny; %s" % (name, advice))
     if facts.signing_key == "vlek" and machines.csp_ids:
         if facts.csp_id not in machines.csp_ids:
             return failed(code, "the VLEK belongs to %s, allowed are %s" % (facts.csp_id, _words(machines.csp_ids)))
@@ -169,9 +170,9 @@ def _floors_of(facts: SnpFacts, wanted: TcbFloor, shipped: FloorLookup) -> List[
     if facts.report.silicon is not None:
         silicon = [facts.report.silicon]
     else:
-        silicon = [(family, first) for family, first, _last, product in SILICON if product == facts.product]
+        silicon = [(family, model) for family, first, last, product in SILICON if product == facts.product for model in range(first, last + 1)]
     floors = [shipped(*pair) if wanted.shipped else wanted.for_silicon(*pair) for pair in silicon]
-    return [dict(floor) for floor in floors if floor]
+    return [dict(floor) for floor in dict.fromkeys(tuple(floor.items()) for floor in floors if floor)]
 
 
 def _provisional(facts: SnpFacts, policy: SnpPolicy) -> Check:

@@ -153,6 +153,8 @@ class SnpReport:
                 value = value.hex()
             elif isinstance(value, tuple):
                 value = list(value)
+            elif value is not None and name in ("launch_mit_vector", "current_mit_vector"):
+                value = "0x%x" % value  # 64 bits, more than a JSON number holds exactly
             elif isinstance(value, (GuestPolicy, PlatformInfo)):
                 value = value.to_dict()
             result[name] = value

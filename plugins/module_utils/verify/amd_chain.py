@@ -36,7 +36,8 @@ _CA_CRITICAL = frozenset((der.OID_BASIC_CONSTRAINTS, der.OID_KEY_USAGE))
 _LEAF_CRITICAL = _CA_CRITICAL | KNOWN
 _OID_CRL_NUMBER = bytes.fromhex("551d14")
 _OID_AUTHORITY_KEY_ID = bytes.fromhex("551d23")
-_OID_DELTA_CRL = bytes.fromhex("551d1b")
+# A delta list, or one for some certificates only. Critical by the book; one that is not means no less.
+_CRL_LIMITS = frozenset((bytes.fromhex("551d1b"), bytes.fromhex("551d1c")))
 _CRL_CRITICAL = frozenset((_OID_CRL_NUMBER, _OID_AUTHORITY_KEY_ID))
 
 
@@ -104,7 +105,8 @@ def _find_path(
     leaf: Certificate, supplied: Sequence[bytes], roots: TrustRoots, checks: Dict[str, Check]
 ) -> Tuple[Optional[Certificate], Optional[TrustRoot], bool]:
     """Find leaf <- intermediate <- pinned root. Returns (intermediate, root, leaf signature proven)."""
-    given = _parse_supplied(supplied, roots)
+    # Only a certificate that holds this name can bear it: the limit is not used up by others.
+    given = _parse_supplied([data for data in supplied if leaf.issuer in data], roots)
     candidates = [c for c in given if c.subject == leaf.issuer and c.issuer != c.subject]
     candidates += [c for c in roots.intermediates if c.subject == leaf.issuer and c not in candidates]
     second_best: Optional[Tuple[Certificate, TrustRoot]] = None
@@ -260,6 +262,6 @@ def _crl_offence(crl: RevocationList, root: TrustRoot) -> str:
     if not signed_by(crl, root.certificate.spki):
         return "its signature is not one of %s" % root.name
     critical = [oid for oid, (is_critical, _value) in crl.extensions.items() if is_critical]
-    if crl.critical_entry_extensions or not _CRL_CRITICAL.issuperset(critical) or _OID_DELTA_CRL in crl.extensions:
+    if crl.critical_entry_extensions or not _CRL_CRITICAL.issuperset(critical) or _CRL_LIMITS.intersection(crl.extensions):
         return "it has an extension that limits its meaning"
     return ""

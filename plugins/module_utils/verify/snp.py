@@ -87,7 +87,7 @@ def verify_snp(
     except FormatError as error:
         return Verification(False, (failed(error.code, error.what),), None, None, ANCHOR_NONE, None)
 
-    found = None if vek is None else _chain(bytes(vek), tuple([bytes(c) for c in chain]), roots, crl, cache)
+    found = None if vek is None else _chain(bytes(vek), tuple([bytes(c) for c in chain]), roots, None if crl is None else bytes(crl), cache)
     checks: List[Check] = [_FORMAT_OK, passed("version-unsupported", "version %d" % parsed.version)]
     _judge_key_info(parsed, checks)
     product = _judge_product(parsed, found, checks)

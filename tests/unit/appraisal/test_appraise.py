@@ -7,17 +7,23 @@ import hashlib
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from softtee.snp_report import DEFAULT_TCB, POLICY_DEBUG, POLICY_MIGRATE_MA, POLICY_RESERVED_ONE, POLICY_SMT, build_report, default_chip_id, sign_report
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import snp as snp_module
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import UNCHECKED, ConnectionBinding, Endorsements, appraise, appraise_report
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.ear import sign_ear
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import load_policy
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues, load_reference_values
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import (
+    ReferenceValues,
+    load_reference_values,
+    merge_reference_values,
+)
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import Binding, EvidenceDocument, EvidenceItem, report_data
-from ansible_collections.attested.ai.plugins.module_utils.formats.snp_certtable import CertificateTable, build_certtable
+from ansible_collections.attested.ai.plugins.module_utils.formats.snp_certtable import CertificateTable, build_certtable, parse_certtable
 from ansible_collections.attested.ai.plugins.module_utils.verify import snp as verify_snp_module
 
 AT = datetime.now(timezone.utc).replace(microsecond=0)
@@ -469,3 +475,91 @@ def test_dropping_a_requirement_never_turns_acceptance_into_refusal(world, field
     if first.accepted:
         assert second.accepted, failures(second)
     assert set(failures(second)) <= set(failures(first))
+
+
+# --- what an attacker may choose -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decoy", ["milan", "turin"])
+def test_the_host_cannot_choose_the_revocation_list(world, decoy):
+    lists = Endorsements(crls=(world.soft.crl("milan"), world.soft.crl("genoa", revoked=["ask"])))
+    document = world.evidence()
+    item = document.items[0]
+    # The host hands over a certificate of another product that names this chip, ahead of the right one.
+    _key, other = world.soft.vcek(decoy, default_chip_id("genoa"))
+    names = {"vcek": "vlek", "ask": "ask"}
+    entries = (("vcek", other), *((names[name], der) for name, der in parse_certtable(item.auxiliary["certificates"]).entries))
+    shuffled = EvidenceItem(item.type, item.provider, item.evidence, {"certificates": build_certtable(CertificateTable(entries))})
+    assert world.judge(EvidenceDocument("attested/1", NONCE, Binding(), (shuffled,), {})).accepted
+    result = world.judge(EvidenceDocument("attested/1", NONCE, Binding(), (shuffled,), {}), endorsements=lists, also=["milan"])
+    assert result.authentic is False and not result.accepted
+    assert "ask-revoked" in failures(world.judge(document, endorsements=lists, also=["milan"]))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_of_several_lists_that_names_the_authority_is_enough(world, order):
+    lists = [world.soft.crl("genoa"), world.soft.crl("genoa", revoked=["ask"], number=2)][::order]
+    result = world.judge(endorsements=Endorsements(crls=tuple(lists)))
+    assert result.authentic is False and "ask-revoked" in failures(result)
+    old = world.soft.crl("genoa", this_update=AT - timedelta(days=9), next_update=AT - timedelta(days=1))
+    assert world.judge(endorsements=Endorsements(crls=(old, world.soft.crl("genoa"))), revocation="required").accepted
+    assert failures(world.judge(endorsements=Endorsements(crls=(old, old)))) == ["crl-expired"]
+
+
+def test_lists_of_other_products_leave_revocation_open(world):
+    lists = Endorsements(crls=(world.soft.crl("milan"), world.soft.crl("turin")))
+    assert outcome(world.judge(endorsements=lists), "ask-revoked")[0] == "not_checked"
+    assert failures(world.judge(endorsements=lists, revocation="required")) == ["ask-revoked"]
+
+
+def test_reference_values_that_disagree_never_claim_the_more(world):
+    def reaches(*values):
+        return world.judge(values=merge_reference_values(values), evidence=world.evidence(host_data=b"\1" * 32)).chain_of_trust.reaches
+
+    assert reaches(references("service"), references("launch")) == "launch"
+    assert reaches(references("launch"), references("service")) == "launch"
+    # Who names HOST_DATA too speaks of more than the launch measurement alone.
+    assert reaches(references("launch"), references("service", host_data="01" * 32)) == "service"
+    assert reaches(references("service"), references("kernel", host_data="01" * 32)) == "kernel"
+    assert reaches(references("launch"), references("service", host_data="02" * 32)) == "launch"
+    expired = AT - timedelta(seconds=1)
+    assert reaches(references("launch", not_after=expired), references("service")) == "service"
+
+
+def test_hardware_without_a_floor_is_not_affirmed(world):
+    turin = world.evidence("turin")
+    result = world.judge(turin, also=["turin"])
+    assert (result.accepted, result.status, result.items["cpu0"].vector["hardware"]) == (True, "warning", 32)
+    result = world.judge(turin, {"min_tcb": {"snp": 1}}, also=["turin"])
+    assert (result.accepted, result.status, result.items["cpu0"].vector["hardware"]) == (True, "affirming", 2)
+
+
+def test_a_version_2_report_meets_every_floor_that_may_be_its_own(world):
+    milan = world.evidence("milan", version=2, current_tcb=DEFAULT_TCB["milan"], platform_info=0x05)
+    floors = {"0x19-0x00": {"snp": 1}, "0x19-0x01..0x0f": {"snp": 28}}
+    assert failures(world.judge(milan, {"min_tcb": floors}, also=["milan"])) == ["policy-tcb-floor"]
+    assert failures(world.judge(milan, {"min_tcb": {"0x19-0x01": {"snp": 27}}}, also=["milan"])) == []
+    assert failures(world.judge(milan, {"min_tcb": {"0x19-0x10..0x1f": {"snp": 1}}}, also=["milan"])) == ["policy-tcb-floor"]
+
+
+def test_a_hidden_machine_may_be_a_denied_one_under_a_vlek_too(world):
+    hidden = world.evidence(role="vlek", chip_id=b"")
+    csp = world.judge(hidden).items["cpu0"].claims["csp_id"]
+    assert failures(world.judge(hidden, machines={"deny": [MACHINE]})) == ["machine-not-allowed"]
+    # A provider that the policy names vouches for its machines.
+    assert failures(world.judge(hidden, machines={"deny": [MACHINE], "csp_ids": [csp]})) == []
+    shown = world.evidence(role="vlek", chip_id=default_chip_id("genoa"))
+    assert failures(world.judge(shown, machines={"deny": [MACHINE], "csp_ids": [csp]})) == ["machine-not-allowed"]
+
+
+def test_nothing_is_authentic_where_there_is_nothing(world):
+    result = world.judge(EvidenceDocument("attested/1", NONCE, Binding(ssh_host_keys=(KEY,)), (), {}))
+    assert (result.authentic, result.accepted, result.status, result.anchor) == (None, False, "none", "none")
+    assert result.to_dict()["binding"] == {}
+
+
+def test_every_value_of_a_report_can_be_signed(world):
+    evidence = world.evidence(launch_mit_vector=2**64 - 1, current_mit_vector=2**64 - 1)
+    result = world.judge(evidence, {"required_mitigations": {"launch": "0xffffffffffffffff"}})
+    assert result.accepted and result.items["cpu0"].claims["report"]["launch_mit_vector"] == "0xffffffffffffffff"
+    assert sign_ear(result, ec.generate_private_key(ec.SECP384R1()), issued_at=AT).count(".") == 2

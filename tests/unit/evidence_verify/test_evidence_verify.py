@@ -162,10 +162,11 @@ def test_documents_a_fleet_and_their_signed_results(tmp_path):
         task(evidence=document()),
         task(report=None, evidence=document(surprise=1)),
         task(report=None, evidence=["evidence.json"], freshness=None, nonce=[nonce, nonce]),
+        task(report=None, evidence=["evidence.json", "evidence.json"], freshness="checked", nonce=[nonce, None]),
         task(report=None, evidence=[]),
     ]
     _status, found = play(tasks, tmp_path)
-    fresh, from_file, fleet, signed, open_key, short, both, unknown, lengths, empty = found
+    fresh, from_file, fleet, signed, open_key, short, both, unknown, lengths, hole, empty = found
     # The genuine report answers a nonce that nobody knows: authentic, but not fresh.
     for one in (fresh, from_file):
         assert one["result"]["authentic"] is True and [reason["id"] for reason in one["result"]["reasons"]] == ["report-data-mismatch"]
@@ -179,6 +180,8 @@ def test_documents_a_fleet_and_their_signed_results(tmp_path):
     assert "chmod 0600" in open_key["msg"] and "PRIVATE" not in json.dumps(found)
     assert "nonce" in short["msg"] and "mutually exclusive" in both["msg"] and "'surprise'" in unknown["msg"]
     assert "2 nonces for 1" in lengths["msg"]
+    # Evidence without a nonce of its own in the list must not pass as fresh.
+    assert hole["failed"] and "number 2 is null" in hole["msg"] and "results" not in hole
     assert empty["failed"] and "empty" in empty["msg"]
     assert all("\n" not in one["msg"] for one in found)
 

@@ -261,8 +261,18 @@ def test_unreadable_path_material_does_no_harm(lab):
     assert lab.verify(chain=(b"", b"\x30\x80", b"x" * 20000, *lab.chain())).authentic is True
 
 
+def test_certificates_of_others_do_not_crowd_out_the_path(lab):
+    assert lab.verify(chain=[lab.authority.ark_der("milan")] * 9 + list(lab.chain())).authentic is True
+
+
+def test_a_list_in_any_buffer_is_read(lab):
+    assert lab.verify(crl=bytearray(crl(lab)), cache=VerificationCache()).authentic is True
+
+
 def test_an_endless_chain_is_not_followed(lab):
-    assert lab.verify(chain=(b"junk",) * 8 + lab.chain()).authentic is False
+    junk = b"junk" + subject(ca_name("milan", "ask"))
+    assert lab.verify(chain=(junk,) * 8 + lab.chain()).authentic is False
+    assert lab.verify(chain=(junk,) * 7 + lab.chain()).authentic is True
 
 
 def make_ask(lab, *, name=None, ca=True, usage=b"\x04", unused=2, extra=(), constraints=True, key_usage=True, key=None, **options):
@@ -621,10 +631,11 @@ def test_own_list_baseline(lab):
     [
         {"entry_extension": make.extension("2.5.29.29", make.sequence(), True)},  # certificateIssuer: an indirect list
         {"extension": make.extension("2.5.29.28", make.sequence(), True)},  # issuingDistributionPoint
+        {"extension": make.extension("2.5.29.28", make.sequence())},
         {"extension": make.extension("2.5.29.27", make.integer(1), True)},  # a delta list
         {"extension": make.extension("2.5.29.27", make.integer(1))},
     ],
-    ids=["indirect", "distribution-point", "delta", "delta-not-critical"],
+    ids=["indirect", "distribution-point", "distribution-point-not-critical", "delta", "delta-not-critical"],
 )
 def test_list_of_limited_meaning(lab, odd):
     result = lab.verify(crl=odd_crl(lab, **odd))
