@@ -194,7 +194,7 @@ def _proof(run: Data) -> dict[str, t.Any]:
     binding, chain = result["binding"], result["chain_of_trust"]
     bound = [("Bound guest key", binding.get("tee_pubkey_thumbprint")), ("Bound TLS key", binding.get("tls_spki"))]
     bound += [("Bound SSH host key", key) for key in binding.get("ssh_host_keys") or []]
-    links.append({"title": "Freshness", "text": "The report answers the verifier's own nonce.", "values": [("Nonce", result["nonce"]), *bound]})
+    links.append({"title": "Freshness", "text": _found(result["checks"], "freshness"), "values": [("Nonce", result["nonce"]), *bound]})
     waived = f" Waived by the policy: {chain['reason']}" if chain["waived"] else ""
     links.append({"title": "Chain of trust", "text": f"Reaches {chain['reaches'] or 'nothing known'}, required is {chain['required']}.{waived}", "values": []})
     policy = result["policy"]
@@ -215,8 +215,14 @@ def _item_links(name: str, item: Data) -> list[dict[str, t.Any]]:
         {"title": "Root", "text": f"{root}, pinned by its public key.{outside}", "values": [("SPKI SHA-256", claims.get("root_spki_sha256"))]},
         {"title": "Chip", "text": f"{claims.get('product') or 'unknown'}, {str(claims.get('key_role') or '').upper()} ({item['tee']}, {name}).", "values": chip},
         {"title": "Firmware", "text": ", ".join(f"{part} {number}" for part, number in tcb.items()) or "no TCB known", "values": []},
-        {"title": "Guest", "text": "The launch measurement is one of the reference values.", "values": [("Measurement", report.get("measurement"))]},
+        {"title": "Guest", "text": _found(item["checks"], "measurement-mismatch"), "values": [("Measurement", report.get("measurement"))]},
     ]
+
+
+def _found(checks: t.Sequence[Data], code: str) -> str:
+    """What that check found, as a sentence; never more than it says."""
+    detail = next((str(check["detail"]) for check in checks if check["id"] == code), "not checked")
+    return detail[:1].upper() + detail[1:] + "."
 
 
 def _matrix(results: t.Sequence[Data]) -> dict[str, t.Any]:

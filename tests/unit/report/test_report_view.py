@@ -61,3 +61,8 @@ def test_a_host_without_a_result_counts_as_failed():
 def test_bad_input_names_the_run(run):
     with pytest.raises(FormatError, match=r"report_runs\[0\]"):
         report_view([run], "t")
+
+
+def test_the_chain_of_proof_says_no_more_than_its_checks():
+    links = {link["title"]: link["text"] for link in report_view([{"result": result()}], "t")["proofs"][0]["links"]}
+    assert links["Guest"] == links["Freshness"] == "Not checked."
