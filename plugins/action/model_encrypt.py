@@ -110,6 +110,11 @@ class ActionModule(ActionBase):
     def _keys(self, options: dict[str, t.Any], check: bool) -> tuple[Keys | None, list[str]]:
         """The keys, and which of them were made. In check mode none is made: then there are no keys if one is missing."""
         paths = {name: self._local(options[name]) for name in ("kek", "signing_key")}
+        for name, path in paths.items():
+            for place in (self._local(options["src"]), self._local(options["dest"])):
+                if os.path.commonpath([path, place]) == place:
+                    fix = "Keep it elsewhere: what lies there is handed out with the model, and replaced with it"
+                    raise ModelError("the key lies in the model", where=f"{name} {path}", fix=fix, code="model-key-place")
         missing = [name for name, path in paths.items() if not os.path.lexists(path)]
         for name in missing:
             if not options[f"create_{name}"]:

@@ -17,7 +17,6 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease import watc
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe import jwk_thumbprint
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import format_time
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.session import GuestSession
-from ansible_collections.attested.ai.plugins.module_utils.target.memory import wipe_tree
 
 
 @dataclass(frozen=True)
@@ -101,9 +100,9 @@ def _is_new(found: GuestSession, release: Mapping[str, Any]) -> bool:
 
 def _act(wish: Wish, plan: Plan, found: Optional[GuestSession]) -> Optional[GuestSession]:
     for name in plan.stale:
-        wipe_tree(os.path.join(wish.directory, name))
+        sessions.sweep_session(wish.directory, name)
     if plan.sweep:
-        wipe_tree(os.path.join(wish.directory, wish.session))
+        sessions.sweep_session(wish.directory, wish.session)
     if plan.make:
         return sessions.create_session(wish.directory, wish.session, wish.lifetime)
     if plan.store and found is not None and wish.release is not None:

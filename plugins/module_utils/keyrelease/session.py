@@ -31,6 +31,7 @@ DEFAULT_DIRECTORY = "/run/attested-ai"
 LIFETIME_MIN, LIFETIME_MAX = 1, 86400
 KEY, RELEASE, STATE = "key", "release.jwe", "state.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_LEFT_OVER = re.compile(r"(key|release\.jwe|state\.json)\.[0-9a-f]{12}\.new\Z")
 _SCHEMA = "attested.ai/guest-session/1"
 # A directory without a readable state holds no key yet; after this long nobody is going to finish it.
 _UNFINISHED_SECONDS = 60
@@ -87,7 +88,7 @@ class GuestSession:
 
     def sweep(self) -> None:
         """Overwrite and remove everything of this session. Raises AttestedError if something is left."""
-        wipe_tree(self.path)
+        sweep_session(os.path.dirname(self.path), self.name)
 
 
 def check_name(session: str) -> str:
@@ -131,6 +132,22 @@ def find_session(directory: str, session: str) -> Optional[GuestSession]:
         return None
     deadline, expires_at = _read_state(path)
     return GuestSession(path, session, deadline, expires_at)
+
+
+def sweep_session(directory: str, session: str) -> None:
+    """Overwrite and remove what there is of a session, also if it is incomplete, expired or unreadable. Raises AttestedError.
+
+    A directory that holds anything else is none: it is left alone, whatever a task says."""
+    path = os.path.join(directory, check_name(session))
+    strangers = _strangers(path)
+    if strangers:
+        raise KeyReleaseError(
+            "it holds %s, so it is no session and was left alone" % strict.quoted(strangers[0]),
+            where=path,
+            fix="Correct the session and its directory",
+            code="session-unsafe",
+        )
+    wipe_tree(path)
 
 
 def create_session(directory: str, session: str, lifetime: int) -> GuestSession:
@@ -236,9 +253,23 @@ def _read_state(path: str) -> Tuple[float, int]:
     return state["deadline_ms"] / 1000.0, state["expires_at"]
 
 
+def _strangers(path: str) -> List[str]:
+    """Names in a directory that no session has. What is no directory, or cannot be listed, has none."""
+    if os.path.islink(path):
+        return []
+    try:
+        names = sorted(os.listdir(path))
+    except OSError:
+        return []
+    # A writer that was killed leaves <name>.<random>.new behind.
+    return [name for name in names if name not in (KEY, RELEASE, STATE) and not _LEFT_OVER.match(name)]
+
+
 def _is_stale(path: str) -> bool:
     try:
         _check_directory(path)
+        if _strangers(path):
+            return False
         return _read_state(path)[0] <= watchdog.boot_clock()
     except AttestedError as error:
         # What is not ours is left alone; what is ours and unreadable was never finished.

@@ -51,8 +51,7 @@ def run(order: Order, check_mode: bool = False) -> Dict[str, Any]:
         return _absent(order, check_mode) if order.state == "absent" else _present(order, check_mode)
     finally:
         if order.session is not None and not check_mode:
-            # By its path: also what is incomplete, expired or unreadable goes.
-            memory.wipe_tree(os.path.join(order.session_directory, sessions.check_name(order.session)))
+            sessions.sweep_session(order.session_directory, order.session)
 
 
 def _absent(order: Order, check_mode: bool) -> Dict[str, Any]:

@@ -263,3 +263,25 @@ def test_damaged_state_is_refused_and_can_be_swept(place, content):
     with pytest.raises(AttestedError):
         session.load_session(str(place), "one")
     assert guest.apply(Wish("one", "absent", str(place)), False)["changed"] and not (place / "one").exists()
+
+
+@pytest.mark.parametrize("state", ["present", "absent"])
+def test_directories_that_are_no_sessions_are_never_swept(place, state):
+    """Somebody may give /run/user/1000, or /root: what lies there in private directories is not ours."""
+    other = place / "gnupg"
+    other.mkdir(mode=0o700, parents=True)
+    place.chmod(0o700)
+    (other / "secring").write_text("precious")
+    os.utime(other, (0, 0))
+    assert guest.apply(Wish("mine", state, str(place)), False)["swept"] == []
+    with pytest.raises(KeyReleaseError, match="no session"):
+        guest.apply(Wish("gnupg", "absent", str(place)), False)
+    assert (other / "secring").read_text() == "precious"
+    subprocess.run(["rm", "-rf", str(other)], check=True)
+
+
+def test_what_a_killed_writer_left_is_swept(place):
+    guest.apply(Wish("mine", "present", str(place)), False)
+    (place / "mine" / "release.jwe.0123456789ab.new").write_text("{}")
+    assert guest.apply(Wish("mine", "absent", str(place)), False)["changed"] is True
+    assert not (place / "mine").exists()

@@ -110,3 +110,15 @@ def test_no_secret_in_output_or_files():
         assert not (place / "model").exists() and not (place / "model.complete").exists()
     finally:
         shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("where", ["plain", "sealed"])
+def test_keys_that_lie_in_the_model_are_refused(tmp_path, where):
+    """In the source they would go to every guest, in the destination to the host, until the next release removes them."""
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "config.json").write_bytes(MARKER)
+    task = {"src": str(tmp_path / "plain"), "dest": str(tmp_path / "sealed"), "model_id": "demo", "release": 1, "create_kek": True}
+    task.update(kek=str(tmp_path / where / "kek.jwk"), create_signing_key=True, signing_key=str(tmp_path / "signer.pem"))
+    output = play(tmp_path, "keys", [{"attested.ai.model_encrypt": task}], fails=True)
+    assert "the key lies in the model" in output and "Traceback" not in output
+    assert not (tmp_path / "sealed").exists() and not (tmp_path / where / "kek.jwk").exists()

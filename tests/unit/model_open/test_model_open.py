@@ -314,6 +314,15 @@ def test_without_a_session_there_is_nothing_to_open_with(guest):
     assert caught.value.code == "model-no-session"
 
 
+def test_a_directory_that_is_no_session_is_not_swept(guest):
+    other = guest.memory / "other"
+    other.mkdir()
+    (other / "weights").write_text("precious")
+    with pytest.raises(AttestedError, match="no session"):
+        opening.run(Order(dest=str(guest.dest), src=str(guest.src), session="other", session_directory=str(guest.memory)))
+    assert (other / "weights").read_text() == "precious"
+
+
 def test_a_disk_is_refused_before_the_session_is_read(guest):
     with pytest.raises(AttestedError) as caught:
         guest.open(dest=str(guest.root / "model"), session=guest.session())
