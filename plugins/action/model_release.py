@@ -138,7 +138,7 @@ class ActionModule(ActionBase):
         sealed = seal(offer.release(lowest, verdict.evidence_digest, not_after), jwk)
         # Both are written first: a release that was handed over is always in the ledger, and never below the counter.
         hand_over.records.counters.raise_to(offer.manifest.model_id, lowest)
-        entry = hand_over.record(attested, RELEASED, jwk)
+        entry = hand_over.record(attested, RELEASED, jwk, _remarks(options))
         try:
             hand_over.guest_key(release=sealed)
         except (AnsibleError, AttestedError) as error:
@@ -161,6 +161,11 @@ def _rehearse(attestation: Attestation, guest: Guest) -> dict[str, t.Any]:
     if attested.result.accepted:
         return {**attested.to_dict(), "changed": True}
     return {**attested.to_dict(), "changed": False, "failed": True, "msg": attested.result.explain()}
+
+
+def _remarks(options: t.Mapping[str, t.Any]) -> list[str]:
+    """What whoever reads the ledger has to know of a release beyond its policy."""
+    return [f"at: judged as of {options['at']}, not of the time of release"] if options["at"] else []
 
 
 def _user() -> str:

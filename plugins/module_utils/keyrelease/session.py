@@ -198,7 +198,12 @@ def prepare_directory(directory: str) -> MemoryFs:
     except FileExistsError:
         pass
     except OSError as error:
-        raise KeyReleaseError("the directory cannot be made (%s)" % error.strerror, where=directory, code="session-write") from None
+        raise KeyReleaseError(
+            "the directory cannot be made (%s)" % error.strerror,
+            where=directory,
+            fix="Run as root (become: true), or give a directory whose parent is yours",
+            code="session-write",
+        ) from None
     _check_directory(directory)
     return require_memory(directory)
 
@@ -239,7 +244,7 @@ def _check_directory(path: str) -> None:
         raise KeyReleaseError(
             "it belongs to uid %d with mode %04o, uid %d and 0700 were expected" % (status.st_uid, stat.S_IMODE(status.st_mode), os.geteuid()),
             where=path,
-            fix="Give a directory that is yours alone",
+            fix="Give a directory that is yours alone, and the same become to every task of the session",
             code="session-unsafe",
         )
 

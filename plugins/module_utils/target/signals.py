@@ -29,7 +29,7 @@ def signals_as_errors() -> Iterator[None]:
         # One exception only: the clean-up that it starts is not to be interrupted by the next signal.
         for name in _ENDING:
             signal.signal(name, signal.SIG_IGN)
-        raise CollectError("the collection was interrupted by %s" % signal.Signals(number).name, code="interrupted")
+        raise CollectError("it was interrupted by %s" % signal.Signals(number).name, code="interrupted")
 
     before = {name: signal.signal(name, handler) for name in _ENDING}
     try:

@@ -54,7 +54,7 @@ def attestation_binding(thumbprint):
 
 
 def hand_over_to(action, tmp_path):
-    options = {"session_directory": "/run/x", "lifetime": 60, "requester": "tester", "minimum_release": None}
+    options = {"session_directory": "/run/x", "lifetime": 60, "requester": "tester", "minimum_release": None, "at": "2026-01-31T12:00:00Z"}
     return HandOver(guest_of(action), "s1", options, offer(), ReleaseRecords(str(tmp_path / "ledger")))
 
 
@@ -112,6 +112,7 @@ def test_hand_over_that_the_guest_denies_still_reads_as_a_possible_release(tmp_p
         ActionModule._release(None, hand_over, attestation_binding(thumbprint(KEYS[0])), answer)
     entries = verify(str(tmp_path / "ledger" / "ledger.jsonl"), public_jwk(hand_over.records._key)).entries
     assert [entry["decision"] for entry in entries] == ["released", "refused"]
+    assert entries[0]["reasons"] == ["at: judged as of 2026-01-31T12:00:00Z, not of the time of release"]
     assert "may hold the key" in entries[1]["reasons"][0]
 
 
