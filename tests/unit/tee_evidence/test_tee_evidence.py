@@ -159,8 +159,8 @@ def test_check_mode_collects_too(tee):
         ({"nonce": "AAAA"}, "format"),
         ({"tls_certificate": "/nonexistent"}, "tls-certificate"),
         ({"profile": "kbs"}, "format"),
-        ({"tsm_path": "/nonexistent/tsm/report"}, "no-configfs"),
-        ({"tsm_path": "/nonexistent/tsm/report", "method": "ioctl", "device": "/nonexistent/sev-guest"}, "not-a-tee"),
+        ({"tsm_path": "/proc/nonexistent/tsm/report"}, "no-configfs"),
+        ({"tsm_path": "/proc/nonexistent/tsm/report", "method": "ioctl", "device": "/nonexistent/sev-guest"}, "not-a-tee"),
     ],
 )
 def test_the_module_fails_with_one_line(tee, arguments, code):
