@@ -52,6 +52,9 @@ options:
     description: Whether the task fails when the guest is refused. Turn it off only where the result is looked at by a later task.
     type: bool
     default: true
+notes:
+  - Over ssh, unless the policy says C(ssh_binding=off), the connection is opened anew and accepts keys from C(known_hosts) only.
+    An earlier one may have been opened under weaker rules.
 seealso:
   - module: attested.ai.evidence_verify
   - module: attested.ai.model_release

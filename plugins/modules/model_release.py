@@ -25,7 +25,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - In check mode the guest is attested without a key of its own, and nothing is released, stored or written.
+      - In check mode release numbers are compared and the guest is attested without a key of its own. Nothing is released, stored or written.
   diff_mode:
     support: none
   idempotent:
@@ -48,7 +48,9 @@ options:
     type: raw
     required: true
   ledger:
-    description: Directory on the controller with the release ledger and the counters of minimum releases. Made when missing.
+    description:
+      - Directory on the controller with the release ledger and the counters of minimum releases. Made when missing.
+      - A relative path is relative to the playbook, as are O(model), O(kek) and O(ledger_key).
     type: path
     required: true
   ledger_key:
