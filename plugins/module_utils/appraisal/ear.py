@@ -102,8 +102,10 @@ def read_ear(token: Any, trusted: Any, *, at: datetime, expected_nonce: Optional
         raise FormatError("the profile %s is not known" % ascii(profile)[:80], where=where, fix="Known are %s" % ", ".join((PROFILE,) + DOTTED_PROFILES))
     names = _NAMES_04 if profile == PROFILE else _NAMES_DOTTED
     issued_at, expires_at = (_time(payload, name, where) for name in ("iat", "exp"))
-    if issued_at - LEEWAY > at:
-        raise FormatError("it was issued at %s, which lies in the future" % issued_at.isoformat(), where=where, code="ear-not-yet-valid")
+    begins_at = _time(payload, "nbf", where) if "nbf" in payload else issued_at
+    if max(issued_at, begins_at) - LEEWAY > at:
+        detail = "it was issued at %s and holds from %s on, which lies in the future" % (issued_at.isoformat(), begins_at.isoformat())
+        raise FormatError(detail, where=where, code="ear-not-yet-valid")
     if expires_at <= at:
         raise FormatError("it expired at %s" % expires_at.isoformat(), where=where, fix="Attest again", code="ear-expired")
     nonce = payload.get("eat_nonce")

@@ -20,6 +20,8 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.strict import 
 
 CERTIFICATE_MAX = 16 * 1024
 CRL_MAX = 1024 * 1024
+# Serial numbers have at most 20 bytes (RFC 5280, 4.1.2.2), everything else fewer. Python cannot even print the really long ones.
+INTEGER_MAX = 32
 
 BOOLEAN, INTEGER, BIT_STRING, OCTET_STRING, OID = 0x01, 0x02, 0x03, 0x04, 0x06
 UTF8_STRING, PRINTABLE_STRING, IA5_STRING, UTC_TIME, GENERALIZED_TIME = 0x0C, 0x13, 0x16, 0x17, 0x18
@@ -95,7 +97,9 @@ def whole(data: bytes, tag: int) -> Tuple[int, int]:
 
 
 def unsigned(content: bytes) -> int:
-    """The value of a canonical, non-negative INTEGER from its content bytes."""
+    """The value of a canonical, non-negative INTEGER from its content bytes, at most 32. Raises FormatError."""
+    if len(content) > INTEGER_MAX:
+        raise _bad("an integer of %d bytes, at most %d are read" % (len(content), INTEGER_MAX))
     if not content or content[0] > 0x7F or (len(content) > 1 and content[0] == 0 and content[1] < 0x80):
         raise _bad("an integer that is negative or not minimal")
     return int.from_bytes(content, "big")

@@ -193,6 +193,7 @@ def test_a_key_id_must_be_one_of_ours():
         {"exp": True},
         {"iat": "1"},
         {"iat": -1},
+        {"nbf": "1"},
         {"submods": {}},
         {"submods": []},
         {"submods": {"cpu0": 1}},
@@ -225,6 +226,11 @@ def test_time_and_nonce():
         assert caught.value.code == code
     assert read(token, at=AT - timedelta(seconds=60)).status == "affirming"
     assert read(token, at=AT + timedelta(minutes=4, seconds=59)).status == "affirming"
+    begin = int(AT.timestamp()) + 60
+    assert read(signed(dict(good_payload(), nbf=begin))).status == "affirming"
+    with pytest.raises(FormatError) as caught:
+        read(signed(dict(good_payload(), nbf=begin + 1)))
+    assert caught.value.code == "ear-not-yet-valid"
     with pytest.raises(FormatError) as caught:
         read(token, nonce="another")
     assert caught.value.code == "ear-nonce"

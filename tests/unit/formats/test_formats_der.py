@@ -135,7 +135,7 @@ def test_integers(content, value):
     assert der.unsigned(content) == value
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80", b"\xff", b"\x00\x00", b"\x00\x7f", b"\xff\xff"])
+@pytest.mark.parametrize("content", [b"\x01" * 33, b"\x00" + b"\xff" * 32, b"", b"\x80", b"\xff", b"\x00\x00", b"\x00\x7f", b"\xff\xff"])
 def test_refused_integers(content):
     with pytest.raises(FormatError):
         der.unsigned(content)

@@ -463,6 +463,14 @@ def test_malformed_extension(lab, values):
     assert result.authentic is False and "vek-profile" in result.failed
 
 
+@pytest.mark.parametrize("suffix", ["1", "3.3", "3.5", "3.9"])
+@pytest.mark.parametrize("bits", [40, 300, 60000])
+def test_numbers_of_any_size_are_refused_never_raised(lab, attacker, suffix, bits):
+    values = {suffix: make.integer(1 << bits)}
+    for maker in (lab, attacker):
+        assert lab.verify(leaf=maker.leaf(replace=values)).authentic is False
+
+
 @pytest.mark.parametrize("missing", ["1", "2"])
 def test_missing_extension(lab, missing):
     result = lab.verify(leaf=lab.leaf(omit=(missing,)))
