@@ -18,6 +18,9 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import ope
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.progress import ProgressFile, Throttle
 from ansible_collections.attested.ai.plugins.module_utils.target import memory
 
+# chown(2) takes 32 bits, all of them set for "leave it".
+_NO_ID = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class Order:
@@ -131,7 +134,7 @@ def _destination(path: str) -> str:
 def _number(name: Optional[str], what: str, look_up: Any) -> int:
     if name is None:
         return -1
-    if name.isdigit():
+    if name.isdecimal() and int(name) < _NO_ID:
         return int(name)
     try:
         return int(look_up(name))
