@@ -28,8 +28,16 @@ OK, BAD, MIXED, NONE = "ok", "bad", "mixed", "none"
 WORST_FIRST = ("fail", "not_checked", "pass")
 STATES = (
     ("At rest", ("encrypt",), "Each file is encrypted with AES-256-GCM in Tink's streaming format. Storage, registry and host see ciphertext."),
-    ("In transit", ("release", "serve"), "The data key travels as a JWE to a key that exists only in the guest's memory. Requests travel over TLS 1.3 to a key that the evidence binds."),
-    ("In use", ("attest", "open"), "The model is plaintext only in memory that the CPU encrypts, in a guest whose measurement, firmware and configuration the policy accepted."),
+    (
+        "In transit",
+        ("release", "serve"),
+        "The data key travels as a JWE to a key that exists only in the guest's memory. Requests travel over TLS 1.3 to a key that the evidence binds.",
+    ),
+    (
+        "In use",
+        ("attest", "open"),
+        "The model is plaintext only in memory that the CPU encrypts, in a guest whose measurement, firmware and configuration the policy accepted.",
+    ),
 )
 
 
@@ -123,7 +131,8 @@ def _result(result: t.Any, where: str) -> dict[str, t.Any]:
     if not isinstance(result, t.Mapping) or result.get("schema") != "attested.ai/result/1":
         raise FormatError("this is no attestation result (schema attested.ai/result/1)", where=where, fix="give the member result that attest returned")
     members = (
-        "schema accepted authentic status anchor evaluated_at expires_at nonce evidence_digest policy binding chain_of_trust reasons checks submods out_of_scope"
+        "schema accepted authentic status anchor evaluated_at expires_at nonce evidence_digest policy binding"
+        " chain_of_trust reasons checks submods out_of_scope"
     )
     missing = [name for name in members.split() if name not in result]
     if missing:
@@ -178,7 +187,12 @@ def _data_state(state: tuple[str, tuple[str, ...], str], runs: t.Sequence[Data])
     good = sum(run["outcome"] == ACCEPTED for run in mine)
     seen = {run["step"] for run in mine}
     complete = good == len(mine) and len(seen) == len(steps)
-    return {"title": title, "text": text, "state": OK if mine and complete else _state(good, len(mine)) if good < len(mine) else NONE if not mine else MIXED, "steps": steps}
+    return {
+        "title": title,
+        "text": text,
+        "state": OK if mine and complete else _state(good, len(mine)) if good < len(mine) else NONE if not mine else MIXED,
+        "steps": steps,
+    }
 
 
 def _last_accepted(results: t.Sequence[Data]) -> list[Data]:
@@ -198,10 +212,23 @@ def _proof(run: Data) -> dict[str, t.Any]:
     waived = f" Waived by the policy: {chain['reason']}" if chain["waived"] else ""
     links.append({"title": "Chain of trust", "text": f"Reaches {chain['reaches'] or 'nothing known'}, required is {chain['required']}.{waived}", "values": []})
     policy = result["policy"]
-    links.append({"title": "Policy", "text": f"Accepted under {policy['id']} as {result['status']}.", "values": [("Policy digest", policy["digest"]), ("Evidence digest", result["evidence_digest"])]})
+    links.append(
+        {
+            "title": "Policy",
+            "text": f"Accepted under {policy['id']} as {result['status']}.",
+            "values": [("Policy digest", policy["digest"]), ("Evidence digest", result["evidence_digest"])],
+        }
+    )
     for link in links:
         link["values"] = [(label, str(value)) for label, value in link["values"] if value]
-    return {"name": run["host"] or run["name"], "run": run["name"], "anchor": result["anchor"], "at": result["evaluated_at"], "expires_at": result["expires_at"], "links": links}
+    return {
+        "name": run["host"] or run["name"],
+        "run": run["name"],
+        "anchor": result["anchor"],
+        "at": result["evaluated_at"],
+        "expires_at": result["expires_at"],
+        "links": links,
+    }
 
 
 def _item_links(name: str, item: Data) -> list[dict[str, t.Any]]:
@@ -210,10 +237,18 @@ def _item_links(name: str, item: Data) -> list[dict[str, t.Any]]:
     tcb = (claims.get("tcb") or {}).get("reported") or {}
     root = claims.get("root_name") or "root"
     outside = "" if item.get("anchor") == "vendor" else " It is NOT the root of a vendor."
-    chip = [("Provider", claims.get("csp_id")), ("Chip (SHA-256 of CHIP_ID)", claims.get("chip_id_sha256")), ("Key certificate (SHA-256)", claims.get("vek_sha256"))]
+    chip = [
+        ("Provider", claims.get("csp_id")),
+        ("Chip (SHA-256 of CHIP_ID)", claims.get("chip_id_sha256")),
+        ("Key certificate (SHA-256)", claims.get("vek_sha256")),
+    ]
     return [
         {"title": "Root", "text": f"{root}, pinned by its public key.{outside}", "values": [("SPKI SHA-256", claims.get("root_spki_sha256"))]},
-        {"title": "Chip", "text": f"{claims.get('product') or 'unknown'}, {str(claims.get('key_role') or '').upper()} ({item['tee']}, {name}).", "values": chip},
+        {
+            "title": "Chip",
+            "text": f"{claims.get('product') or 'unknown'}, {str(claims.get('key_role') or '').upper()} ({item['tee']}, {name}).",
+            "values": chip,
+        },
         {"title": "Firmware", "text": ", ".join(f"{part} {number}" for part, number in tcb.items()) or "no TCB known", "values": []},
         {"title": "Guest", "text": _found(item["checks"], "measurement-mismatch"), "values": [("Measurement", report.get("measurement"))]},
     ]
@@ -230,7 +265,10 @@ def _matrix(results: t.Sequence[Data]) -> dict[str, t.Any]:
     columns = [_by_id(run["result"]) for run in results]
     rows = []
     for code in dict.fromkeys(code for column in columns for code in column):
-        cells = [{"outcome": column[code]["outcome"], "detail": str(column[code]["detail"])} if code in column else {"outcome": "absent", "detail": ""} for column in columns]
+        cells = [
+            {"outcome": column[code]["outcome"], "detail": str(column[code]["detail"])} if code in column else {"outcome": "absent", "detail": ""}
+            for column in columns
+        ]
         rows.append({"id": code, "cells": cells, **{outcome: sum(cell["outcome"] == outcome for cell in cells) for outcome in WORST_FIRST}})
     rows.sort(key=lambda row: (row["fail"] == 0, row["not_checked"] == 0))
     open_rows = [row for row in rows if row["fail"] or row["not_checked"]]

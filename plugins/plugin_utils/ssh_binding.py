@@ -69,7 +69,7 @@ def parse_client_config(text: str) -> dict[str, str]:
     """Parse the output of C(ssh -G): lower-case keyword, blank, value. The first value of a keyword counts."""
     config: dict[str, str] = {}
     for line in text.splitlines():
-        keyword, _, value = line.partition(" ")
+        keyword, _blank, value = line.partition(" ")
         config.setdefault(keyword.lower(), value.strip())
     return config
 

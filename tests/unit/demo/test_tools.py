@@ -49,7 +49,7 @@ def plain_layer(x, keep, w, heads, epsilon):
 
     q, k, v = (dense(x, "attention.self." + name) for name in ("query", "key", "value"))
     size = len(x[0]) // heads
-    context = [[0.0] * len(x[0]) for _ in x]
+    context = [[0.0] * len(x[0]) for _row in x]
     for head in range(heads):
         part = range(head * size, (head + 1) * size)
         for i in range(len(x)):
@@ -65,7 +65,7 @@ def test_a_layer_equals_an_independent_computation():
     chance, hidden, inner, tokens = random.Random(7), 8, 12, 5
 
     def draw(*shape):
-        return np.array([chance.uniform(-1, 1) for _ in range(math.prod(shape))], dtype=np.float32).reshape(shape)
+        return np.array([chance.uniform(-1, 1) for _value in range(math.prod(shape))], dtype=np.float32).reshape(shape)
 
     shapes = {"attention.self.query": (hidden, hidden), "attention.self.key": (hidden, hidden), "attention.self.value": (hidden, hidden)}
     shapes |= {"attention.output.dense": (hidden, hidden), "intermediate.dense": (inner, hidden), "output.dense": (hidden, inner)}
