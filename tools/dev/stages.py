@@ -61,6 +61,8 @@ STAGES = (
         "types",
         (("sh", "-c", f"cd .cache/collections && mypy --config-file '{REPO}/pyproject.toml' -p ansible_collections.attested.ai.plugins.module_utils"),),
     ),
+    # The README's first command, whole. It also leaves the real model behind, for the tests that hold its figures.
+    Stage("demo", "demo", (("make", "demo"),)),
     pytest_stage("unit", "unit", "-n", "2", "tests/unit", "tests/conformance"),
     pytest_stage("functional", "functional", "tests/functional"),
     Stage("artifact", "artifact", (("sh", f"{DEV}/artifact.sh", str(TREE), str(CACHE / "artifact")),)),
