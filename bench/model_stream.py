@@ -169,7 +169,8 @@ def report(times: dict, size: int, options: argparse.Namespace, tags: int) -> No
         bound, 100 * medians["encrypt"] / bound, 100 * medians["decrypt"] / bound))
     if options.json:
         result = {
-            "bound_gb_s": bound, "size": size, "segment": options.segment << 10, "threads": options.threads, "cryptography": cryptography.__version__, "tag_bytes": tags,
+            "size": size, "segment": options.segment << 10, "threads": options.threads, "cryptography": cryptography.__version__, "tag_bytes": tags,
+            "bound_gb_s": bound,
             "median_gb_s": medians, "best_gb_s": best, "median_of_copy": paired, "seconds": times,
         }
         with open(options.json, "w", encoding="utf-8") as stream:
