@@ -5,29 +5,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Container, Optional, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues
-from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import TrustRoots
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import TrustRoots, load_roots
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
-from ansible_collections.attested.ai.plugins.module_utils.verify.result import Unchecked
+from ansible_collections.attested.ai.plugins.module_utils.verify.result import UNCHECKED, Unchecked
 
 
 @dataclass(frozen=True)
 class Endorsements:
-    """Certificates and revocation lists (DER) that the relying party brings, for all items. Untrusted path material:
-    whatever is used of it must lead to a pinned root."""
+    """What the relying party brings, for all items, as raw bytes. Untrusted: whatever is used of it must lead to a pinned root.
+
+    ``certificates`` and ``crls``: DER, path material of AMD's reports. ``tdx``: JSON objects with Intel's collateral (the field names
+    of QuoteCollateralV3). ``cca``: JSON documents with CPAKs. ``rims``: NVIDIA's reference manifests in XML. ``ocsp``: responses in DER.
+    ``launch_endorsements``: serialised VMLaunchEndorsement. ``jwks``: JSON Web Key Sets of attestation services.
+    """
 
     certificates: Tuple[bytes, ...] = ()
     crls: Tuple[bytes, ...] = ()
+    tdx: Tuple[bytes, ...] = ()
+    cca: Tuple[bytes, ...] = ()
+    rims: Tuple[bytes, ...] = ()
+    ocsp: Tuple[bytes, ...] = ()
+    launch_endorsements: Tuple[bytes, ...] = ()
+    jwks: Tuple[bytes, ...] = ()
+
+    def __add__(self, other: Endorsements) -> Endorsements:
+        """Both, each piece once."""
+        return Endorsements(*(tuple(dict.fromkeys(getattr(self, part.name) + getattr(other, part.name))) for part in fields(self)))
 
 
 @dataclass(frozen=True)
 class ItemContext:
-    """``expected_report_data`` is 64 bytes or the explicit opt-out; ``seen`` holds the identities of evidence seen before, None to not look."""
+    """``expected_report_data`` (64 bytes) and ``expected_device_nonce`` (32 bytes) may be the explicit opt-out; ``seen`` holds the
+    identities of evidence seen before, None to not look. ``roots`` are AMD's, ``roots_of`` gives those of any other kind."""
 
     policy: Policy
     reference_values: ReferenceValues
@@ -37,3 +52,8 @@ class ItemContext:
     at: datetime
     seen: Optional[Container[str]] = None
     cache: Optional[VerificationCache] = None
+    expected_device_nonce: Union[bytes, Unchecked] = UNCHECKED
+
+    def roots_of(self, kind: str) -> TrustRoots:
+        """The roots for one kind of evidence (endorsements.roots): the vendor's, and the policy's own."""
+        return load_roots(self.policy, kind)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, snp_checks
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.common import check_replay, with_next_step
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements, ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, Policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue, ReferenceValues
@@ -19,7 +20,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import FormatEr
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceItem
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_certtable import parse_certtable
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import REPORT_SIZE, SIGNING_KEY_VLEK
-from ansible_collections.attested.ai.plugins.module_utils.verify.result import Verification
+from ansible_collections.attested.ai.plugins.module_utils.verify.result import SnpClaims, Verification
 from ansible_collections.attested.ai.plugins.module_utils.verify.snp import verify_snp
 
 TEE = "sev-snp"
@@ -76,7 +77,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
     verification = _verify(item, table, context)
     checks = [_for_the_user(check, policy) for check in verification.checks]
     checks += [table_problem] if table_problem is not None else []
-    checks.append(_replay(verification, context))
+    checks.append(check_replay(verification.evidence_id, context.seen))
     claims = verification.claims
     reaches, expires_at = None, verification.not_after
     # The verifier gives an evidence id only where a proven key signed the report: only then its fields are worth judging.
@@ -117,10 +118,10 @@ def _table(item: EvidenceItem) -> Tuple[Dict[str, bytes], Optional[Check]]:
     return {name: entries[name] for name in ("vcek", "vlek", "ask") if name in entries}, None
 
 
-def _verify(item: EvidenceItem, table: Mapping[str, bytes], context: ItemContext) -> Verification:
+def _verify(item: EvidenceItem, table: Mapping[str, bytes], context: ItemContext) -> Verification[SnpClaims]:
     """Verify with each certificate that may belong to the report, until one fits; else say what the likeliest one gave."""
     leaves, path = _certificates(item.evidence, list(table.values()) + list(context.endorsements.certificates))
-    outcomes: List[Verification] = []
+    outcomes: List[Verification[SnpClaims]] = []
     candidates: Sequence[Optional[bytes]] = leaves[:_LEAVES_TRIED] or (None,)
     for leaf in candidates:
         outcomes.append(_verify_with(leaf, path, item, context))
@@ -129,7 +130,7 @@ def _verify(item: EvidenceItem, table: Mapping[str, bytes], context: ItemContext
     return outcomes[0]
 
 
-def _verify_with(leaf: Optional[bytes], path: Sequence[bytes], item: EvidenceItem, context: ItemContext) -> Verification:
+def _verify_with(leaf: Optional[bytes], path: Sequence[bytes], item: EvidenceItem, context: ItemContext) -> Verification[SnpClaims]:
     """Verify with one certificate and each list that may concern it. One list that names its authority is enough to refuse."""
     outcomes = [
         verify_snp(item.evidence, leaf, path, context.roots, context.at, context.expected_report_data, crl=crl, cache=context.cache)
@@ -161,19 +162,9 @@ def _crls(endorsements: Endorsements, leaf: Optional[bytes]) -> Sequence[Optiona
 
 def _for_the_user(check: Check, policy: Policy) -> Check:
     """What the policy requires must not stay unchecked; and a failure names the next step."""
-    if check.outcome == FAIL and check.id in _NEXT_STEPS:
-        return failed(check.id, "%s; %s" % (check.detail, _NEXT_STEPS[check.id]))
     if check.outcome == NOT_CHECKED and check.id == _REVOCATION and policy.revocation == "required":
         return failed(check.id, check.detail + "; the policy requires it: give the certificate revocation list (option crl)")
-    return check
-
-
-def _replay(verification: Verification, context: ItemContext) -> Check:
-    if context.seen is None or verification.evidence_id is None:
-        return not_checked("replay", "no record of earlier evidence was given; the nonce is what keeps old evidence out")
-    if verification.evidence_id in context.seen:
-        return failed("replay", "this evidence (%s) was used before; attest again with a new nonce" % verification.evidence_id)
-    return passed("replay", "this evidence was not seen before")
+    return with_next_step(check, _NEXT_STEPS)
 
 
 def _shipped_floor(family: int, model: int) -> Optional[Mapping[str, int]]:
@@ -221,7 +212,7 @@ def _host_data(seen: str, valid: Sequence[ReferenceValue], matched: Optional[Ref
     return not_checked(code, "nothing is asked of HOST_DATA, it is %s" % seen)
 
 
-def _vector(verification: Verification, checks: Sequence[Check], reaches: Optional[str], policy: Policy) -> Dict[str, int]:
+def _vector(verification: Verification[SnpClaims], checks: Sequence[Check], reaches: Optional[str], policy: Policy) -> Dict[str, int]:
     """The AR4SI claims that this item makes; those that nothing is known about are left out."""
     bad = frozenset(check.id for check in checks if check.outcome == FAIL)
     if verification.authentic is not True or verification.claims is None:
@@ -245,7 +236,7 @@ def _vector(verification: Verification, checks: Sequence[Check], reaches: Option
     return vector
 
 
-def _hardware_unproven(verification: Verification, bad: FrozenSet[str]) -> int:
+def _hardware_unproven(verification: Verification[SnpClaims], bad: FrozenSet[str]) -> int:
     if verification.claims is None:
         return ar4si.UNEXPECTED_EVIDENCE
     if verification.authentic is None:

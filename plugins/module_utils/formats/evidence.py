@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
@@ -20,11 +20,16 @@ SCHEMA = "attested.ai/evidence/1"
 PROFILE_ATTESTED = "attested/1"
 PROFILE_KBS = "kbs"
 PROFILES = (PROFILE_ATTESTED, PROFILE_KBS)
+# The provider of a device item, as its collector names it -> the word that Trustee and NVIDIA's services use.
+KBS_ARCHITECTURES = {"hopper": "HOPPER", "blackwell": "BLACKWELL", "ls10": "LS10"}
 
-ITEM_TYPES = ("sev-snp", "tdx", "cca")
-AUXILIARY_NAMES = ("certificates",)
+# What vouches for the machine that runs the guest's code, and what vouches for a device that was given to it.
+CPU_TYPES = ("sev-snp", "tdx", "cca", "az-snp-vtpm", "az-tdx-vtpm")
+DEVICE_TYPES = ("nvidia-gpu", "nvidia-switch", "nvidia-nras")
+ITEM_TYPES = CPU_TYPES + DEVICE_TYPES
+AUXILIARY_NAMES = ("certificates", "event-log")
 STORAGES = ("memory", "disk", "unknown")
-COLLECTORS = ("configfs-tsm", "sev-guest-ioctl")
+COLLECTORS = ("configfs-tsm", "sev-guest-ioctl", "azure-vtpm")
 
 NONCE_MIN, NONCE_MAX = 16, 64
 EVIDENCE_MAX = 64 * 1024
@@ -32,6 +37,8 @@ AUXILIARY_MAX = 1024 * 1024
 ITEMS_MAX = 16
 SSH_HOST_KEYS_MAX = 16
 REPORT_DATA_SIZE = 64
+DEVICE_NONCE_SIZE = 32
+ADDITIONAL_EVIDENCE_MAX = 4 * 1024 * 1024
 
 # Coordinate sizes in bytes (RFC 7518 section 6.2.1.2). Trustee accepts these two curves for the key that it wraps to.
 _CURVES = {"P-256": 32, "P-521": 66}
@@ -82,6 +89,11 @@ class EvidenceItem:
     evidence: bytes
     auxiliary: Mapping[str, bytes] = field(default_factory=dict)
 
+    @property
+    def is_device(self) -> bool:
+        """True for evidence of a device, which is bound by the evidence of the CPU and says nothing without it."""
+        return self.type in DEVICE_TYPES
+
     @classmethod
     def parse(cls, obj: Any, where: str) -> EvidenceItem:
         item = strict.members(obj, ("type", "provider", "evidence", "auxiliary"), where=where)
@@ -122,11 +134,14 @@ class EvidenceDocument:
         items = document["items"]
         if not isinstance(items, (list, tuple)) or not 1 <= len(items) <= ITEMS_MAX:
             raise FormatError("a list of 1 to %d items was expected" % ITEMS_MAX, where=where + " items")
+        parsed = tuple(EvidenceItem.parse(item, "%s item %d" % (where, index)) for index, item in enumerate(items))
+        # So that a document which the profile cannot bind is refused here and not while it is judged.
+        additional_evidence(profile, parsed)
         return cls(
             profile=profile,
             nonce=strict.decode_base64(document["nonce"], where + " nonce", NONCE_MIN, NONCE_MAX),
             binding=Binding.parse(document["binding"], profile, where + " binding"),
-            items=tuple(EvidenceItem.parse(item, "%s item %d" % (where, index)) for index, item in enumerate(items)),
+            items=parsed,
             observations=_parse_observations(document["observations"], where + " observations"),
         )
 
@@ -151,7 +166,11 @@ class EvidenceDocument:
 
     def expected_report_data(self, nonce: bytes) -> bytes:
         """The 64 bytes that the CPU evidence must carry if it answers ``nonce``, which is the verifier's own, never the document's."""
-        return report_data(self.profile, nonce, self.binding)
+        return report_data(self.profile, nonce, self.binding, additional_evidence(self.profile, self.items))
+
+    def expected_device_nonce(self, nonce: bytes) -> bytes:
+        """The 32 bytes that device evidence must carry if it answers ``nonce``, the verifier's own."""
+        return device_nonce(self.profile, nonce, self.binding)
 
 
 def report_data(profile: str, nonce: Union[bytes, str], binding: Union[Binding, Mapping[str, Any]], additional_evidence: str = "") -> bytes:
@@ -161,6 +180,46 @@ def report_data(profile: str, nonce: Union[bytes, str], binding: Union[Binding, 
     additional-evidence, nonce and tee-pubkey, as Trustee rebuilds it; ``attested/1`` leaves out what is not bound and adds
     ssh-host-keys and tls-spki. Raises FormatError.
     """
+    members = _runtime_data(profile, nonce, binding)
+    members["additional-evidence"] = strict.text_of(additional_evidence, "additional-evidence", limit=ADDITIONAL_EVIDENCE_MAX)
+    return runtime_data_digest(members)
+
+
+def device_nonce(profile: str, nonce: Union[bytes, str], binding: Union[Binding, Mapping[str, Any]]) -> bytes:
+    """Return the 32 bytes that devices are challenged with: the first half of SHA-384 over the nonce and the guest's key.
+
+    Device evidence comes first and is bound by the CPU evidence, so it cannot cover that in turn. Trustee's guest components draw the
+    nonce in the same way, for ``kbs`` with the key, without which that profile binds nothing. Raises FormatError.
+    """
+    members = _runtime_data(profile, nonce, binding)
+    return runtime_data_digest({name: members[name] for name in ("nonce", "tee-pubkey") if name in members})[:DEVICE_NONCE_SIZE]
+
+
+def additional_evidence(profile: str, items: Sequence[EvidenceItem]) -> str:
+    """The text that stands for all device evidence in the report data, empty if there is none.
+
+    Profile ``kbs``: canonical JSON of ``{"nvidia": {"device_evidence_list": [...]}}`` as Trustee takes it; ``attested/1``: canonical
+    JSON of the device items as they stand in the document.
+    """
+    check_profile(profile)
+    devices = [item for item in items if item.is_device]
+    if not devices:
+        return ""
+    if profile == PROFILE_KBS:
+        listed = [_kbs_device(item, index) for index, item in enumerate(devices)]
+        return jcs.canonicalize({"nvidia": {"device_evidence_list": listed}}).decode("utf-8")
+    return jcs.canonicalize([item.to_dict() for item in devices]).decode("utf-8")
+
+
+def _kbs_device(item: EvidenceItem, index: int) -> Dict[str, str]:
+    arch, chain = KBS_ARCHITECTURES.get(item.provider), item.auxiliary.get("certificates")
+    if arch is None or chain is None or item.type == "nvidia-nras":
+        raise FormatError("this device evidence has no form that a KBS knows", where="device %d" % index, fix="Use profile %s" % PROFILE_ATTESTED)
+    return {"arch": arch, "evidence": strict.encode_base64(item.evidence), "certificate": strict.encode_base64(chain)}
+
+
+def _runtime_data(profile: str, nonce: Union[bytes, str], binding: Union[Binding, Mapping[str, Any]]) -> Dict[str, Any]:
+    """What is bound, with the nonce as text. Raises FormatError."""
     check_profile(profile)
     raw = nonce if isinstance(nonce, (bytes, bytearray)) else strict.decode_base64(nonce, "nonce", NONCE_MIN, NONCE_MAX)
     if not NONCE_MIN <= len(raw) <= NONCE_MAX:
@@ -168,8 +227,7 @@ def report_data(profile: str, nonce: Union[bytes, str], binding: Union[Binding, 
     # Parsed once more even if it is a Binding already: the rules of the profile hold for hand-made ones too.
     members = Binding.parse(binding.to_dict() if isinstance(binding, Binding) else binding, profile).to_dict()
     members["nonce"] = strict.encode_base64(bytes(raw))
-    members["additional-evidence"] = strict.text_of(additional_evidence, "additional-evidence", limit=4 * 1024 * 1024)
-    return runtime_data_digest(members)
+    return members
 
 
 def runtime_data_digest(members: Mapping[str, Any]) -> bytes:

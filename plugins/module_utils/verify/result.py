@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a verification says: authenticity, every check, and the claims. Shared by the verifiers of all TEEs."""
+"""What a verification says: authenticity, every check, and the claims. Shared by the verifiers of all TEEs and devices."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Generic, Optional, Tuple, TypeVar
 
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, Check
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import SnpReport, TcbSet
@@ -19,12 +19,16 @@ ANCHOR_NONE = "none"
 
 
 class Unchecked(enum.Enum):
-    """The explicit opt-out of the freshness check: ``expected_report_data=UNCHECKED``."""
+    """The explicit opt-out of the freshness check: UNCHECKED in place of the report data, challenge or nonce that is expected."""
 
     REPORT_DATA = "unchecked"
 
 
 UNCHECKED = Unchecked.REPORT_DATA
+
+
+# What a verifier claims: its own frozen class with ``to_dict()``, JSON-able, byte strings as hexadecimal text.
+ClaimsT = TypeVar("ClaimsT")
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class SnpClaims:
 
 
 @dataclass(frozen=True)
-class Verification:
+class Verification(Generic[ClaimsT]):
     """The outcome of verifying one piece of evidence.
 
     ``authentic`` is True if cryptography and endorsement binding hold, False if they do not, None if it cannot be judged
@@ -81,7 +85,7 @@ class Verification:
 
     authentic: Optional[bool]
     checks: Tuple[Check, ...]
-    claims: Optional[SnpClaims]
+    claims: Optional[ClaimsT]
     not_after: Optional[datetime]
     anchor: str
     evidence_id: Optional[str]

@@ -70,7 +70,7 @@ def verify_snp(
     expected_report_data: Union[bytes, Unchecked],
     crl: Optional[bytes] = None,
     cache: Optional[VerificationCache] = None,
-) -> Verification:
+) -> Verification[SnpClaims]:
     """Verify one attestation report as received (SEV-SNP ABI, versions 2 to 5).
 
     ``vek`` is the VCEK or VLEK in DER, None if there is none (then nothing can be judged). ``chain`` holds certificates in DER that
