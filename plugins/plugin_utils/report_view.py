@@ -239,7 +239,7 @@ def _item_links(name: str, item: Data) -> list[dict[str, t.Any]]:
     outside = "" if item.get("anchor") == "vendor" else " It is NOT the root of a vendor."
     chip = [
         ("Provider", claims.get("csp_id")),
-        ("Chip (SHA-256 of CHIP_ID)", claims.get("chip_id_sha256")),
+        ("Machine (SHA-256 of its identity)", claims.get("machine")),
         ("Key certificate (SHA-256)", claims.get("vek_sha256")),
     ]
     return [

@@ -9,20 +9,22 @@ Pure: the time, the nonce, the policy, the endorsements and what is known of the
 from __future__ import annotations
 
 import hashlib
+import importlib
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Callable, Container, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import Any, Container, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal import snp, ssh
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import ssh
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.composite import CPU, binds, check_composite, kind_of
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements, ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, Policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ChainReport, ItemResult, Result
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import ConnectionBinding
-from ansible_collections.attested.ai.plugins.module_utils.checks import PASS, Check, failed, not_checked, passed
+from ansible_collections.attested.ai.plugins.module_utils.checks import Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import load_roots
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
-from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import Binding, EvidenceDocument, EvidenceItem, report_data
+from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import Binding, EvidenceDocument, EvidenceItem
 from ansible_collections.attested.ai.plugins.module_utils.formats.jwk import thumbprint
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import encode_base64
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
@@ -30,31 +32,50 @@ from ansible_collections.attested.ai.plugins.module_utils.verify.result import U
 
 __all__ = ["ConnectionBinding", "Endorsements", "UNCHECKED", "appraise", "appraise_report"]
 
-FRESHNESS, CHAIN, REPORT_DATA = "freshness", "chain-of-trust", "report-data-mismatch"
+FRESHNESS, CHAIN = "freshness", "chain-of-trust"
 
 
 class Appraiser(NamedTuple):
-    """How one type of evidence is judged, and the submodule name of its items (a number is added)."""
+    """The kind of the items (their submodules are named after it), and which function of which file beside this one judges them."""
 
-    submod: str
-    appraise_item: Callable[[EvidenceItem, ItemContext], ItemResult]
+    kind: str
+    module: str
+    function: str = "appraise_item"
+
+    def appraise(self, item: EvidenceItem, context: ItemContext) -> ItemResult:
+        # Imported on use: who judges AMD's reports does not load the readers of Intel's, Arm's and NVIDIA's.
+        found = importlib.import_module("%s.%s" % (__name__.rpartition(".")[0], self.module))
+        result: ItemResult = getattr(found, self.function)(item, context)
+        return result
 
 
 # A further TEE is one more line here. A type that has no line is refused, never skipped.
-APPRAISERS: Mapping[str, Appraiser] = {snp.TEE: Appraiser("cpu", snp.appraise_item)}
+APPRAISERS: Mapping[str, Appraiser] = {
+    "sev-snp": Appraiser(CPU, "snp"),
+    "tdx": Appraiser(CPU, "tdx"),
+    "cca": Appraiser(CPU, "cca"),
+    "az-snp-vtpm": Appraiser(CPU, "azure", "appraise_az_snp"),
+    "az-tdx-vtpm": Appraiser(CPU, "azure", "appraise_az_tdx"),
+    "nvidia-gpu": Appraiser("gpu", "nvidia", "appraise_gpu"),
+    "nvidia-switch": Appraiser("switch", "nvidia", "appraise_switch"),
+    "nvidia-nras": Appraiser("gpu", "nras"),
+}
 
 
 @dataclass(frozen=True)
 class _Subject:
-    """What is appraised: items, what they should carry, and what that would bind. ``nonce`` is ours, None if unchecked."""
+    """What is appraised: items, what they should carry, and what that would bind. ``nonce`` is ours, None if unchecked.
+    ``single`` tells that it is one bare report."""
 
     items: Tuple[EvidenceItem, ...]
     digest: str
     nonce: Optional[bytes]
     expected_report_data: Union[bytes, Unchecked]
+    expected_device_nonce: Union[bytes, Unchecked]
     freshness: Check
     binding: Binding
     observations: Mapping[str, Any]
+    single: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,7 +122,8 @@ def appraise(
         items=document.items,
         digest=document.digest(),
         nonce=None if unchecked else nonce,
-        expected_report_data=report_data(document.profile, nonce, document.binding),
+        expected_report_data=document.expected_report_data(nonce),
+        expected_device_nonce=document.expected_device_nonce(nonce),
         freshness=freshness,
         binding=document.binding,
         observations=document.observations,
@@ -117,23 +139,30 @@ def appraise_report(
     endorsements: Endorsements,
     expected_report_data: Union[bytes, Unchecked],
     at: datetime,
-    tee: str = snp.TEE,
+    tee: str = "sev-snp",
+    auxiliary: Optional[Mapping[str, bytes]] = None,
     seen: Optional[Container[str]] = None,
     cache: Optional[VerificationCache] = None,
 ) -> Result:
-    """Appraise a raw report without an evidence document. ``expected_report_data`` is the 64 bytes that it must carry, or UNCHECKED."""
+    """Appraise a raw report without an evidence document.
+
+    ``tee`` is its type (APPRAISERS), ``auxiliary`` what belongs to it (evidence.AUXILIARY_NAMES). ``expected_report_data`` is the 64 bytes
+    that it must carry, the 32 bytes of the nonce for a device, or UNCHECKED.
+    """
     if isinstance(expected_report_data, Unchecked):
         freshness = not_checked(FRESHNESS, "freshness was left unchecked on request: this evidence may be old or another's")
     else:
         freshness = not_checked(FRESHNESS, "the report is held against given report data; whether that is fresh the caller knows")
     subject = _Subject(
-        items=(EvidenceItem(tee, "file", bytes(report), {}),),
+        items=(EvidenceItem(tee, "file", bytes(report), dict(auxiliary or {})),),
         digest=hashlib.sha256(report).hexdigest(),
         nonce=None,
         expected_report_data=expected_report_data,
+        expected_device_nonce=expected_report_data,
         freshness=freshness,
         binding=Binding(),
         observations={},
+        single=True,
     )
     return _appraise(subject, _Setting(policy, reference_values, endorsements, at, None, seen, False, cache))
 
@@ -143,10 +172,11 @@ def _appraise(subject: _Subject, setting: _Setting) -> Result:
         raise AttestedError("the time of evaluation has no time zone", where="appraisal")
     policy = setting.policy
     context = ItemContext(
-        policy, setting.reference_values, setting.endorsements, load_roots(policy), subject.expected_report_data, setting.at, setting.seen, setting.cache
-    )
+        policy, setting.reference_values, setting.endorsements, load_roots(policy), subject.expected_report_data, setting.at, setting.seen, setting.cache,
+        subject.expected_device_nonce,
+    )  # fmt: skip
     items = _items(subject.items, context)
-    proven = bool(items) and all(_binds(item) for item in items.values())
+    proven = any(kind_of(name) == CPU for name in items) and all(binds(name, item) for name, item in items.items())
     chain = _chain_of_trust(items, policy)
     bound = subject.binding.ssh_host_keys
     checks = [
@@ -154,6 +184,7 @@ def _appraise(subject: _Subject, setting: _Setting) -> Result:
         ssh.check_host_key(policy.ssh_binding, setting.connection, bound, proven),
         ssh.check_storage(policy.ssh_keys_in_memory, subject.observations, bound, proven and chain.reaches is not None),
         _chain_check(chain, setting.enforce_chain_of_trust),
+        *check_composite(items, policy, subject.single),
     ]
     return Result(
         evaluated_at=setting.at,
@@ -172,21 +203,17 @@ def _items(items: Tuple[EvidenceItem, ...], context: ItemContext) -> Dict[str, I
     results: Dict[str, ItemResult] = {}
     counts: Dict[str, int] = {}
     for item in items:
-        appraiser = APPRAISERS.get(item.type, Appraiser("unknown", _refuse_item))
-        number = counts.get(appraiser.submod, 0)
-        counts[appraiser.submod] = number + 1
-        results["%s%d" % (appraiser.submod, number)] = appraiser.appraise_item(item, context)
+        appraiser = APPRAISERS.get(item.type)
+        kind = appraiser.kind if appraiser is not None else "unknown"
+        number = counts.get(kind, 0)
+        counts[kind] = number + 1
+        results["%s%d" % (kind, number)] = _refuse_item(item) if appraiser is None else appraiser.appraise(item, context)
     return results
 
 
-def _refuse_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
+def _refuse_item(item: EvidenceItem) -> ItemResult:
     detail = "evidence of type %s cannot be judged by this version; known are %s" % (item.type, ", ".join(sorted(APPRAISERS)))
     return ItemResult(tee=item.type, authentic=None, checks=(failed("item-type", detail),))
-
-
-def _binds(item: ItemResult) -> bool:
-    """True if the item is authentic and carries the report data that covers the binding."""
-    return item.authentic is True and any(check.id == REPORT_DATA and check.outcome == PASS for check in item.checks)
 
 
 def _binding_report(binding: Binding) -> Dict[str, Any]:
@@ -202,8 +229,9 @@ def _binding_report(binding: Binding) -> Dict[str, Any]:
 
 
 def _chain_of_trust(items: Mapping[str, ItemResult], policy: Policy) -> ChainReport:
-    """The chain is as long as that of the item that vouches least; evidence that is not authentic vouches for nothing."""
-    reached: List[Optional[str]] = [item.reaches if item.authentic is True else None for item in items.values()]
+    """The chain is as long as that of the CPU that vouches least; evidence that is not authentic vouches for nothing.
+    Devices do not lengthen it: they measure themselves, not what the guest runs."""
+    reached: List[Optional[str]] = [item.reaches if item.authentic is True else None for name, item in items.items() if kind_of(name) == CPU]
     known = [stage for stage in reached if stage is not None]
     reaches = min(known, key=STAGES.index) if known and len(known) == len(reached) else None
     required, waiver = policy.chain_of_trust.must_reach, policy.chain_of_trust.waiver

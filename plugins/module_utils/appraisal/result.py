@@ -32,6 +32,7 @@ class ItemResult:
 
     ``expires_at`` is the earliest end of validity of what the verdict rests on. ``reaches`` is how far the launch measurement
     vouches (policy.STAGES), None if it is not known. ``identity`` names the evidence whatever its signature bytes are (hexadecimal).
+    ``devices`` is how many devices the item speaks for; of a device, ``claims["device"]`` names it.
     """
 
     tee: str
@@ -43,6 +44,7 @@ class ItemResult:
     expires_at: Optional[datetime] = None
     reaches: Optional[str] = None
     identity: Optional[str] = None
+    devices: int = 1
 
     @property
     def failures(self) -> Tuple[Check, ...]:

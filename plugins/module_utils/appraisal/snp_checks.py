@@ -12,9 +12,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import (
-    GUEST_POLICY_BITS, PLATFORM_INFO_BITS, Machines, SnpPolicy, TcbFloor,
-)
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Machines
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.snp_policy import GUEST_POLICY_BITS, PLATFORM_INFO_BITS, SnpPolicy, TcbFloor
 from ansible_collections.attested.ai.plugins.module_utils.checks import Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import SIGNING_KEY_VLEK, SnpReport
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_tcb import SILICON, TcbSet, TcbVersion

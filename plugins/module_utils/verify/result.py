@@ -59,12 +59,13 @@ class SnpClaims:
     def to_dict(self) -> Dict[str, Any]:
         """JSON-able, byte strings as hexadecimal text."""
         return {
+            "measurement": self.report.measurement.hex(),
+            "machine": self.chip_id_sha256,
             "product": self.product,
             "key_role": self.key_role,
             "tcb": self.tcb.to_dict() if self.tcb else None,
             "hwid": self.hwid.hex() if self.hwid is not None else None,
             "csp_id": self.csp_id,
-            "chip_id_sha256": self.chip_id_sha256,
             "vek_sha256": self.vek_sha256,
             "root_name": self.root_name,
             "root_spki_sha256": self.root_spki_sha256,

@@ -9,7 +9,7 @@ import ast
 import re
 from pathlib import Path
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import SNP_KEYS, TOP_KEYS, load_policy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import SECTION_KEYS, TOP_KEYS, load_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import load_reference_values
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.snp import _NEXT_STEPS
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import DEFAULT_POLICY, load_text
@@ -26,7 +26,7 @@ def blocks():
 
 def test_the_default_policy_of_the_reference_is_the_default_policy():
     written = blocks()[0]
-    assert set(written) == set(TOP_KEYS) and set(written["sev_snp"]) == set(SNP_KEYS)
+    assert set(written) == set(TOP_KEYS) and set(written["sev_snp"]) == set(SECTION_KEYS["sev_snp"])
     assert load_policy(written) == load_policy(DEFAULT_POLICY)
 
 
@@ -38,7 +38,7 @@ def test_every_example_loads():
 
 def test_every_key_is_described():
     described = POLICY.split("## Keys")[1]
-    for key in TOP_KEYS + SNP_KEYS:
+    for key in TOP_KEYS + SECTION_KEYS["sev_snp"]:
         assert any(form in described for form in (f"`{key}`", f"`{key}.", f"### {key}\n")), key
 
 

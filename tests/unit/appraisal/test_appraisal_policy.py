@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import schema
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import SCHEMA, SNP_KEYS, TOP_KEYS, Policy, load_policy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import SCHEMA, SECTION_KEYS, TOP_KEYS, Policy, load_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.providers import PROVIDERS
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import (
     SCHEMA as REFERENCE_SCHEMA,
@@ -38,7 +38,7 @@ def test_the_defaults_are_strict():
     assert (made.chain_of_trust.must_reach, made.chain_of_trust.waiver, made.measurements_required) == ("service", None, True)
     assert made.sev_snp.products == ("genoa", "turin")
     assert made.sev_snp.vmpl == (0,)
-    allowed = {name: getattr(made.sev_snp, name) for name in SNP_KEYS if name.startswith("allow_")}
+    allowed = {name: getattr(made.sev_snp, name) for name in SECTION_KEYS["sev_snp"] if name.startswith("allow_")}
     assert allowed == {
         "allow_debug": False, "allow_migration_agent": False, "allow_smt": True, "allow_provisional_firmware": False,
         "allow_masked_chip_id": False, "allow_unknown_policy_bits": False,
@@ -145,7 +145,7 @@ def test_the_digest_follows_the_meaning_and_nothing_else():
 def test_every_key_of_the_schema_reaches_the_digest():
     """A key that the normalised form forgot could be changed without anybody noticing."""
     assert set(policy().to_dict()) == set(TOP_KEYS)
-    assert set(policy().to_dict()["sev_snp"]) == set(SNP_KEYS)
+    assert set(policy().to_dict()["sev_snp"]) == set(SECTION_KEYS["sev_snp"])
     assert {field.name for field in dataclasses.fields(Policy)} == set(TOP_KEYS) - {"schema"}
 
 
@@ -157,7 +157,7 @@ JSON = st.recursive(
     | st.text(max_size=12)
     | st.sampled_from(["default", "genoa", "auto", "off", "ab" * 32, "0x19-0x10"]),
     lambda children: st.lists(children, max_size=4)
-    | st.dictionaries(st.sampled_from(TOP_KEYS + SNP_KEYS + ("snp", "allow", "launch", "")) | st.text(max_size=4), children, max_size=5),
+    | st.dictionaries(st.sampled_from(TOP_KEYS + SECTION_KEYS["sev_snp"] + ("snp", "allow", "launch", "")) | st.text(max_size=4), children, max_size=5),
     max_leaves=20,
 )
 

@@ -100,7 +100,7 @@ def test_good_evidence_is_accepted_and_everything_is_said(world):
     assert told["submods"]["cpu0"]["trustworthiness_vector"] == {
         "hardware": 2, "configuration": 2, "runtime-opaque": 2, "executables": 3, "file-system": 2, "instance-identity": 2,
     }
-    assert told["submods"]["cpu0"]["claims"]["chip_id_sha256"] == MACHINE
+    assert told["submods"]["cpu0"]["claims"]["machine"] == MACHINE
     assert told["chain_of_trust"] == {"reaches": "service", "required": "service", "waived": False, "reason": "the measured chain reaches service"}
     assert told["expires_at"] == (AT + timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
     assert any("physical attack" in line for line in told["out_of_scope"])
@@ -359,7 +359,7 @@ def test_what_cannot_be_read_or_named(world, change, code, hardware):
 
 def test_unknown_items_are_refused_never_skipped(world):
     good = world.evidence().items[0]
-    document = world.evidence(items=(good, EvidenceItem("tdx", "tdx_guest", b"\0" * 100, {})))
+    document = world.evidence(items=(good, EvidenceItem("sgx", "sgx", b"\0" * 100, {})))
     result = world.judge(document)
     assert failures(result) == ["item-type"] and result.authentic is None and not result.accepted
     assert list(result.items) == ["cpu0", "unknown0"]
