@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The claims of the two tokens of Arm CCA: presence, types and sizes. Labels: draft-ffm-rats-cca-token-00 to -04, RMM specification A7.2.
+
+The set depends on the generation of the profile: "legacy", "2023", "2024" or "2026". The rules for 2024 and 2026 follow drafts; no genuine
+token with them was seen. Where the sources disagree: MEC and LFA policies are numbers in the RMM specification and words in a draft, both
+are read; the realm's instance id is demanded by one only, so it may be absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+from ansible_collections.attested.ai.plugins.module_utils.formats import cose
+
+LEGACY, V2023, V2024, V2026 = "legacy", "2023", "2024", "2026"
+PROFILE, CHALLENGE, UEID = 265, 10, 256
+RAK_HASH = 2408
+
+# IANA Hash Function Textual Names -> hashlib.
+HASHES: Mapping[str, str] = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
+HASH_SIZES = (32, 48, 64)
+TEXT_MAX = 1024
+BYTES_MAX = 16 * 1024
+COMPONENTS_MAX = 256
+REM_COUNT = 4
+
+_RMSD = 1
+_MEC = {0: "shared", 1: "private", "shared": "shared", "private": "private"}
+_LFA = {0: "disallow", 1: "allow", "disallow": "disallow", "allow": "allow"}
+
+
+@dataclass(frozen=True)
+class Component:
+    """One software component of the platform. ``signer`` and ``measurement`` are digests of 32, 48 or 64 bytes."""
+
+    measurement: bytes
+    signer: bytes
+    name: Optional[str] = None
+    version: Optional[str] = None
+    hash_algorithm: Optional[str] = None
+    live_activation: Optional[bool] = None
+    countersigners: Tuple[bytes, ...] = ()
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {
+            "type": self.name,
+            "version": self.version,
+            "signer": self.signer.hex(),
+            "measurement": self.measurement.hex(),
+            "hash_algorithm": self.hash_algorithm,
+            "live_activation": self.live_activation,
+            "countersigners": [signer.hex() for signer in self.countersigners],
+        }
+
+
+@dataclass(frozen=True)
+class PlatformClaims:
+    """What the platform token says. ``rak_hash`` is the digest that names the realm's key: the challenge, from 2026 on claim 2408.
+
+    ``lifecycle`` is 0 to 0xffff. ``extensions`` and ``tbb_rotpk`` are decoded CBOR that nothing here interprets. ``unknown`` names the
+    claims that this version does not know.
+    """
+
+    profile: str
+    rak_hash: bytes
+    implementation_id: bytes
+    instance_id: bytes
+    configuration: bytes
+    lifecycle: int
+    components: Tuple[Component, ...]
+    hash_algorithm: str
+    verification_service: Optional[str] = None
+    client_id: Optional[int] = None
+    manufacturing_config: Optional[bytes] = None
+    extensions: Tuple[Any, ...] = ()
+    tbb_rotpk: Tuple[Any, ...] = ()
+    peer_signers: Optional[bytes] = None
+    unknown: Tuple[str, ...] = ()
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {
+            "profile": self.profile,
+            "rak_hash": self.rak_hash.hex(),
+            "implementation_id": self.implementation_id.hex(),
+            "instance_id": self.instance_id.hex(),
+            "configuration": self.configuration.hex(),
+            "lifecycle": self.lifecycle,
+            "components": [component.to_dict() for component in self.components],
+            "hash_algorithm": self.hash_algorithm,
+            "verification_service": self.verification_service,
+            "client_id": self.client_id,
+            "manufacturing_config": _hex(self.manufacturing_config),
+            "extensions": len(self.extensions),
+            "tbb_rotpk": len(self.tbb_rotpk),
+            "peer_signers": _hex(self.peer_signers),
+        }
+
+
+@dataclass(frozen=True)
+class RealmClaims:
+    """What the realm token says. ``rak`` holds the bytes of claim 44237 as received, ``rak_point`` the key in it (not yet proven
+    to lie on its curve). RIM and REMs have one size. ``mec_policy``: "shared", "private"; ``lfa_policy``: "allow", "disallow";
+    None where the token does not say."""
+
+    profile: Optional[str]
+    challenge: bytes
+    rpv: bytes
+    rim: bytes
+    rems: Tuple[bytes, ...]
+    hash_algorithm: str
+    rak: bytes
+    rak_point: cose.EcPoint
+    rak_hash_algorithm: str
+    instance_id: Optional[bytes] = None
+    mec_policy: Optional[str] = None
+    lfa_policy: Optional[str] = None
+    devices_hash: Optional[bytes] = None
+    unknown: Tuple[str, ...] = ()
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {
+            "profile": self.profile,
+            "challenge": self.challenge.hex(),
+            "rpv": self.rpv.hex(),
+            "rim": self.rim.hex(),
+            "rem": [rem.hex() for rem in self.rems],
+            "hash_algorithm": self.hash_algorithm,
+            "rak_hash_algorithm": self.rak_hash_algorithm,
+            "instance_id": _hex(self.instance_id),
+            "mec_policy": self.mec_policy,
+            "lfa_policy": self.lfa_policy,
+            "devices_hash": _hex(self.devices_hash),
+        }
+
+
+def read_platform(claims: Mapping[Any, Any], generation: str) -> PlatformClaims:
+    """Read the platform's claim map. Raises FormatError: "missing-claim" where one is absent, "format" where one has the wrong form."""
+    reader = _Reader(claims, "platform token")
+    newest = generation == V2026
+    later = generation in (V2024, V2026)
+    # Two claims that could bind the realm's key, of which we look at one, would be an invitation to differ.
+    reader.absent(CHALLENGE if newest else RAK_HASH, "binds the realm's key in other profiles")
+    client_id = reader.integer(2394, "client id", 0xFFFFFFFF, required=later)
+    if client_id is not None and client_id != _RMSD:
+        raise FormatError("the client id is %d, only %d (realm management) may ask for it" % (client_id, _RMSD), where=reader.where)
+    return PlatformClaims(
+        profile=reader.text(PROFILE, "profile"),
+        rak_hash=reader.bytes(RAK_HASH, "hash of the realm's key", HASH_SIZES) if newest else reader.bytes(CHALLENGE, "challenge", HASH_SIZES),
+        implementation_id=reader.bytes(2396, "implementation id", (32,)),
+        instance_id=reader.ueid("instance id", required=True) or b"",
+        configuration=reader.bytes(2401, "configuration"),
+        lifecycle=reader.integer(2395, "lifecycle", 0xFFFF, required=True) or 0,
+        components=_components(reader, later),
+        hash_algorithm=reader.text(2402, "hash algorithm"),
+        verification_service=reader.optional_text(2400, "verification service"),
+        client_id=client_id,
+        manufacturing_config=reader.optional_bytes(2403, "manufacturing configuration") if later else None,
+        extensions=reader.items(2404, "extensions") if later else (),
+        tbb_rotpk=reader.items(2405, "TBB ROTPK") if later else (),
+        peer_signers=reader.optional_bytes(2406, "peer signers") if later else None,
+        unknown=reader.unknown(),
+    )
+
+
+def read_realm(claims: Mapping[Any, Any], generation: str) -> RealmClaims:
+    """Read the realm's claim map. Raises FormatError as read_platform does."""
+    reader = _Reader(claims, "realm token")
+    later = generation in (V2024, V2026)
+    rak = reader.bytes(44237, "public key")
+    where = "realm token public key"
+    rim = reader.bytes(44238, "initial measurement", HASH_SIZES)
+    rems = reader.items(44239, "extensible measurements", required=True)
+    hash_algorithm = reader.text(44236, "hash algorithm")
+    _check_measurements(rim, rems, hash_algorithm, generation)
+    return RealmClaims(
+        profile=reader.optional_text(PROFILE, "profile"),
+        challenge=reader.bytes(CHALLENGE, "challenge", (64,)),
+        rpv=reader.bytes(44235, "personalisation value", (64,)),
+        rim=rim,
+        rems=rems,
+        hash_algorithm=hash_algorithm,
+        rak=rak,
+        rak_point=cose.parse_point(rak, "P-384", where) if generation == LEGACY else cose.parse_ec2_key(rak, where),
+        rak_hash_algorithm=reader.text(44240, "public key hash algorithm"),
+        instance_id=reader.ueid("instance id") if later else None,
+        mec_policy=reader.choice(44243, "MEC policy", _MEC, required=True) if later else None,
+        lfa_policy=reader.choice(44244, "LFA policy", _LFA) if later else None,
+        devices_hash=reader.optional_bytes(44257, "hash of the devices' token", HASH_SIZES) if later else None,
+        unknown=reader.unknown(),
+    )
+
+
+def _check_measurements(rim: bytes, rems: Sequence[Any], hash_algorithm: str, generation: str) -> None:
+    if len(rems) != REM_COUNT or not all(isinstance(rem, bytes) and len(rem) == len(rim) for rem in rems):
+        raise FormatError("%d extensible measurements of the size of the initial one (%d bytes) were expected" % (REM_COUNT, len(rim)), where="realm token")
+    name = HASHES.get(hash_algorithm)
+    if name is None:
+        return
+    size = hashlib.new(name).digest_size
+    # Early attesters sent the 64 bytes of the register whatever the algorithm was, so legacy tokens may hold more, never less.
+    if len(rim) < size or (len(rim) > size and generation != LEGACY):
+        raise FormatError("the measurements have %d bytes, those of %s have %d" % (len(rim), hash_algorithm, size), where="realm token")
+
+
+def _components(reader: _Reader, later: bool) -> Tuple[Component, ...]:
+    entries = reader.items(2399, "software components", required=True)
+    if not 1 <= len(entries) <= COMPONENTS_MAX:
+        raise FormatError("1 to %d software components were expected" % COMPONENTS_MAX, where=reader.where)
+    components: List[Component] = []
+    for index, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise FormatError("software component %d is no map" % index, where=reader.where)
+        inner = _Reader(entry, "%s software component %d" % (reader.where, index))
+        components.append(Component(
+            measurement=inner.bytes(2, "measurement", HASH_SIZES),
+            signer=inner.bytes(5, "signer id", HASH_SIZES),
+            name=inner.optional_text(1, "type"),
+            version=inner.optional_text(4, "version"),
+            hash_algorithm=inner.optional_text(6, "hash algorithm"),
+            live_activation=inner.boolean(7, "live activation") if later else None,
+            countersigners=inner.digests(8, "countersigners") if later else (),
+        ))  # fmt: skip
+        reader.strange.extend(inner.unknown())
+    return tuple(components)
+
+
+def _hex(data: Optional[bytes]) -> Optional[str]:
+    return None if data is None else data.hex()
+
+
+class _Reader:
+    """Takes claims out of one map, and remembers which were taken."""
+
+    def __init__(self, claims: Mapping[Any, Any], where: str) -> None:
+        self.claims = claims
+        self.where = where
+        self.taken: List[Any] = []
+        self.strange: List[str] = []
+
+    def take(self, label: int, name: str, required: bool) -> Any:
+        self.taken.append(label)
+        if label not in self.claims and required:
+            raise FormatError("the claim %s (%d) is missing" % (name, label), where=self.where, code="missing-claim")
+        return self.claims.get(label)
+
+    def refuse(self, label: int, name: str, wanted: str) -> FormatError:
+        return FormatError("the claim %s (%d) is not %s" % (name, label, wanted), where=self.where)
+
+    def absent(self, label: int, why: str) -> None:
+        if label in self.claims:
+            raise FormatError("the claim %d, which %s, must not be there" % (label, why), where=self.where)
+
+    def bytes(self, label: int, name: str, sizes: Sequence[int] = ()) -> bytes:
+        value = self.take(label, name, True)
+        if not isinstance(value, bytes) or (len(value) not in sizes if sizes else len(value) > BYTES_MAX):
+            wanted = "of %s bytes" % " or ".join(str(size) for size in sizes) if sizes else "of at most %d bytes" % BYTES_MAX
+            raise self.refuse(label, name, "a byte string " + wanted)
+        return value
+
+    def optional_bytes(self, label: int, name: str, sizes: Sequence[int] = ()) -> Optional[bytes]:
+        return None if self.take(label, name, False) is None and label not in self.claims else self.bytes(label, name, sizes)
+
+    def text(self, label: int, name: str) -> str:
+        value = self.take(label, name, True)
+        if not isinstance(value, str) or len(value) > TEXT_MAX:
+            raise self.refuse(label, name, "a text string of at most %d characters" % TEXT_MAX)
+        return value
+
+    def optional_text(self, label: int, name: str) -> Optional[str]:
+        return None if self.take(label, name, False) is None and label not in self.claims else self.text(label, name)
+
+    def integer(self, label: int, name: str, maximum: int, required: bool) -> Optional[int]:
+        value = self.take(label, name, required)
+        if label not in self.claims:
+            return None
+        if type(value) is not int or not 0 <= value <= maximum:
+            raise self.refuse(label, name, "a whole number from 0 to %d" % maximum)
+        return value
+
+    def boolean(self, label: int, name: str) -> Optional[bool]:
+        value = self.take(label, name, False)
+        if label in self.claims and not isinstance(value, bool):
+            raise self.refuse(label, name, "true or false")
+        return value if isinstance(value, bool) else None
+
+    def choice(self, label: int, name: str, choices: Mapping[Any, str], required: bool = False) -> Optional[str]:
+        value = self.take(label, name, required)
+        if label not in self.claims:
+            return None
+        if type(value) not in (int, str) or value not in choices:
+            raise self.refuse(label, name, "one of %s" % ", ".join(repr(choice) for choice in choices))
+        return choices[value]
+
+    def items(self, label: int, name: str, required: bool = False) -> Tuple[Any, ...]:
+        value = self.take(label, name, required)
+        if label not in self.claims:
+            return ()
+        if not isinstance(value, tuple) or not value:
+            raise self.refuse(label, name, "a list with at least one item")
+        return value
+
+    def digests(self, label: int, name: str) -> Tuple[bytes, ...]:
+        values = self.items(label, name)
+        if not all(isinstance(value, bytes) and len(value) in HASH_SIZES for value in values):
+            raise self.refuse(label, name, "a list of digests")
+        return values
+
+    def ueid(self, name: str, required: bool = False) -> Optional[bytes]:
+        """33 bytes of which the first is 1 (RAND): RMM specification A7.2."""
+        value = self.bytes(UEID, name, (33,)) if required else self.optional_bytes(UEID, name, (33,))
+        if value is not None and value[0] != 1:
+            raise self.refuse(UEID, name, "33 bytes of which the first is 1")
+        return value
+
+    def unknown(self) -> Tuple[str, ...]:
+        rest = [label for label in self.claims if label not in self.taken]
+        return tuple(self.strange) + tuple("%s %s" % (self.where, ascii(label)[:40]) for label in rest)
