@@ -11,18 +11,21 @@ from datetime import datetime, timedelta
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import UNCHECKED, Endorsements, appraise, appraise_report
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import APPRAISERS, UNCHECKED, Endorsements, appraise, appraise_report
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ear import jwks, sign_ear
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import Result
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import DEVICE_NONCE_SIZE, DEVICE_TYPES, REPORT_DATA_SIZE
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time, parse_nonce, parse_report_data
 
 ARGUMENT_SPEC = {
     "evidence": {"type": "raw"},
     "report": {"type": "path"},
+    "tee": {"type": "str", "choices": list(APPRAISERS), "default": "sev-snp"},
+    "auxiliary": {"type": "dict", "options": {"certificates": {"type": "path"}, "event_log": {"type": "path"}}},
     "nonce": {"type": "raw"},
     "report_data": {"type": "str"},
     "freshness": {"type": "str", "choices": ["checked", "unchecked"], "default": "checked"},
@@ -111,6 +114,8 @@ def check_options(options: t.Mapping[str, t.Any]) -> None:
         )
     if isinstance(options["evidence"], (list, tuple)) and not options["evidence"]:
         raise AttestedError("the list is empty, so there is nothing to judge", where="evidence")
+    if options["report"] is None and options["auxiliary"]:
+        raise AttestedError("auxiliary goes with report; an evidence document carries its own", where="options")
     if options["ear_lifetime"] < 1:
         raise AttestedError("it must be at least 1 second", where="ear_lifetime")
 
@@ -150,13 +155,17 @@ def judge_document(evidence: t.Any, nonce: t.Any, setting: Setting) -> dict:
 
 
 def judge_report(options: t.Mapping[str, t.Any], setting: Setting) -> dict:
-    expected = options["report_data"]
+    expected, tee = options["report_data"], options["tee"]
+    size = DEVICE_NONCE_SIZE if tee in DEVICE_TYPES else REPORT_DATA_SIZE
+    auxiliary = {name.replace("_", "-"): path for name, path in (options["auxiliary"] or {}).items() if path is not None}
     result = appraise_report(
         setting.inputs.read(options["report"], "report"),
+        tee=tee,
+        auxiliary={name: setting.inputs.read(path, f"auxiliary {name}") for name, path in auxiliary.items()},
         policy=setting.policy,
         reference_values=setting.reference_values,
         endorsements=setting.endorsements,
-        expected_report_data=UNCHECKED if expected is None else parse_report_data(expected),
+        expected_report_data=UNCHECKED if expected is None else parse_report_data(expected, size),
         at=setting.at,
         cache=setting.cache,
     )

@@ -42,8 +42,25 @@ options:
       - Exactly one of O(evidence) and O(report) is needed.
     type: raw
   report:
-    description: Path of a raw SEV-SNP attestation report of 1184 bytes, without an evidence document around it.
+    description:
+      - Path of raw evidence without an evidence document around it, of the type O(tee). For instance a SEV-SNP report of 1184 bytes, a TDX
+        quote, a CCA token, or the SPDM request and response of a GPU.
     type: path
+  tee:
+    description: What O(report) is.
+    type: str
+    choices: [sev-snp, tdx, cca, az-snp-vtpm, az-tdx-vtpm, nvidia-gpu, nvidia-switch, nvidia-nras]
+    default: sev-snp
+  auxiliary:
+    description: What belongs to O(report).
+    type: dict
+    suboptions:
+      certificates:
+        description: File with the certificates that came with it. For a GPU or switch the PEM chain of the device.
+        type: path
+      event_log:
+        description: File with the event log of the firmware (CCEL), for a TDX quote.
+        type: path
   nonce:
     description:
       - The nonce of this run, in standard base64, as the verifier drew and kept it. It is never taken from the evidence.
@@ -51,7 +68,7 @@ options:
       - Needed with O(evidence), unless O(freshness=unchecked).
     type: raw
   report_data:
-    description: The 64 bytes, in hexadecimal, that the report must carry. Needed with O(report), unless O(freshness=unchecked).
+    description: The 64 bytes, in hexadecimal, that the report must carry, for a device the 32 bytes of its nonce. Needed with O(report), unless O(freshness=unchecked).
     type: str
   freshness:
     description:

@@ -29,7 +29,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema impor
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
 from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import pem_to_der
-from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import NONCE_MAX, NONCE_MIN, EvidenceDocument
+from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import NONCE_MAX, NONCE_MIN, REPORT_DATA_SIZE, EvidenceDocument
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import decode_base64, decode_hex
 
 FILE_MAX = 8 * 1024 * 1024
@@ -190,9 +190,9 @@ def parse_nonce(value: str) -> bytes:
     return decode_base64(str(value), "nonce", NONCE_MIN, NONCE_MAX)
 
 
-def parse_report_data(value: str) -> bytes:
-    """The 64 bytes of report data from hexadecimal text."""
-    return decode_hex(str(value), "report_data", 64)
+def parse_report_data(value: str, size: int = REPORT_DATA_SIZE) -> bytes:
+    """Report data (a device: its nonce) of ``size`` bytes from hexadecimal text."""
+    return decode_hex(str(value), "report_data", size)
 
 
 def draw_nonce() -> str:

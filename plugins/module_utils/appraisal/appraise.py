@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Container, Dict, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import ssh
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.composite import CPU, binds, check_composite, kind_of
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.composite import CPU, DEVICE_KINDS, binds, check_composite, kind_of
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements, ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, Policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues
@@ -231,7 +231,7 @@ def _binding_report(binding: Binding) -> Dict[str, Any]:
 def _chain_of_trust(items: Mapping[str, ItemResult], policy: Policy) -> ChainReport:
     """The chain is as long as that of the CPU that vouches least; evidence that is not authentic vouches for nothing.
     Devices do not lengthen it: they measure themselves, not what the guest runs."""
-    reached: List[Optional[str]] = [item.reaches if item.authentic is True else None for name, item in items.items() if kind_of(name) == CPU]
+    reached: List[Optional[str]] = [item.reaches if item.authentic is True else None for name, item in items.items() if kind_of(name) not in DEVICE_KINDS]
     known = [stage for stage in reached if stage is not None]
     reaches = min(known, key=STAGES.index) if known and len(known) == len(reached) else None
     required, waiver = policy.chain_of_trust.must_reach, policy.chain_of_trust.waiver
