@@ -322,3 +322,46 @@ def test_arbitrary_json_is_refused(value):
 def test_arbitrary_text_is_refused(text):
     with pytest.raises(FormatError):
         evidence.EvidenceDocument.from_json(text)
+
+
+def device(kind="nvidia-gpu", provider="hopper", blob="c3BkbQ==", chain="Y2hhaW4="):
+    return {"type": kind, "provider": provider, "evidence": blob, "auxiliary": {"certificates": chain}}
+
+
+def with_devices(profile, *devices):
+    made = document()
+    made["profile"] = profile
+    if profile == "kbs":
+        made["binding"] = {"tee-pubkey": dict(EC_KEY)}
+    made["items"] += devices
+    return evidence.EvidenceDocument.parse(made)
+
+
+@pytest.mark.parametrize("profile", evidence.PROFILES)
+def test_devices_are_challenged_with_nonce_and_key_only(profile):
+    expected = hashlib.sha384(rfc8785.dumps({"nonce": NONCE, "tee-pubkey": EC_KEY})).digest()[:32]
+    assert with_devices(profile).expected_device_nonce(bytes(range(32))) == expected
+    assert evidence.device_nonce("attested/1", NONCE, {"tls-spki": SPKI}) == hashlib.sha384(rfc8785.dumps({"nonce": NONCE})).digest()[:32]
+
+
+def test_the_report_data_covers_the_devices():
+    parsed = with_devices("attested/1", device(), device("nvidia-switch", "ls10"))
+    text = rfc8785.dumps([device(), device("nvidia-switch", "ls10")]).decode()
+    members = {**document()["binding"], "nonce": NONCE, "additional-evidence": text}
+    assert parsed.expected_report_data(bytes(range(32))) == hashlib.sha384(rfc8785.dumps(members)).digest() + bytes(16)
+    others = [with_devices("attested/1"), with_devices("attested/1", device()), with_devices("attested/1", device("nvidia-switch", "ls10"), device()),
+              with_devices("attested/1", device(), device("nvidia-switch", "ls10", chain="Y2hhaW5z"))]  # fmt: skip
+    assert len({other.expected_report_data(bytes(32)) for other in others} | {parsed.expected_report_data(bytes(32))}) == 5
+
+
+def test_a_kbs_gets_the_devices_in_its_own_form():
+    parsed = with_devices("kbs", device(), device("nvidia-gpu", "blackwell"))
+    listed = [{"arch": arch, "evidence": "c3BkbQ==", "certificate": "Y2hhaW4="} for arch in ("HOPPER", "BLACKWELL")]
+    assert json.loads(evidence.additional_evidence("kbs", parsed.items)) == {"nvidia": {"device_evidence_list": listed}}
+    assert evidence.additional_evidence("kbs", with_devices("kbs").items) == ""
+
+
+@pytest.mark.parametrize("bad", [device("nvidia-nras"), device(provider="volta"), {**device(), "auxiliary": {}}])
+def test_a_device_that_a_kbs_does_not_know_is_refused_on_reading(bad):
+    with pytest.raises(FormatError, match="no form that a KBS knows"):
+        with_devices("kbs", bad)
