@@ -14,7 +14,7 @@ STAGES ?=
 export ANSIBLE_COLLECTIONS_PATH = $(REPO)/.cache/collections
 export ANSIBLE_CONFIG = $(REPO)/ansible.cfg
 
-.PHONY: help demo test lint unit bench lock clean demo-environment test-packages
+.PHONY: help demo test lint unit bench fuzz lock clean demo-environment test-packages
 
 help:
 	@echo 'make demo    from a plain machine to an attested, encrypted model that answers (no TEE needed)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make lint    the static checks alone'
 	@echo 'make unit    unit, property and conformance tests alone'
 	@echo 'make bench   what this machine reaches, beside what it could reach at best'
+	@echo 'make fuzz    a million mutated inputs for every parser and verifier (N=, TARGETS=)'
 	@echo 'make lock    renew the pinned lists after a change of requirements/*.in'
 	@echo 'make clean   remove what these commands made, .venv* and .cache'
 
@@ -51,6 +52,13 @@ bench: test-packages
 	@$(DEV)/make_venv.sh .venv-test requirements/test.txt
 	@$(DEV)/link_collection.sh
 	@set -e; for program in bench/*.py; do echo "== $$program"; PYTHONPATH="$(ANSIBLE_COLLECTIONS_PATH)" .venv-test/bin/python "$$program"; done
+
+# N inputs for every parser and verifier, or for TARGETS="tdx-quote cca-token".
+N ?= 1000000
+fuzz: test-packages
+	@$(DEV)/make_venv.sh .venv-test requirements/test.txt
+	@$(DEV)/link_collection.sh
+	@PYTHONPATH="$(ANSIBLE_COLLECTIONS_PATH)" ATTESTED_VECTORS="$${ATTESTED_VECTORS:-$(REPO)/../shared/vectors}" .venv-test/bin/python tests/fuzz/harness.py --count $(N) --jobs 2 $(TARGETS)
 
 # uv resolves for all supported interpreters at once; nothing else needs it.
 lock:
