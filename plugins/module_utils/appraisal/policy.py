@@ -13,7 +13,11 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal import schema, snp_policy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import azure_policy, cca_policy, gcp_policy, nvidia_policy, schema, snp_policy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.azure_policy import AzurePolicy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.cca_policy import CcaPolicy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.gcp_policy import GcpPolicy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.nvidia_policy import NvidiaPolicy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.providers import PROVIDERS
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.snp_policy import SnpPolicy
 from ansible_collections.attested.ai.plugins.module_utils.errors import PolicyError
@@ -27,6 +31,10 @@ STAGES = ("launch", "kernel", "root-fs", "service")
 # What is asked of each kind of evidence has a section and a file of its own.
 SECTION_KEYS: Dict[str, Tuple[str, ...]] = {
     "sev_snp": snp_policy.KEYS,
+    "cca": cca_policy.KEYS,
+    "nvidia": nvidia_policy.KEYS,
+    "azure": azure_policy.KEYS,
+    "gcp": gcp_policy.KEYS,
 }
 TOP_KEYS = (
     "schema", "id", "provider", "allow_nonvendor_roots", "roots", "revocation", "ssh_binding", "ssh_keys_in_memory", "chain_of_trust",
@@ -87,6 +95,10 @@ class Policy:
     measurements_required: bool = True
     require: Require = field(default_factory=Require)
     sev_snp: SnpPolicy = field(default_factory=SnpPolicy)
+    cca: CcaPolicy = field(default_factory=CcaPolicy)
+    nvidia: NvidiaPolicy = field(default_factory=NvidiaPolicy)
+    azure: AzurePolicy = field(default_factory=AzurePolicy)
+    gcp: GcpPolicy = field(default_factory=GcpPolicy)
 
     def to_dict(self) -> Dict[str, Any]:
         """The normalised policy: every key, defaults filled in. load_policy reads it back to an equal Policy."""
@@ -139,6 +151,10 @@ def load_policy(obj: Any, document: str = DOCUMENT) -> Policy:
         measurements_required=full.boolean("measurements_required", True),
         require=_require(full, document),
         sev_snp=snp_policy.load_snp(sections["sev_snp"], document),
+        cca=cca_policy.load_cca(sections["cca"], document),
+        nvidia=nvidia_policy.load_nvidia(sections["nvidia"], document),
+        azure=azure_policy.load_azure(sections["azure"], document),
+        gcp=gcp_policy.load_gcp(sections["gcp"], document),
     )
     if policy.roots and not policy.allow_nonvendor_roots:
         raise full.refuse("roots", "roots that are not a vendor's need allow_nonvendor_roots: true",
