@@ -14,7 +14,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import PolicyEr
 
 KEYS = (
     "profiles", "implementation_ids", "allow_lifecycle", "allow_test_keys", "allow_unknown_claims", "allow_live_firmware_activation",
-    "mec_policy", "require_platform_references", "vendor_endorsements", "configurations", "rpv",
+    "allow_platform_extensions", "mec_policy", "require_platform_references", "vendor_endorsements", "configurations", "rpv",
 )  # fmt: skip
 # Pairs of platform and realm profile. 2026 follows a draft of a specification in beta: it must be named.
 PROFILES = ("legacy", "2023", "2024", "2026")
@@ -44,6 +44,7 @@ class CcaPolicy:
     allow_test_keys: bool = False
     allow_unknown_claims: bool = False
     allow_live_firmware_activation: bool = False
+    allow_platform_extensions: bool = False
     mec_policy: str = "any"
     require_platform_references: bool = True
     vendor_endorsements: Tuple[str, ...] = ()
@@ -64,6 +65,7 @@ def load_cca(section: schema.Section, document: str) -> CcaPolicy:
         allow_test_keys=section.boolean("allow_test_keys", False),
         allow_unknown_claims=section.boolean("allow_unknown_claims", False),
         allow_live_firmware_activation=section.boolean("allow_live_firmware_activation", False),
+        allow_platform_extensions=section.boolean("allow_platform_extensions", False),
         mec_policy=section.choice("mec_policy", "any", MEC_POLICIES),
         require_platform_references=section.boolean("require_platform_references", True),
         vendor_endorsements=section.listed("vendor_endorsements", (), schema.check_hex(32)),

@@ -16,16 +16,14 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import cose
+from ansible_collections.attested.ai.plugins.module_utils.formats.cca_reader import HASH_SIZES, ClaimReader
 
 LEGACY, V2023, V2024, V2026 = "legacy", "2023", "2024", "2026"
-PROFILE, CHALLENGE, UEID = 265, 10, 256
+PROFILE, CHALLENGE = 265, 10
 RAK_HASH = 2408
 
 # IANA Hash Function Textual Names -> hashlib.
 HASHES: Mapping[str, str] = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
-HASH_SIZES = (32, 48, 64)
-TEXT_MAX = 1024
-BYTES_MAX = 16 * 1024
 COMPONENTS_MAX = 256
 REM_COUNT = 4
 
@@ -140,7 +138,7 @@ class RealmClaims:
 
 def read_platform(claims: Mapping[Any, Any], generation: str) -> PlatformClaims:
     """Read the platform's claim map. Raises FormatError: "missing-claim" where one is absent, "format" where one has the wrong form."""
-    reader = _Reader(claims, "platform token")
+    reader = ClaimReader(claims, "platform token")
     newest = generation == V2026
     later = generation in (V2024, V2026)
     # Two claims that could bind the realm's key, of which we look at one, would be an invitation to differ.
@@ -150,37 +148,37 @@ def read_platform(claims: Mapping[Any, Any], generation: str) -> PlatformClaims:
         raise FormatError("the client id is %d, only %d (realm management) may ask for it" % (client_id, _RMSD), where=reader.where)
     return PlatformClaims(
         profile=reader.text(PROFILE, "profile"),
-        rak_hash=reader.bytes(RAK_HASH, "hash of the realm's key", HASH_SIZES) if newest else reader.bytes(CHALLENGE, "challenge", HASH_SIZES),
-        implementation_id=reader.bytes(2396, "implementation id", (32,)),
+        rak_hash=reader.octets(RAK_HASH, "hash of the realm's key", HASH_SIZES) if newest else reader.octets(CHALLENGE, "challenge", HASH_SIZES),
+        implementation_id=reader.octets(2396, "implementation id", (32,)),
         instance_id=reader.ueid("instance id", required=True) or b"",
-        configuration=reader.bytes(2401, "configuration"),
+        configuration=reader.octets(2401, "configuration"),
         lifecycle=reader.integer(2395, "lifecycle", 0xFFFF, required=True) or 0,
         components=_components(reader, later),
         hash_algorithm=reader.text(2402, "hash algorithm"),
         verification_service=reader.optional_text(2400, "verification service"),
         client_id=client_id,
-        manufacturing_config=reader.optional_bytes(2403, "manufacturing configuration") if later else None,
+        manufacturing_config=reader.optional_octets(2403, "manufacturing configuration") if later else None,
         extensions=reader.items(2404, "extensions") if later else (),
         tbb_rotpk=reader.items(2405, "TBB ROTPK") if later else (),
-        peer_signers=reader.optional_bytes(2406, "peer signers") if later else None,
+        peer_signers=reader.optional_octets(2406, "peer signers") if later else None,
         unknown=reader.unknown(),
     )
 
 
 def read_realm(claims: Mapping[Any, Any], generation: str) -> RealmClaims:
     """Read the realm's claim map. Raises FormatError as read_platform does."""
-    reader = _Reader(claims, "realm token")
+    reader = ClaimReader(claims, "realm token")
     later = generation in (V2024, V2026)
-    rak = reader.bytes(44237, "public key")
+    rak = reader.octets(44237, "public key")
     where = "realm token public key"
-    rim = reader.bytes(44238, "initial measurement", HASH_SIZES)
+    rim = reader.octets(44238, "initial measurement", HASH_SIZES)
     rems = reader.items(44239, "extensible measurements", required=True)
     hash_algorithm = reader.text(44236, "hash algorithm")
     _check_measurements(rim, rems, hash_algorithm, generation)
     return RealmClaims(
         profile=reader.optional_text(PROFILE, "profile"),
-        challenge=reader.bytes(CHALLENGE, "challenge", (64,)),
-        rpv=reader.bytes(44235, "personalisation value", (64,)),
+        challenge=reader.octets(CHALLENGE, "challenge", (64,)),
+        rpv=reader.octets(44235, "personalisation value", (64,)),
         rim=rim,
         rems=rems,
         hash_algorithm=hash_algorithm,
@@ -190,7 +188,7 @@ def read_realm(claims: Mapping[Any, Any], generation: str) -> RealmClaims:
         instance_id=reader.ueid("instance id") if later else None,
         mec_policy=reader.choice(44243, "MEC policy", _MEC, required=True) if later else None,
         lfa_policy=reader.choice(44244, "LFA policy", _LFA) if later else None,
-        devices_hash=reader.optional_bytes(44257, "hash of the devices' token", HASH_SIZES) if later else None,
+        devices_hash=reader.optional_octets(44257, "hash of the devices' token", HASH_SIZES) if later else None,
         unknown=reader.unknown(),
     )
 
@@ -207,7 +205,7 @@ def _check_measurements(rim: bytes, rems: Sequence[Any], hash_algorithm: str, ge
         raise FormatError("the measurements have %d bytes, those of %s have %d" % (len(rim), hash_algorithm, size), where="realm token")
 
 
-def _components(reader: _Reader, later: bool) -> Tuple[Component, ...]:
+def _components(reader: ClaimReader, later: bool) -> Tuple[Component, ...]:
     entries = reader.items(2399, "software components", required=True)
     if not 1 <= len(entries) <= COMPONENTS_MAX:
         raise FormatError("1 to %d software components were expected" % COMPONENTS_MAX, where=reader.where)
@@ -215,10 +213,10 @@ def _components(reader: _Reader, later: bool) -> Tuple[Component, ...]:
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise FormatError("software component %d is no map" % index, where=reader.where)
-        inner = _Reader(entry, "%s software component %d" % (reader.where, index))
+        inner = ClaimReader(entry, "%s software component %d" % (reader.where, index))
         components.append(Component(
-            measurement=inner.bytes(2, "measurement", HASH_SIZES),
-            signer=inner.bytes(5, "signer id", HASH_SIZES),
+            measurement=inner.octets(2, "measurement", HASH_SIZES),
+            signer=inner.octets(5, "signer id", HASH_SIZES),
             name=inner.optional_text(1, "type"),
             version=inner.optional_text(4, "version"),
             hash_algorithm=inner.optional_text(6, "hash algorithm"),
@@ -231,92 +229,3 @@ def _components(reader: _Reader, later: bool) -> Tuple[Component, ...]:
 
 def _hex(data: Optional[bytes]) -> Optional[str]:
     return None if data is None else data.hex()
-
-
-class _Reader:
-    """Takes claims out of one map, and remembers which were taken."""
-
-    def __init__(self, claims: Mapping[Any, Any], where: str) -> None:
-        self.claims = claims
-        self.where = where
-        self.taken: List[Any] = []
-        self.strange: List[str] = []
-
-    def take(self, label: int, name: str, required: bool) -> Any:
-        self.taken.append(label)
-        if label not in self.claims and required:
-            raise FormatError("the claim %s (%d) is missing" % (name, label), where=self.where, code="missing-claim")
-        return self.claims.get(label)
-
-    def refuse(self, label: int, name: str, wanted: str) -> FormatError:
-        return FormatError("the claim %s (%d) is not %s" % (name, label, wanted), where=self.where)
-
-    def absent(self, label: int, why: str) -> None:
-        if label in self.claims:
-            raise FormatError("the claim %d, which %s, must not be there" % (label, why), where=self.where)
-
-    def bytes(self, label: int, name: str, sizes: Sequence[int] = ()) -> bytes:
-        value = self.take(label, name, True)
-        if not isinstance(value, bytes) or (len(value) not in sizes if sizes else len(value) > BYTES_MAX):
-            wanted = "of %s bytes" % " or ".join(str(size) for size in sizes) if sizes else "of at most %d bytes" % BYTES_MAX
-            raise self.refuse(label, name, "a byte string " + wanted)
-        return value
-
-    def optional_bytes(self, label: int, name: str, sizes: Sequence[int] = ()) -> Optional[bytes]:
-        return None if self.take(label, name, False) is None and label not in self.claims else self.bytes(label, name, sizes)
-
-    def text(self, label: int, name: str) -> str:
-        value = self.take(label, name, True)
-        if not isinstance(value, str) or len(value) > TEXT_MAX:
-            raise self.refuse(label, name, "a text string of at most %d characters" % TEXT_MAX)
-        return value
-
-    def optional_text(self, label: int, name: str) -> Optional[str]:
-        return None if self.take(label, name, False) is None and label not in self.claims else self.text(label, name)
-
-    def integer(self, label: int, name: str, maximum: int, required: bool) -> Optional[int]:
-        value = self.take(label, name, required)
-        if label not in self.claims:
-            return None
-        if type(value) is not int or not 0 <= value <= maximum:
-            raise self.refuse(label, name, "a whole number from 0 to %d" % maximum)
-        return value
-
-    def boolean(self, label: int, name: str) -> Optional[bool]:
-        value = self.take(label, name, False)
-        if label in self.claims and not isinstance(value, bool):
-            raise self.refuse(label, name, "true or false")
-        return value if isinstance(value, bool) else None
-
-    def choice(self, label: int, name: str, choices: Mapping[Any, str], required: bool = False) -> Optional[str]:
-        value = self.take(label, name, required)
-        if label not in self.claims:
-            return None
-        if type(value) not in (int, str) or value not in choices:
-            raise self.refuse(label, name, "one of %s" % ", ".join(repr(choice) for choice in choices))
-        return choices[value]
-
-    def items(self, label: int, name: str, required: bool = False) -> Tuple[Any, ...]:
-        value = self.take(label, name, required)
-        if label not in self.claims:
-            return ()
-        if not isinstance(value, tuple) or not value:
-            raise self.refuse(label, name, "a list with at least one item")
-        return value
-
-    def digests(self, label: int, name: str) -> Tuple[bytes, ...]:
-        values = self.items(label, name)
-        if not all(isinstance(value, bytes) and len(value) in HASH_SIZES for value in values):
-            raise self.refuse(label, name, "a list of digests")
-        return values
-
-    def ueid(self, name: str, required: bool = False) -> Optional[bytes]:
-        """33 bytes of which the first is 1 (RAND): RMM specification A7.2."""
-        value = self.bytes(UEID, name, (33,)) if required else self.optional_bytes(UEID, name, (33,))
-        if value is not None and value[0] != 1:
-            raise self.refuse(UEID, name, "33 bytes of which the first is 1")
-        return value
-
-    def unknown(self) -> Tuple[str, ...]:
-        rest = [label for label in self.claims if label not in self.taken]
-        return tuple(self.strange) + tuple("%s %s" % (self.where, ascii(label)[:40]) for label in rest)

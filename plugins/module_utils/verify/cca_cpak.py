@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The platform's key: which CPAK may have signed a platform token, and whether it did.
+
+Eligible are the endorsements of exactly this platform, or else keys that name no platform.
+An endorsement that names the platform rules out those that name none: a bare key cannot stand in for a known one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import FrozenSet, List, Optional, Sequence, Tuple
+
+from ansible_collections.attested.ai.plugins.module_utils.checks import Check, failed, not_checked, passed
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.cca import public_test_key
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import NONVENDOR, VENDOR
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+from ansible_collections.attested.ai.plugins.module_utils.formats.cca_endorsement import (
+    SILICON_VENDOR, Cpak, EndorsementDocument, parse_endorsement,
+)  # fmt: skip
+from ansible_collections.attested.ai.plugins.module_utils.formats.cca_token import CcaToken
+from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
+from ansible_collections.attested.ai.plugins.module_utils.verify.cca_keys import public_key, verifies
+
+# Keys that fit one token: more than one is a key that was replaced, or a pile of bare keys. Each costs a signature verification.
+CANDIDATES_MAX = 16
+_CPAK_IDS = ("bad-cpak", "alg-key-mismatch", "root-not-pinned", "cpak-expired", "test-cpak", "platform-signature")
+_STEPS = ("bad-cpak", "alg-key-mismatch", "platform-signature")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A key, and the document that holds it. ``anchor`` is "vendor" only where policy names the document (by digest) as the vendor's."""
+
+    cpak: Cpak
+    document: EndorsementDocument
+    anchor: str
+
+    @property
+    def names_platform(self) -> bool:
+        return self.cpak.implementation_id is not None
+
+    def expired(self, at: datetime) -> bool:
+        return self.document.not_after is not None and at > self.document.not_after
+
+
+@dataclass(frozen=True)
+class Selection:
+    """``candidates``, likeliest first. ``unreadable``: what is wrong with the documents that cannot be read.
+    ``knows_implementation``: some document has keys for this implementation id, ``documents`` counts those that can be read."""
+
+    candidates: Tuple[Candidate, ...]
+    unreadable: Tuple[str, ...]
+    knows_implementation: bool
+    documents: int
+
+
+def select(
+    documents: Sequence[bytes], implementation_id: bytes, instance_id: bytes, at: datetime, vendor_documents: FrozenSet[str],
+    cache: Optional[VerificationCache],
+) -> Selection:  # fmt: skip
+    """Find the keys for one platform in the raw endorsement documents."""
+    exact: List[Candidate] = []
+    bare: List[Candidate] = []
+    unreadable: List[str] = []
+    known = False
+    for index, data in enumerate(documents):
+        try:
+            document = _parsed(bytes(data), index, cache)
+        except FormatError as error:
+            unreadable.append(str(error))
+            continue
+        anchor = VENDOR if document.endorser == SILICON_VENDOR and document.sha256 in vendor_documents else NONVENDOR
+        exact += [Candidate(cpak, document, anchor) for cpak in document.of(implementation_id, instance_id)]
+        bare += [Candidate(cpak, document, anchor) for cpak in document.bare]
+        known = known or implementation_id in document.implementations
+    # The same key may stand in an older document and in the one that renews it.
+    found = sorted(exact or bare, key=lambda candidate: (candidate.expired(at), candidate.anchor != VENDOR))
+    return Selection(tuple(found), tuple(unreadable), known, len(documents) - len(unreadable))
+
+
+def _parsed(data: bytes, index: int, cache: Optional[VerificationCache]) -> EndorsementDocument:
+    """Parsing is not proving, but a document with the keys of a fleet should be read once."""
+    key = ("cca-endorsement", data)
+    document = None if cache is None else cache.get(key)
+    if document is None:
+        document = parse_endorsement(data, "CCA endorsement %d" % (index + 1))
+        if cache is not None:
+            cache.put(key, document)
+    return document
+
+
+def judge_cpak(
+    token: CcaToken, selection: Selection, at: datetime, allow_test_keys: bool, allow_nonvendor: bool, cache: Optional[VerificationCache], checks: List[Check]
+) -> Optional[Candidate]:
+    """Append the checks of the platform's key and signature; returns the endorsement if it is accepted and the signature holds."""
+    if not selection.candidates:
+        checks.extend(_no_cpak(token, selection))
+        return None
+    tried = [_try(token, candidate, cache) for candidate in selection.candidates[:CANDIDATES_MAX]]
+    candidate, problem = next(((found, check) for found, check in tried if check is None), tried[0])
+    if problem is not None and len(selection.candidates) > CANDIDATES_MAX:
+        problem = failed(problem.id, "%s; only %d of %d keys were tried, bind them to their platforms" % (
+            problem.detail, CANDIDATES_MAX, len(selection.candidates)))  # fmt: skip
+    checks.extend(_names(candidate))
+    document = candidate.document
+    accepted = candidate.anchor == VENDOR or allow_nonvendor
+    proven = problem is None and accepted and not candidate.expired(at)
+    broken = len(_STEPS) if problem is None else _STEPS.index(problem.id)
+    details = ("the key lies on %s" % candidate.cpak.point.curve, "%s goes with the key" % token.platform.algorithm.name, "signed with the endorsed key")
+
+    def step(index: int) -> Check:
+        if problem is not None and index == broken:
+            return problem
+        if index > broken:
+            return not_checked(_STEPS[index], "there is no key that fits")
+        return passed(_STEPS[index], details[index]) if proven else not_checked(_STEPS[index], "it holds, but for a key that is not accepted")
+
+    test_key = public_test_key(candidate.cpak.point)
+    checks += [step(0), step(1), _judge_anchor(candidate, accepted), _judge_expiry(document.not_after, at)]
+    if test_key is None:
+        checks.append(passed("test-cpak", "the key is none of the published test keys"))
+    elif allow_test_keys:
+        checks.append(passed("test-cpak", "the key is the %s, whose private half is PUBLIC, and test keys are allowed: this proves nothing" % test_key))
+    else:
+        checks.append(failed("test-cpak", "the key is the %s, whose private half is public: anybody can make such tokens" % test_key))
+    checks.append(step(2))
+    return candidate if proven else None
+
+
+def _no_cpak(token: CcaToken, selection: Selection) -> List[Check]:
+    """The checks where no document has a key for this platform."""
+    platform = token.platform_claims
+    reason = "no endorsement holds the key of this platform"
+    checks: List[Check] = []
+    if selection.unreadable:
+        checks.append(failed("bad-cpak", selection.unreadable[0]))
+    elif not selection.documents:
+        checks.append(failed("cpak-missing", "no CPAK endorsement was given"))
+    elif selection.knows_implementation:
+        checks.append(passed("implementation-id", platform.implementation_id.hex()))
+        checks.append(failed("instance-id", "no endorsement names the instance %s of this implementation" % platform.instance_id.hex()))
+    else:
+        checks.append(failed("implementation-id", "no endorsement names the implementation %s" % platform.implementation_id.hex()))
+    seen = {check.id for check in checks}
+    return checks + [not_checked(check_id, reason) for check_id in _CPAK_IDS if check_id not in seen]
+
+
+def _names(candidate: Candidate) -> List[Check]:
+    if candidate.names_platform:
+        return [passed("implementation-id", "the endorsement names it"), passed("instance-id", "the endorsement names it")]
+    detail = "the endorsement is a bare key, which names no platform: its owner can claim any id"
+    return [not_checked("implementation-id", detail), not_checked("instance-id", detail)]
+
+
+def _try(token: CcaToken, candidate: Candidate, cache: Optional[VerificationCache]) -> Tuple[Candidate, Optional[Check]]:
+    """The candidate, and why it is not the key of this platform token, None if it is."""
+    point, message = candidate.cpak.point, token.platform
+    key = public_key(point)
+    if key is None:
+        return candidate, failed("bad-cpak", "the endorsed key does not lie on %s" % point.curve)
+    if message.algorithm.curve != point.curve:
+        return candidate, failed("alg-key-mismatch", "the token is signed with %s, the endorsed key is on %s" % (message.algorithm.name, point.curve))
+    # Every byte that the outcome depends on. A machine sends the same platform token until it boots again.
+    cache_key = ("cca-platform", point, message.protected, message.payload, message.signature)
+    if cache is not None and cache.get(cache_key):
+        return candidate, None
+    if not verifies(key, message.algorithm, message.signature, message.signed):
+        return candidate, failed("platform-signature", "the platform token was not signed with the endorsed key")
+    if cache is not None:
+        cache.put(cache_key, True)
+    return candidate, None
+
+
+def _judge_anchor(candidate: Candidate, accepted: bool) -> Check:
+    if candidate.anchor == VENDOR:
+        return passed("root-not-pinned", "the policy names the document %s as the silicon vendor's" % candidate.document.sha256)
+    if accepted:
+        return passed("root-not-pinned", "the endorsement is the operator's own, which is allowed")
+    return failed("root-not-pinned", "no silicon vendor stands for the endorsement (document %s, endorser %s)" % (
+        candidate.document.sha256, candidate.document.endorser))  # fmt: skip
+
+
+def _judge_expiry(not_after: Optional[datetime], at: datetime) -> Check:
+    if not_after is None:
+        return not_checked("cpak-expired", "the endorsement states no end of its validity")
+    if at > not_after:
+        return failed("cpak-expired", "the endorsement was valid until %s" % not_after.isoformat())
+    return passed("cpak-expired", "the endorsement is valid until %s" % not_after.isoformat())
