@@ -64,8 +64,8 @@ STAGES = (
     # The README's first command, whole. It also leaves the real model behind, for the tests that hold its figures.
     Stage("demo", "demo", (("make", "demo"),)),
     pytest_stage("unit", "unit", "-n", "2", "tests/unit", "tests/conformance"),
-    # Every parser and verifier, a few thousand mutated inputs each; `make fuzz` runs a million.
-    Stage("fuzz", "fuzz", (("python", "tests/fuzz/harness.py", "--count", "2000", "--jobs", "2"),)),
+    # Every parser and verifier, some thousand mutated inputs each; `make fuzz` runs a million.
+    Stage("fuzz", "fuzz", (("python", "tests/fuzz/harness.py", "--count", "10000", "--jobs", "2"),)),
     pytest_stage("functional", "functional", "tests/functional"),
     Stage("artifact", "artifact", (("sh", f"{DEV}/artifact.sh", str(TREE), str(CACHE / "artifact")),)),
     Stage("environment", "artifact", (("sh", f"{DEV}/environment.sh", str(TREE), str(CACHE / "environment")),)),
