@@ -9,6 +9,7 @@ canonical JSON of that normalised form, so two files that mean the same have the
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional, Tuple
@@ -118,9 +119,9 @@ class Policy:
             **{name: getattr(self, name).to_dict() for name in SECTION_KEYS},
         }
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of the canonical JSON of the normalised policy."""
+        """SHA-256, in hexadecimal, of the canonical JSON of the normalised policy. Made once: every result of a fleet carries it."""
         return hashlib.sha256(jcs.canonicalize(self.to_dict())).hexdigest()
 
 
