@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, snp_checks
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, launch_endorsement, snp_checks
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.common import check_replay, with_next_step
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements, ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, Policy
@@ -28,6 +28,7 @@ _LEAVES_TRIED = 8
 # DER of a common name of exactly these 8 characters: SEV-VLEK-Milan, a CA, has a longer one.
 _LEAF_NAMES = {"vcek": b"\x08SEV-VCEK", "vlek": b"\x08SEV-VLEK"}
 
+_ENDORSEMENT = "gce-firmware"
 # Whether a masked CHIP_ID is tolerable is for the policy: its check takes the place of the verifier's.
 _POLICY_DECIDES = "chip-id-masked"
 _REVOCATION = "ask-revoked"
@@ -74,8 +75,9 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
     """Verify and judge one report. Never raises for what the evidence holds: a malformed report is a failed check."""
     policy = context.policy
     table, table_problem = _table(item)
+    endorsement = table.pop(_ENDORSEMENT, None)
     verification = _verify(item, table, context)
-    checks = [_for_the_user(check, policy) for check in verification.checks]
+    checks = [for_the_user(check, policy) for check in verification.checks]
     checks += [table_problem] if table_problem is not None else []
     checks.append(check_replay(verification.evidence_id, context.seen))
     claims = verification.claims
@@ -87,8 +89,8 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
     else:
         checks = [check for check in checks if check.id != _POLICY_DECIDES]
         facts = snp_checks.SnpFacts(claims.report, claims.product, claims.tcb, claims.csp_id)
-        checks += snp_checks.check_policy(facts, policy.sev_snp, policy.machines, _shipped_floor)
-        measurement_checks, matched = _measurement(facts, context)
+        checks += snp_checks.check_policy(facts, policy.sev_snp, policy.machines, shipped_floor)
+        measurement_checks, matched = _measurement(facts, endorsement, context)
         checks += measurement_checks
         if matched is not None:
             reaches = matched.covers
@@ -97,7 +99,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
         tee=TEE,
         authentic=verification.authentic,
         checks=tuple(checks),
-        vector=_vector(verification, checks, reaches, policy),
+        vector=trust_vector(verification, checks, reaches, policy),
         claims={} if claims is None else claims.to_dict(),
         anchor=verification.anchor,
         expires_at=expires_at,
@@ -115,7 +117,7 @@ def _table(item: EvidenceItem) -> Tuple[Dict[str, bytes], Optional[Check]]:
         entries = dict(parse_certtable(blob).entries)
     except FormatError as error:
         return {}, failed("certificate-table", "%s; the host hands this table over, repair it there" % error)
-    return {name: entries[name] for name in ("vcek", "vlek", "ask") if name in entries}, None
+    return {name: entries[name] for name in ("vcek", "vlek", "ask", _ENDORSEMENT) if name in entries}, None
 
 
 def _verify(item: EvidenceItem, table: Mapping[str, bytes], context: ItemContext) -> Verification[SnpClaims]:
@@ -134,7 +136,7 @@ def _verify_with(leaf: Optional[bytes], path: Sequence[bytes], item: EvidenceIte
     """Verify with one certificate and each list that may concern it. One list that names its authority is enough to refuse."""
     outcomes = [
         verify_snp(item.evidence, leaf, path, context.roots, context.at, context.expected_report_data, crl=crl, cache=context.cache)
-        for crl in _crls(context.endorsements, leaf)
+        for crl in crls_of(context.endorsements, leaf)
     ]
     return min(outcomes, key=lambda outcome: (_REVOCATION not in outcome.failed, outcome.authentic is not True))
 
@@ -152,7 +154,7 @@ def _certificates(report: bytes, every: Sequence[bytes]) -> Tuple[List[bytes], L
     return list(dict.fromkeys(leaves)), [der for der in every if der not in leaves]
 
 
-def _crls(endorsements: Endorsements, leaf: Optional[bytes]) -> Sequence[Optional[bytes]]:
+def crls_of(endorsements: Endorsements, leaf: Optional[bytes]) -> Sequence[Optional[bytes]]:
     """The revocation lists of every product that this certificate names; without a choice, the only one."""
     if len(endorsements.crls) < 2:
         return endorsements.crls or (None,)
@@ -160,29 +162,35 @@ def _crls(endorsements: Endorsements, leaf: Optional[bytes]) -> Sequence[Optiona
     return [crl for crl in endorsements.crls if any(name in crl for name in named)] or (None,)
 
 
-def _for_the_user(check: Check, policy: Policy) -> Check:
+def for_the_user(check: Check, policy: Policy) -> Check:
     """What the policy requires must not stay unchecked; and a failure names the next step."""
     if check.outcome == NOT_CHECKED and check.id == _REVOCATION and policy.revocation == "required":
         return failed(check.id, check.detail + "; the policy requires it: give the certificate revocation list (option crl)")
     return with_next_step(check, _NEXT_STEPS)
 
 
-def _shipped_floor(family: int, model: int) -> Optional[Mapping[str, int]]:
+def shipped_floor(family: int, model: int) -> Optional[Mapping[str, int]]:
     floor = floor_for(family, model)
     return None if floor is None else floor.minimum
 
 
-def _measurement(facts: snp_checks.SnpFacts, context: ItemContext) -> Tuple[List[Check], Optional[ReferenceValue]]:
-    """The measurement-mismatch and host-data-mismatch checks, and the reference value that matched in both."""
+def _measurement(facts: snp_checks.SnpFacts, endorsement: Optional[bytes], context: ItemContext) -> Tuple[List[Check], Optional[ReferenceValue]]:
+    """The measurement-mismatch and host-data-mismatch checks, and the reference value that matched in both.
+
+    ``endorsement`` is what the host handed over as Google's; it speaks only where our own values do not know the measurement."""
     policy, report = context.policy, facts.report
     same = context.reference_values.measured(TEE, report.measurement.hex())
     valid = [value for value in same if value.not_after > context.at]
+    checks, endorsed = launch_endorsement.endorsed(TEE, report.measurement, endorsement, context)
+    if not valid:
+        same, valid = same + endorsed, endorsed
     host_data = report.host_data.hex()
     matching = [value for value in valid if value.host_data in (None, host_data)]
     # Who names HOST_DATA too speaks of more. Values that disagree still vouch for no more than the least of them.
     closest = [value for value in matching if value.host_data is not None] or matching
     matched = min(closest, key=lambda value: (STAGES.index(value.covers), -value.not_after.timestamp())) if closest else None
-    return [_measured(report.measurement.hex(), same, valid, context.reference_values, policy), _host_data(host_data, valid, matched, policy)], matched
+    checks += [_measured(report.measurement.hex(), same, valid, context.reference_values, policy), _host_data(host_data, valid, matched, policy)]
+    return checks, matched
 
 
 def _measured(seen: str, same: Sequence[ReferenceValue], valid: Sequence[ReferenceValue], values: ReferenceValues, policy: Policy) -> Check:
@@ -212,7 +220,7 @@ def _host_data(seen: str, valid: Sequence[ReferenceValue], matched: Optional[Ref
     return not_checked(code, "nothing is asked of HOST_DATA, it is %s" % seen)
 
 
-def _vector(verification: Verification[SnpClaims], checks: Sequence[Check], reaches: Optional[str], policy: Policy) -> Dict[str, int]:
+def trust_vector(verification: Verification[SnpClaims], checks: Sequence[Check], reaches: Optional[str], policy: Policy) -> Dict[str, int]:
     """The AR4SI claims that this item makes; those that nothing is known about are left out."""
     bad = frozenset(check.id for check in checks if check.outcome == FAIL)
     if verification.authentic is not True or verification.claims is None:
