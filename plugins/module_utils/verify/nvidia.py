@@ -28,7 +28,7 @@ from ansible_collections.attested.ai.plugins.module_utils.verify import nvidia_o
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_chain import IDS, DeviceChain, build_chain
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_claims import NvidiaClaims, RimUse, make_claims
-from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_measurements import Comparison, compare
+from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_measurements import compare, judge_measurements
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_rim import Candidate, find_rims
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_x509 import validity_offence
 from ansible_collections.attested.ai.plugins.module_utils.verify.primitives import ecdsa_p384_verifies
@@ -82,12 +82,14 @@ def verify_nvidia(
     signed = _judge_device(kind, parsed, opaque, chain, at, checks)
     proven = chain.proven and signed
     ends: List[datetime] = [certificate.not_after for certificate in chain.certificates] if chain.proven else []
-    _judge_revocation("device", chain.certificates if chain.proven else (), _DEVICE_PLACES, ocsp, at, cache, checks, ends)
+    held: List[str] = []
+    _judge_revocation("device", chain.certificates if chain.proven else (), _DEVICE_PLACES, ocsp, at, cache, checks, ends, held)
     _judge_nonce(parsed, nonce, checks)
-    uses = _judge_rims(kind, parsed, opaque, chain, rims, ocsp, rim_roots, at, cache, checks, ends)
+    uses = _judge_rims(kind, parsed, opaque, chain, rims, ocsp, rim_roots, at, cache, checks, ends, held)
     comparison = compare(parsed, {use.source: use.rim for use in uses if use.usable and use.rim is not None}, opaque.nvdec0)
-    _judge_measurements(uses, comparison, proven, chain, checks)
-    claims = make_claims(kind, parsed, opaque, chain, uses, comparison, any(check.id == "secure-boot" and check.outcome == PASS for check in checks))
+    judge_measurements([use.source for use in uses if not use.usable], comparison, proven, chain.flags, checks)
+    secure = any(check.id == "secure-boot" and check.outcome == PASS for check in checks)
+    claims = make_claims(kind, parsed, opaque, chain, uses, comparison, secure, held)
     anchor = ANCHOR_NONE
     if proven and chain.root is not None:
         anchor = ANCHOR_NONVENDOR if any(use.usable and use.anchor == ANCHOR_NONVENDOR for use in uses) else chain.root.anchor
@@ -167,7 +169,7 @@ def _judge_device(kind: str, report: SpdmReport, opaque: OpaqueData, chain: Devi
 
 def _judge_revocation(
     prefix: str, path: Sequence[Any], places: Sequence[int], ocsp: Sequence[bytes], at: datetime, cache: Optional[VerificationCache],
-    checks: List[Check], ends: List[datetime],
+    checks: List[Check], ends: List[datetime], held: List[str],
 ) -> None:  # fmt: skip
     """Three checks: revoked for good, on hold, and whether the status of each certificate is known at all."""
     revoked, hold, unknown = prefix + "-revoked", prefix + "-on-hold", prefix + "-revocation-unknown"
@@ -176,6 +178,7 @@ def _judge_revocation(
         checks.extend(not_checked(check_id, detail) for check_id in (revoked, hold, unknown))
         return
     found = nvidia_ocsp.statuses(path, places, ocsp, at, cache)
+    held.extend(status.certificate for status in found if status.kind == nvidia_ocsp.HOLD)
     for check_id, bad in ((revoked, "revoked"), (hold, nvidia_ocsp.HOLD)):
         offences = [status.detail for status in found if status.kind == bad]
         if offences:
@@ -211,7 +214,7 @@ def _products(chain: DeviceChain, opaque: OpaqueData) -> FrozenSet[str]:
 
 def _judge_rims(
     kind: str, report: SpdmReport, opaque: OpaqueData, chain: DeviceChain, rims: Sequence[bytes], ocsp: Sequence[bytes], roots: TrustRoots,
-    at: datetime, cache: Optional[VerificationCache], checks: List[Check], ends: List[datetime],
+    at: datetime, cache: Optional[VerificationCache], checks: List[Check], ends: List[datetime], held: List[str],
 ) -> List[RimUse]:  # fmt: skip
     wanted = [(FIRMWARE, opaque.vbios)] if kind == SWITCH else [(DRIVER, opaque.driver_version), (FIRMWARE, opaque.vbios)]
     products = _products(chain, opaque)
@@ -226,7 +229,7 @@ def _judge_rims(
             checks.append(failed(prefix + "-missing", named))
             continue
         checks.append(passed(prefix + "-missing", "manifest with SHA-256 %s for %s %s" % (candidate.verified.sha256, source, version)))
-        _judge_rim(prefix, candidate, chain.proven, ocsp, at, cache, checks, ends)
+        _judge_rim(prefix, candidate, chain.proven, ocsp, at, cache, checks, ends, held)
     return uses
 
 
@@ -238,7 +241,7 @@ def _distance(candidate: Candidate, report: SpdmReport, opaque: OpaqueData) -> i
 
 def _judge_rim(
     prefix: str, candidate: Candidate, device_proven: bool, ocsp: Sequence[bytes], at: datetime, cache: Optional[VerificationCache],
-    checks: List[Check], ends: List[datetime],
+    checks: List[Check], ends: List[datetime], held: List[str],
 ) -> None:  # fmt: skip
     verified = candidate.verified
     if verified.rim is None or verified.format_offence:
@@ -265,42 +268,7 @@ def _judge_rim(
     path = verified.path.certificates if verified.path is not None and verified.proven else ()
     if verified.proven and not candidate.time_offence:
         ends.extend(certificate.not_after for certificate in path)
-    _judge_revocation(prefix, path, range(len(path) - 1), ocsp, at, cache, checks, ends)
-
-
-def _judge_measurements(uses: Sequence[RimUse], comparison: Comparison, proven: bool, chain: DeviceChain, checks: List[Check]) -> None:
-    unusable = [use.source for use in uses if not use.usable]
-    code = "rim-index-conflict"
-    if comparison.conflicts:
-        numbers = ", ".join(str(index) for index in comparison.conflicts)
-        checks.append(failed(code, "both manifests give good values for index %s, so it is open which counts" % numbers))
-    elif unusable:
-        checks.append(not_checked(code, "there is no usable manifest for: %s" % ", ".join(unusable)))
-    else:
-        checks.append(passed(code, "no index is active in two manifests"))
-
-    code = "measurement-mismatch"
-    counted = ", ".join("%d of %s" % (count, source) for source, count in comparison.compared.items()) or "nothing"
-    skipped = "; index %s does not apply, NVDEC0 is off" % ", ".join(str(index) for index in comparison.skipped) if comparison.skipped else ""
-    if comparison.mismatches:
-        checks.append(failed(code, "%d measurements are not what they should be: %s" % (
-            len(comparison.mismatches), "; ".join(mismatch.describe() for mismatch in comparison.mismatches[:8])
-        )))  # fmt: skip
-    elif unusable or not proven:
-        checks.append(not_checked(code, "compared and good: %s; %s" % (
-            counted, "there is no usable manifest for: %s" % ", ".join(unusable) if unusable else "but the report is not proven"
-        )))  # fmt: skip
-    else:
-        checks.append(passed(code, "all are good: %s%s" % (counted, skipped)))
-
-    # NVIDIA's definition: secure boot held and debugging is off if all measurements are good, and nothing is said otherwise.
-    good = checks[-1].outcome == PASS and not comparison.conflicts
-    if not chain.flags:
-        checks.append(passed("debug-state", "disabled: all measurements are good") if good else not_checked("debug-state", "known only if all measurements are good"))
-    if good and not chain.flags:
-        checks.append(passed("secure-boot", "all measurements are good"))
-    else:
-        checks.append(not_checked("secure-boot", "known only if all measurements are good"))
+    _judge_revocation(prefix, path, range(len(path) - 1), ocsp, at, cache, checks, ends, held)
 
 
 def _authentic(checks: Sequence[Check]) -> Optional[bool]:

@@ -65,7 +65,8 @@ class NvidiaClaims:
     ``kind``: "gpu" or "switch". ``chip``: "GH100", ... ``architecture``: "hopper", "blackwell" or "ls10". ``device``: SHA-256 of the
     SubjectPublicKeyInfo of the device's own key, which stays the same when firmware changes; ``ueid`` is the leaf's serial number as
     NVIDIA has it, which does not. ``pdi``: 8 bytes, how switches and GPUs call each other. ``mode``: "spt", "mpt", "ppcie", None if
-    the report does not state it. ``secure_boot``: True if all measurements are good, else None, which is: not known.
+    the report does not state it. ``secure_boot``: True if all measurements are good, else None, which is: not known. ``held``: SHA-256
+    of the certificates that are revoked for now (certificateHold).
     """
 
     kind: str
@@ -83,6 +84,7 @@ class NvidiaClaims:
     debug_flags: Tuple[str, ...]
     rims: Tuple[RimUse, ...]
     mismatches: Tuple[Mismatch, ...]
+    held: Tuple[str, ...] = ()
     root_name: Optional[str] = None
     root_spki_sha256: Optional[str] = None
 
@@ -171,7 +173,8 @@ def _mode(opaque: OpaqueData) -> Tuple[Optional[str], str]:
 
 
 def make_claims(
-    kind: str, report: SpdmReport, opaque: OpaqueData, chain: DeviceChain, rims: Sequence[RimUse], comparison: Comparison, secure_boot: bool
+    kind: str, report: SpdmReport, opaque: OpaqueData, chain: DeviceChain, rims: Sequence[RimUse], comparison: Comparison, secure_boot: bool,
+    held: Sequence[str],
 ) -> NvidiaClaims:
     """Put together what is known; certificates speak only if they are proven."""
     certificates = chain.certificates if chain.proven else ()
@@ -192,6 +195,7 @@ def make_claims(
         debug_flags=chain.flags,
         rims=tuple(rims),
         mismatches=comparison.mismatches,
+        held=tuple(held),
         root_name=chain.root.name if certificates and chain.root is not None else None,
         root_spki_sha256=chain.root.spki_sha256 if certificates and chain.root is not None else None,
     )

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.attested.ai.plugins.module_utils.checks import PASS, Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.formats.rim import Rim
 from ansible_collections.attested.ai.plugins.module_utils.formats.spdm import SpdmReport
 
@@ -74,3 +75,39 @@ def compare(report: SpdmReport, rims: Mapping[str, Rim], nvdec0: Optional[bool])
     active = [set(rim.active) for rim in rims.values()]
     conflicts = sorted(set.intersection(*active)) if len(active) > 1 else []
     return Comparison(compared, tuple(mismatches), tuple(skipped), tuple(conflicts))
+
+
+def judge_measurements(unusable: Sequence[str], comparison: Comparison, proven: bool, flags: Sequence[str], checks: List[Check]) -> None:
+    """Append rim-index-conflict, measurement-mismatch, debug-state and secure-boot. ``unusable`` names the sources without a manifest
+    that counts, ``flags`` what the firmware certificate says against the device."""
+    code = "rim-index-conflict"
+    if comparison.conflicts:
+        numbers = ", ".join(str(index) for index in comparison.conflicts)
+        checks.append(failed(code, "both manifests give good values for index %s, so it is open which counts" % numbers))
+    elif unusable:
+        checks.append(not_checked(code, "there is no usable manifest for: %s" % ", ".join(unusable)))
+    else:
+        checks.append(passed(code, "no index is active in two manifests"))
+
+    code = "measurement-mismatch"
+    counted = ", ".join("%d of %s" % (count, source) for source, count in comparison.compared.items()) or "nothing"
+    skipped = "; index %s does not apply, NVDEC0 is off" % ", ".join(str(index) for index in comparison.skipped) if comparison.skipped else ""
+    if comparison.mismatches:
+        checks.append(failed(code, "%d measurements are not what they should be: %s" % (
+            len(comparison.mismatches), "; ".join(mismatch.describe() for mismatch in comparison.mismatches[:8])
+        )))  # fmt: skip
+    elif unusable or not proven:
+        checks.append(not_checked(code, "compared and good: %s; %s" % (
+            counted, "there is no usable manifest for: %s" % ", ".join(unusable) if unusable else "but the report is not proven"
+        )))  # fmt: skip
+    else:
+        checks.append(passed(code, "all are good: %s%s" % (counted, skipped)))
+
+    # NVIDIA's definition: secure boot held and debugging is off if all measurements are good, and nothing is said otherwise.
+    good = checks[-1].outcome == PASS and not comparison.conflicts
+    if not flags:
+        checks.append(passed("debug-state", "disabled: all measurements are good") if good else not_checked("debug-state", "known only if all measurements are good"))
+    if good and not flags:
+        checks.append(passed("secure-boot", "all measurements are good"))
+    else:
+        checks.append(not_checked("secure-boot", "known only if all measurements are good"))
