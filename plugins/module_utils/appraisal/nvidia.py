@@ -14,7 +14,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.context impo
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.nvidia_checks import check_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.nvidia_policy import DRIVER, FIRMWARE, Allowance, NvidiaPolicy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
-from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, NOT_CHECKED, PASS, Check, failed, not_checked, passed
+from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, NOT_CHECKED, Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import NVIDIA_DEVICE, NVIDIA_RIM
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceItem
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia import GPU, SWITCH, NvidiaClaims, verify_nvidia

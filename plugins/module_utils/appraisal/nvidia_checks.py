@@ -111,7 +111,8 @@ def _svn(claims: NvidiaClaims, policy: NvidiaPolicy) -> Check:
         return not_checked(code, "no least SVN of the FSP is asked for (nvidia.min_fsp_svn), it is %s" % ("not stated" if seen is None else seen))
     if seen is not None and seen >= policy.min_fsp_svn:
         return passed(code, "SVN %d of the FSP, at least %d" % (seen, policy.min_fsp_svn))
-    return failed(code, "SVN %s of the FSP, the policy asks for at least %d; update the firmware" % ("not stated" if seen is None else seen, policy.min_fsp_svn))
+    text = "not stated" if seen is None else str(seen)
+    return failed(code, "SVN %s of the FSP, the policy asks for at least %d; update the firmware" % (text, policy.min_fsp_svn))
 
 
 def _nvle(claims: NvidiaClaims, policy: NvidiaPolicy) -> Check:

@@ -199,7 +199,10 @@ def _allowances(section: schema.Section, key: str, document: str, names: Tuple[s
 
 
 def _allowance(inner: schema.Section, names: Tuple[str, ...]) -> Allowance:
-    rim = version = certificate = index = None
+    rim: Optional[str] = None
+    version: Optional[str] = None
+    certificate: Optional[str] = None
+    index: Optional[int] = None
     if "rim" in names:
         rim = schema.check_choice(inner.required("rim"), RIMS, inner.where("rim"))
         pattern, form = (_DRIVER_VERSION, "a driver version such as 550.144.03") if rim == DRIVER else (_FIRMWARE_VERSION, _FIRMWARE_FORM)

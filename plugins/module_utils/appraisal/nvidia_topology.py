@@ -10,7 +10,7 @@ the switches mean this number is not documented, it holds on every public captur
 
 from __future__ import annotations
 
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Sequence
+from typing import Any, Dict, FrozenSet, List, Mapping, Optional
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.nvidia_policy import NvidiaPolicy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Policy
@@ -129,7 +129,9 @@ def _gpus(gpus: Mapping[str, Claims], switches: Mapping[str, Claims]) -> Check:
     strangers = [name for name, claims in gpus.items() if claims.get("pdi") not in named]
     missing = sorted(named.difference(str(pdi) for pdi in own))
     if strangers or missing:
-        return failed(GPUS, "%s not on the switches' links, and of these is no report: %s; %s" % (_words(strangers) or "no GPU is", _words(missing) or "none", _AGAIN))
+        return failed(GPUS, "%s not on the switches' links, and of these is no report: %s; %s" % (
+            _words(strangers) or "no GPU is", _words(missing) or "none", _AGAIN
+        ))  # fmt: skip
     return passed(GPUS, "the GPUs are the %d on the switches' links" % len(named))
 
 

@@ -15,6 +15,7 @@ import base64
 import binascii
 import functools
 import hashlib
+import importlib
 import re
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -72,7 +73,7 @@ def _bad(what: str) -> FormatError:
 @functools.lru_cache(maxsize=1)
 def _library() -> SimpleNamespace:
     try:
-        from lxml import etree
+        etree = importlib.import_module("lxml.etree")
     except ImportError:
         raise DependencyError(
             "the Python library lxml is missing; reference integrity manifests cannot be read without it",
@@ -121,8 +122,9 @@ def _parse(etree: Any, data: bytes) -> Any:
     except UnicodeDecodeError:
         raise _bad("it is not UTF-8 text") from None
     parser = etree.XMLParser(
-        encoding="utf-8", resolve_entities=False, load_dtd=False, dtd_validation=False, attribute_defaults=False, no_network=True, huge_tree=False, recover=False
-    )
+        encoding="utf-8", resolve_entities=False, load_dtd=False, dtd_validation=False, attribute_defaults=False, no_network=True,
+        huge_tree=False, recover=False,
+    )  # fmt: skip
     try:
         root = etree.fromstring(data, parser)
     except (etree.XMLSyntaxError, ValueError) as error:

@@ -23,6 +23,7 @@ from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, PA
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import TrustRoots
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.nvidia_opaque import GPU, SWITCH, OpaqueData, parse_opaque
+from ansible_collections.attested.ai.plugins.module_utils.formats.ocsp import GOOD, UNKNOWN
 from ansible_collections.attested.ai.plugins.module_utils.formats.spdm import NONCE_SIZE, SpdmReport, parse_spdm_report
 from ansible_collections.attested.ai.plugins.module_utils.verify import nvidia_ocsp
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
@@ -113,8 +114,9 @@ def _arguments(kind: Any, at: Any, expected: Any) -> Tuple[datetime, Optional[by
         return at.astimezone(timezone.utc), None
     if not isinstance(expected, (bytes, bytearray)) or len(expected) != NONCE_SIZE:
         raise AttestedError(
-            "the expected nonce must be %d bytes" % NONCE_SIZE, where="verify_nvidia", fix="Pass UNCHECKED if freshness is really not to be checked.", code="argument"
-        )
+            "the expected nonce must be %d bytes" % NONCE_SIZE, where="verify_nvidia",
+            fix="Pass UNCHECKED if freshness is really not to be checked.", code="argument",
+        )  # fmt: skip
     return at.astimezone(timezone.utc), bytes(expected)
 
 
@@ -127,7 +129,7 @@ def _chain(pem: bytes, roots: TrustRoots, cache: Optional[VerificationCache]) ->
         found = build_chain(pem, roots)
         if found.cacheable:
             cache.put(key, found)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _judge_device(kind: str, report: SpdmReport, opaque: OpaqueData, chain: DeviceChain, at: datetime, checks: List[Check]) -> bool:
@@ -183,11 +185,11 @@ def _judge_revocation(
         offences = [status.detail for status in found if status.kind == bad]
         if offences:
             checks.append(failed(check_id, "; ".join(offences)))
-        elif all(status.kind == nvidia_ocsp.GOOD for status in found):
+        elif all(status.kind == GOOD for status in found):
             checks.append(passed(check_id, "%d certificates are good" % len(found)))
         else:
             checks.append(not_checked(check_id, "not of every certificate the status is known"))
-    open_ones = [status.detail for status in found if status.kind == nvidia_ocsp.UNKNOWN]
+    open_ones = [status.detail for status in found if status.kind == UNKNOWN]
     if open_ones:
         checks.append(not_checked(unknown, "; ".join(open_ones)))
     else:
@@ -225,8 +227,8 @@ def _judge_rims(
         candidate = min(found, key=lambda one: _distance(one, report, opaque)) if found else None
         uses.append(RimUse(source, version, candidate))
         if candidate is None:
-            named = "the report names no %s version" % source if version is None else "none of the %d manifests given is for %s %s" % (len(rims), source, version)
-            checks.append(failed(prefix + "-missing", named))
+            named = "none of the %d manifests given is for %s %s" % (len(rims), source, version)
+            checks.append(failed(prefix + "-missing", "the report names no %s version" % source if version is None else named))
             continue
         checks.append(passed(prefix + "-missing", "manifest with SHA-256 %s for %s %s" % (candidate.verified.sha256, source, version)))
         _judge_rim(prefix, candidate, chain.proven, ocsp, at, cache, checks, ends, held)

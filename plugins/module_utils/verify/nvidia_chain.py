@@ -85,11 +85,12 @@ def build_chain(pem: bytes, roots: TrustRoots) -> DeviceChain:
     path = prove_path(certificates, roots)
     _judge_path(path, checks)
     leaf = certificates[0]
-    chip, fwid, flags = None, None, ()  # type: Optional[str], Optional[bytes], Tuple[str, ...]
+    chip: Optional[str] = None
+    firmware: Tuple[Optional[bytes], Tuple[str, ...], Optional[bytes]] = (None, (), None)
     try:
         chip, offence = _chip(certificates)
-        fwid, flags, device_key = _firmware(leaf)
-        if not offence and device_key is not None and device_key != certificates[1].spki:
+        firmware = _firmware(leaf)
+        if not offence and firmware[2] not in (None, certificates[1].spki):
             offence = "the firmware certificate names another device's key than its issuer has"
     except FormatError as error:
         offence = error.what
@@ -100,7 +101,7 @@ def build_chain(pem: bytes, roots: TrustRoots) -> DeviceChain:
         checks["device-profile"] = passed("device-profile", "firmware and device certificates of a %s" % chip)
     return DeviceChain(
         certificates=path.certificates, root=path.root, proven=path.proven and not offence, key=p384_key(leaf.spki), chip=chip,
-        architecture=None if chip is None else _ARCHITECTURES.get(chip[:2]), pdi=_pdi(certificates[1]), fwid=fwid, flags=flags, checks=checks,
+        architecture=None if chip is None else _ARCHITECTURES.get(chip[:2]), pdi=_pdi(certificates[1]), fwid=firmware[0], flags=firmware[1], checks=checks,
     )  # fmt: skip
 
 
@@ -159,8 +160,8 @@ def _firmware(leaf: Certificate) -> Tuple[Optional[bytes], Tuple[str, ...], Opti
     if composite is not None and tcb_info is not None:
         raise FormatError("the firmware certificate has two firmware ids")
     if composite is not None:
-        fwid, spki = _composite(composite[1])
-        return fwid, (), spki
+        named, spki = _composite(composite[1])
+        return named, (), spki
     if tcb_info is not None:
         fwid, flags = _tcb_info(tcb_info[1])
         return fwid, flags, None

@@ -105,8 +105,10 @@ def judge_measurements(unusable: Sequence[str], comparison: Comparison, proven: 
 
     # NVIDIA's definition: secure boot held and debugging is off if all measurements are good, and nothing is said otherwise.
     good = checks[-1].outcome == PASS and not comparison.conflicts
-    if not flags:
-        checks.append(passed("debug-state", "disabled: all measurements are good") if good else not_checked("debug-state", "known only if all measurements are good"))
+    if not flags and good:
+        checks.append(passed("debug-state", "disabled: all measurements are good"))
+    elif not flags:
+        checks.append(not_checked("debug-state", "known only if all measurements are good"))
     if good and not flags:
         checks.append(passed("secure-boot", "all measurements are good"))
     else:

@@ -90,7 +90,8 @@ def certificate_status(
         return Status(HOLD, name, digest, "%s (SHA-256 %s) is on hold" % (name, digest))
     if entry.status != GOOD:
         return Status(UNKNOWN, name, digest, "%s: the responder does not know it" % name)
-    return Status(GOOD, name, digest, "%s is good until %s" % (name, entry.next_update.isoformat() if entry.next_update else "?"), entry.next_update, response.nonce)
+    until = entry.next_update.isoformat() if entry.next_update else "?"
+    return Status(GOOD, name, digest, "%s is good until %s" % (name, until), entry.next_update, response.nonce)
 
 
 def _serial_bytes(serial: int) -> bytes:
@@ -129,7 +130,7 @@ def _signed(data: bytes, issuer: Certificate, cache: Optional[VerificationCache]
         found = _check_signature(parse_ocsp(data), issuer)
         if cache is not None:
             cache.put(key, found)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _check_signature(response: OcspResponse, issuer: Certificate) -> _Signed:

@@ -66,7 +66,7 @@ def verify_rim(data: bytes, roots: TrustRoots, cache: Optional[VerificationCache
         found = _verify(data, roots)
         if cache is not None and found.proven:
             cache.put(key, found)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _verify(data: bytes, roots: TrustRoots) -> VerifiedRim:
