@@ -18,7 +18,7 @@ from ansible_collections.attested.ai.plugins.module_utils.checks import PASS, Ch
 CPU = "cpu"
 DEVICE_KINDS = tuple(kind for kind in KINDS if kind != CPU)
 REPORT_DATA, NONCE = "report-data-mismatch", "nonce-mismatch"
-REQUIRED, BINDING, DUPLICATE = "required-evidence", "device-binding", "duplicate-device"
+REQUIRED, BINDING, DUPLICATE, TOPOLOGY = "required-evidence", "device-binding", "duplicate-device", "ppcie-members"
 
 
 def kind_of(submod: str) -> str:
@@ -44,6 +44,8 @@ def check_composite(items: Mapping[str, ItemResult], policy: Policy, single: boo
     if not found:
         return checks
     checks += [_bound(items, found, single), _distinct(found)]
+    if single:
+        return checks + [not_checked(TOPOLOGY, "one bare device report: what it is linked to is not known")]
     # Imported on use: most guests have no such device.
     from ansible_collections.attested.ai.plugins.module_utils.appraisal.nvidia_topology import check_topology
 
