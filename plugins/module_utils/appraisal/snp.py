@@ -189,7 +189,7 @@ def _measurement(facts: snp_checks.SnpFacts, endorsement: Optional[bytes], conte
     # Who names HOST_DATA too speaks of more. Values that disagree still vouch for no more than the least of them.
     closest = [value for value in matching if value.host_data is not None] or matching
     matched = min(closest, key=lambda value: (STAGES.index(value.covers), -value.not_after.timestamp())) if closest else None
-    checks += [_measured(report.measurement.hex(), same, valid, context.reference_values, policy), _host_data(host_data, valid, matched, policy)]
+    checks += [_measured(report.measurement.hex(), same, valid, context.reference_values, policy), check_host_data(host_data, valid, matched, policy)]
     return checks, matched
 
 
@@ -208,7 +208,7 @@ def _measured(seen: str, same: Sequence[ReferenceValue], valid: Sequence[Referen
     return not_checked(code, detail + " (measurements_required is false)")
 
 
-def _host_data(seen: str, valid: Sequence[ReferenceValue], matched: Optional[ReferenceValue], policy: Policy) -> Check:
+def check_host_data(seen: str, valid: Sequence[ReferenceValue], matched: Optional[ReferenceValue], policy: Policy) -> Check:
     code = "host-data-mismatch"
     if policy.sev_snp.host_data is not None and seen not in policy.sev_snp.host_data:
         return failed(code, "HOST_DATA is %s, the policy allows %s; launch the guest with one of these" % (seen, ", ".join(policy.sev_snp.host_data)))

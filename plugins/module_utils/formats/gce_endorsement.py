@@ -84,21 +84,21 @@ def parse_gce_endorsement(data: bytes, where: str = "launch endorsement") -> Gce
     if len(data) > ENDORSEMENT_MAX:
         raise FormatError("it is %d bytes long, at most %d are read" % (len(data), ENDORSEMENT_MAX), where=where)
     outer = _Message(data, where, known=(1, 2))
-    payload, signature = outer.bytes(1), outer.bytes(2)
+    payload, signature = outer.data(1), outer.data(2)
     if not payload or not signature:
         raise FormatError("it has no signed payload or no signature", where=where)
     where += " payload"
     golden = _Message(payload, where)
-    certificate, digest = golden.bytes(4), golden.bytes(5)
+    certificate, digest = golden.data(4), golden.data(5)
     if not certificate:
         raise FormatError("it holds no signer's certificate", where=where)
     if len(digest) != MEASUREMENT_SIZE:
         raise FormatError("the digest of its firmware has %d bytes, %d were expected" % (len(digest), MEASUREMENT_SIZE), where=where)
-    timestamp = _Message(golden.bytes(1), where + " timestamp")
+    timestamp = _Message(golden.data(1), where + " timestamp")
     return GceEndorsement(
-        payload, signature, timestamp.integer(1), golden.integer(2), golden.bytes(3), certificate, digest, golden.bytes(6),
-        snp=_snp(golden.bytes(7), where + " sev_snp") if 7 in golden else None,
-        tdx=_tdx(golden.bytes(8), where + " tdx") if 8 in golden else None,
+        payload, signature, timestamp.integer(1), golden.integer(2), golden.data(3), certificate, digest, golden.data(6),
+        snp=_snp(golden.data(7), where + " sev_snp") if 7 in golden else None,
+        tdx=_tdx(golden.data(8), where + " tdx") if 8 in golden else None,
     )  # fmt: skip
 
 
@@ -110,17 +110,17 @@ def _snp(data: bytes, where: str) -> SnpGolden:
         number = entry.integer(1)
         if number in measurements:
             raise FormatError("two measurements for %d processors" % number, where=where)
-        measurements[number] = _measurement(entry.bytes(2), where)
-    svsm = message.bytes(7)
+        measurements[number] = _measurement(entry.data(2), where)
+    svsm = message.data(7)
     return SnpGolden(
-        message.integer(1), measurements, message.bytes(3), message.bytes(4), message.integer(5), _measurement(svsm, where) if svsm else None
+        message.integer(1), measurements, message.data(3), message.data(4), message.integer(5), _measurement(svsm, where) if svsm else None
     )  # fmt: skip
 
 
 def _tdx(data: bytes, where: str) -> TdxGolden:
     message = _Message(data, where, repeated=(2,))
     parts = [_Message(part, where + " measurements") for part in message.every(2)]
-    return TdxGolden(message.integer(1), tuple((part.integer(1), bool(part.integer(2)), _measurement(part.bytes(3), where)) for part in parts))
+    return TdxGolden(message.integer(1), tuple((part.integer(1), bool(part.integer(2)), _measurement(part.data(3), where)) for part in parts))
 
 
 def _measurement(value: bytes, where: str) -> bytes:
@@ -157,7 +157,7 @@ class _Message:
         values = self._fields.get(number, [])
         return [value if isinstance(value, bytes) else self._wrong(number) for value in values]
 
-    def bytes(self, number: int) -> bytes:
+    def data(self, number: int) -> bytes:
         """A field of bytes, empty if it is absent, as in protobuf 3."""
         values = self.every(number)
         return values[0] if values else b""

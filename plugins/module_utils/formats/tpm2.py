@@ -10,11 +10,14 @@ bytes it is given and raises FormatError otherwise.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, TypeVar
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+
+T = TypeVar("T")
 
 GENERATED_VALUE = 0xFF544347
 ST_ATTEST_QUOTE = 0x8018
@@ -119,7 +122,7 @@ class Reader:
         self._offset = 0
         self._where = where
 
-    def bytes(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
         end = self._offset + size
         if end > len(self._data):
             raise self.bad("it ends after %d bytes, %d were expected" % (len(self._data), end))
@@ -128,14 +131,14 @@ class Reader:
         return part
 
     def number(self, size: int) -> int:
-        return int.from_bytes(self.bytes(size), "big")
+        return int.from_bytes(self.take(size), "big")
 
     def sized(self, maximum: int) -> bytes:
         """A TPM2B: a length of two bytes, then at most ``maximum`` bytes."""
         size = self.number(2)
         if size > maximum:
             raise self.bad("a field of %d bytes, at most %d are possible" % (size, maximum))
-        return self.bytes(size)
+        return self.take(size)
 
     def close(self) -> None:
         """Raise FormatError unless everything was read."""
@@ -171,12 +174,12 @@ def read_pcr_selections(reader: Reader) -> Tuple[PcrSelection, ...]:
     count = reader.number(4)
     if count > SELECTIONS_MAX:
         raise reader.bad("%d PCR selections, at most %d are possible" % (count, SELECTIONS_MAX))
-    selections = []
+    selections: List[PcrSelection] = []
     for _index in range(count):
         algorithm, size = reader.number(2), reader.number(1)
         if not 1 <= size <= 4:
             raise reader.bad("a PCR bitmap of %d bytes, 1 to 4 are possible" % size)
-        bitmap = int.from_bytes(reader.bytes(size), "little")
+        bitmap = int.from_bytes(reader.take(size), "little")
         if bitmap >> PCR_COUNT:
             raise reader.bad("it selects PCRs beyond %d" % (PCR_COUNT - 1))
         # Part 3, 18.4: the values are hashed in the order of the list. A bank named twice would give them other places.
@@ -211,6 +214,20 @@ def read_signature(reader: Reader) -> Signature:
     return Signature(scheme, algorithm, value=reader.sized(512))
 
 
+def build_signature(signature: Signature) -> bytes:
+    """The inverse of ``parse_signature``."""
+    head = struct.pack(">HH", signature.scheme, signature.hash_algorithm)
+    if signature.scheme != ALG_ECDSA:
+        return head + struct.pack(">H", len(signature.value)) + signature.value
+    numbers = [number.to_bytes((number.bit_length() + 7) // 8, "big") for number in (signature.r, signature.s)]
+    return head + b"".join(struct.pack(">H", len(number)) + number for number in numbers)
+
+
+def quoted_digest(values: Sequence[bytes], hash_algorithm: int) -> bytes:
+    """What pcrDigest is for these PCR values, in the order of the selection: made with the hash of the signing scheme (Part 3, 18.4)."""
+    return hashlib.new(HASH_NAMES[hash_algorithm], b"".join(values)).digest()
+
+
 def parse_public(data: bytes, where: str = "TPM public area") -> Public:
     """Parse TPMT_PUBLIC of an RSA or ECC key. Raises FormatError."""
     reader = Reader(data, where)
@@ -219,7 +236,7 @@ def parse_public(data: bytes, where: str = "TPM public area") -> Public:
         raise reader.bad("its type is 0x%04x, RSA is 1 and ECC 0x23" % kind)
     reader.sized(64)  # authPolicy
     if reader.number(2) != ALG_NULL:
-        reader.bytes(4)  # TPMT_SYM_DEF_OBJECT: key bits and mode
+        reader.take(4)  # TPMT_SYM_DEF_OBJECT: key bits and mode
     scheme: Optional[int] = reader.number(2)
     scheme_hash = None
     if scheme == ALG_NULL:
@@ -237,7 +254,7 @@ def parse_public(data: bytes, where: str = "TPM public area") -> Public:
     else:
         curve = reader.number(2)
         if reader.number(2) != ALG_NULL:
-            reader.bytes(2)  # TPMT_KDF_SCHEME: hash
+            reader.take(2)  # TPMT_KDF_SCHEME: hash
         x, y = reader.sized(66), reader.sized(66)
         public = Public(kind, name_algorithm, attributes, scheme, scheme_hash, curve=curve, x=x, y=y)
     reader.close()

@@ -9,7 +9,6 @@ Ids: quote-format, quote-magic, quote-type, quote-signature, pcr-selection, pcr-
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import Mapping, Optional, Sequence, Tuple, Union
@@ -94,9 +93,7 @@ def _pcrs(quote: tpm2.Quote, values: Sequence[bytes], algorithm: Optional[tpm2.S
     if len(values) != len(selected):
         return {}, failed(code, "the quote is over %d PCRs, %d values came along" % (len(selected), len(values))), unread
     chosen = passed(code, "SHA-256 PCRs %s" % ", ".join(map(str, selected)))
-    # Part 3, 18.4: the digest is made with the hash of the signing scheme.
-    hash_name = tpm2.HASH_NAMES[tpm2.ALG_SHA256 if algorithm is None else algorithm.hash_algorithm]
-    digest = hashlib.new(hash_name, b"".join(values)).digest()
+    digest = tpm2.quoted_digest(values, tpm2.ALG_SHA256 if algorithm is None else algorithm.hash_algorithm)
     if not hmac.compare_digest(digest, quote.pcr_digest):
         return {}, chosen, failed("pcr-digest", "the PCR values give %s, the quote says %s" % (digest.hex(), quote.pcr_digest.hex()))
     return dict(zip(selected, values)), chosen, passed("pcr-digest", "the PCR values are those that were quoted")
