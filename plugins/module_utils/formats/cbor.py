@@ -54,6 +54,7 @@ class _Reader:
     def __init__(self, data: bytes, where: str) -> None:
         self.data = data
         self.where = where
+        self.end = len(data)
         self.at = 0
         self.items = 0
 
@@ -67,12 +68,12 @@ class _Reader:
         major, argument = self.head()
         if major == _UNSIGNED:
             return argument
-        if major == _NEGATIVE:
-            return -1 - argument
         if major == _BYTES:
             return self.take(argument)
         if major == _TEXT:
             return self.text(argument)
+        if major == _NEGATIVE:
+            return -1 - argument
         if major == _ARRAY:
             return self.array(argument, depth)
         if major == _MAP:
@@ -83,7 +84,7 @@ class _Reader:
 
     def head(self) -> Tuple[int, int]:
         """(major type, argument) of the next item."""
-        if self.at >= len(self.data):
+        if self.at >= self.end:
             raise self.refuse("the input ends inside of a value")
         first = self.data[self.at]
         major, argument = first >> 5, first & 0x1F
@@ -93,7 +94,7 @@ class _Reader:
         elif argument > 27:
             raise self.refuse("an indefinite length or a reserved form")
         self.at += 1
-        if argument < 24 or major == _SIMPLE:
+        if argument < 24:
             return major, argument
         size = 1 << (argument - 24)
         number = int.from_bytes(self.take(size), "big")
@@ -104,8 +105,8 @@ class _Reader:
 
     def take(self, size: int) -> bytes:
         end = self.at + size
-        if end > len(self.data):
-            raise self.refuse("%d bytes were announced, %d are left" % (size, len(self.data) - self.at))
+        if end > self.end:
+            raise self.refuse("%d bytes were announced, %d are left" % (size, self.end - self.at))
         piece = self.data[self.at : end]
         self.at = end
         return piece
@@ -118,8 +119,8 @@ class _Reader:
 
     def counted(self, number: int) -> None:
         """Refuse a count that the remaining bytes cannot hold before anything is made of it."""
-        if number > len(self.data) - self.at:
-            raise self.refuse("%d values were announced, %d bytes are left" % (number, len(self.data) - self.at))
+        if number > self.end - self.at:
+            raise self.refuse("%d values were announced, %d bytes are left" % (number, self.end - self.at))
 
     def array(self, number: int, depth: int) -> Tuple[Any, ...]:
         self.counted(number)
