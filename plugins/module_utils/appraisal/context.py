@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Container, Optional, Tuple, Union
+from typing import Any, Callable, Container, Dict, Optional, Tuple, TypeVar, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import TrustRoots, load_roots
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.result import UNCHECKED, Unchecked
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,18 @@ class Endorsements:
     ocsp: Tuple[bytes, ...] = ()
     launch_endorsements: Tuple[bytes, ...] = ()
     jwks: Tuple[bytes, ...] = ()
+    _made: Dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def once(self, name: str, make: Callable[[Endorsements], T]) -> T:
+        """What ``make`` makes of these endorsements, such as an index, made once: a fleet's work must not grow with its square."""
+        if name not in self._made:
+            self._made[name] = make(self)
+        found: T = self._made[name]
+        return found
 
     def __add__(self, other: Endorsements) -> Endorsements:
         """Both, each piece once."""
-        return Endorsements(*(tuple(dict.fromkeys(getattr(self, part.name) + getattr(other, part.name))) for part in fields(self)))
+        return Endorsements(*(tuple(dict.fromkeys(getattr(self, part.name) + getattr(other, part.name))) for part in fields(self) if part.init))
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,17 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy impor
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue, ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import format_time
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.snp_certificates import candidates, sort_certificates
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, NOT_CHECKED, PASS, Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.floors import floor_for
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceItem
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_certtable import parse_certtable
-from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import REPORT_SIZE, SIGNING_KEY_VLEK
 from ansible_collections.attested.ai.plugins.module_utils.verify.result import SnpClaims, Verification
 from ansible_collections.attested.ai.plugins.module_utils.verify.snp import verify_snp
 
 TEE = "sev-snp"
 _LEAVES_TRIED = 8
-# DER of a common name of exactly these 8 characters: SEV-VLEK-Milan, a CA, has a longer one.
-_LEAF_NAMES = {"vcek": b"\x08SEV-VCEK", "vlek": b"\x08SEV-VLEK"}
 
 _ENDORSEMENT = "gce-firmware"
 # Whether a masked CHIP_ID is tolerable is for the policy: its check takes the place of the verifier's.
@@ -122,10 +120,10 @@ def _table(item: EvidenceItem) -> Tuple[Dict[str, bytes], Optional[Check]]:
 
 def _verify(item: EvidenceItem, table: Mapping[str, bytes], context: ItemContext) -> Verification[SnpClaims]:
     """Verify with each certificate that may belong to the report, until one fits; else say what the likeliest one gave."""
-    leaves, path = _certificates(item.evidence, list(table.values()) + list(context.endorsements.certificates))
+    leaves, path = candidates(item.evidence, sort_certificates(list(table.values())), context.endorsements)
     outcomes: List[Verification[SnpClaims]] = []
-    candidates: Sequence[Optional[bytes]] = leaves[:_LEAVES_TRIED] or (None,)
-    for leaf in candidates:
+    tried: Sequence[Optional[bytes]] = leaves[:_LEAVES_TRIED] or (None,)
+    for leaf in tried:
         outcomes.append(_verify_with(leaf, path, item, context))
         if outcomes[-1].authentic is True:
             return outcomes[-1]
@@ -139,19 +137,6 @@ def _verify_with(leaf: Optional[bytes], path: Sequence[bytes], item: EvidenceIte
         for crl in crls_of(context.endorsements, leaf)
     ]
     return min(outcomes, key=lambda outcome: (_REVOCATION not in outcome.failed, outcome.authentic is not True))
-
-
-def _certificates(report: bytes, every: Sequence[bytes]) -> Tuple[List[bytes], List[bytes]]:
-    """(leaves, path): certificates that may have signed the report, likeliest first, and the others. All untrusted still."""
-    kind, chip = "vcek", b""
-    if len(report) == REPORT_SIZE:
-        kind = "vlek" if report[0x48] >> 2 & 7 == SIGNING_KEY_VLEK else "vcek"
-        # Turin names its chip with 8 bytes; the rest of the field is zeros, which no certificate repeats.
-        chip = report[0x1A0:0x1E0].rstrip(b"\0")
-    names = tuple(_LEAF_NAMES.values())
-    leaves = [der for der in every if any(name in der for name in names)]
-    leaves.sort(key=lambda der: (_LEAF_NAMES[kind] not in der, kind == "vcek" and chip not in der))
-    return list(dict.fromkeys(leaves)), [der for der in every if der not in leaves]
 
 
 def crls_of(endorsements: Endorsements, leaf: Optional[bytes]) -> Sequence[Optional[bytes]]:
