@@ -152,7 +152,7 @@ def _only(found: List[Any], what: str) -> Any:
 
 
 def _name(tag: Any) -> str:
-    return ascii(str(tag).rsplit("}", 1)[-1])[:66]
+    return ascii(str(tag).rsplit("}", 1)[-1])[1:-1][:66]
 
 
 def _attribute(element: Any, name: str) -> str:

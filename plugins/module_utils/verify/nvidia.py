@@ -156,7 +156,7 @@ def _judge_device(kind: str, report: SpdmReport, opaque: OpaqueData, chain: Devi
         return False
     judge("device-expired", validity_offence(chain.certificates, at), "all certificates are valid at %s" % at.isoformat())
     if opaque.fwid is None:
-        checks.append(not_checked("fwid-mismatch", "the report names no firmware id (drivers before 550 do not)"))
+        checks.append(not_checked("fwid-mismatch", "the report names no firmware id"))
     else:
         matches = chain.fwid is not None and hmac.compare_digest(opaque.fwid, chain.fwid)
         judge("fwid-mismatch", "" if matches else "the firmware id %s of the report is not that of the certificate (%s)" % (
