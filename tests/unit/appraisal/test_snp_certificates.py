@@ -22,11 +22,11 @@ def chip(number):
 @pytest.fixture(scope="module")
 def leaves(soft):
     made = {(number, name): soft.vcek("genoa", chip(number), tcb)[1] for number in (1, 2, 3) for name, tcb in (("new", NEW), ("old", OLD))}
-    return {**made, "vlek": soft.vlek("genoa", NEW)[1], "ask": soft.intermediate_der("genoa", "vcek")}
+    return {**made, "vlek": soft.vlek("genoa", tcb=NEW)[1], "ask": soft.intermediate_der("genoa", "vcek")}
 
 
 def report(number, tcb=NEW, signing_key="vcek"):
-    return bytes(build_report("genoa", chip_id=chip(number), current_tcb=tcb, signing_key=signing_key))
+    return bytes(build_report("genoa", chip_id=chip(number), reported_tcb=tcb, signing_key=signing_key))
 
 
 def test_the_certificate_of_chip_and_tcb_comes_first(leaves):
