@@ -226,7 +226,7 @@ def _problem(response: Response) -> str:
     if response.status != 200:
         return "the service answers %d" % response.status
     stated = response.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) != len(response.body) and "content-encoding" not in response.headers:
+    if stated.isdigit() and int(stated) != len(response.body) <= BODY_MAX and "content-encoding" not in response.headers:
         return "the answer ended after %d of %s bytes" % (len(response.body), stated)
     return ""
 

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The operation forecast of the action collateral: each guest's evidence is appraised at the times at which something ends."""
+
+from __future__ import annotations
+
+import typing as t
+from dataclasses import replace
+from datetime import datetime
+
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import UNCHECKED, Endorsements, appraise
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Policy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import parse_time
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.snp_policy import TcbFloor
+from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL
+from ansible_collections.attested.ai.plugins.module_utils.endorsements import kds
+from ansible_collections.attested.ai.plugins.module_utils.endorsements import forecast as core
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.forecast import Event, Verdict
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Entry, format_time
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
+from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
+from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import parse_report
+from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
+from ansible_collections.attested.ai.plugins.plugin_utils.collateral_inputs import load_store
+from ansible_collections.attested.ai.plugins.plugin_utils.collateral_task import Task
+from ansible_collections.attested.ai.plugins.plugin_utils.text_table import Column, render
+
+_COLUMNS = (Column("when", "WHEN"), Column("days", "DAYS", right=True), Column("guest", "GUEST"), Column("item", "ITEM"), Column("code", "REFUSED BY"),
+            Column("detail", "WHY"))  # fmt: skip
+_WIDTH = 200
+_EARLY = "-early.json"
+
+
+def forecast(task: Task) -> dict[str, t.Any]:
+    """What would be refused within the horizon, sorted by time. Raises AttestedError."""
+    documents = task.documents()
+    if not documents:
+        raise AttestedError("there is no evidence to forecast for", where="evidence", fix="Give evidence of the guests, as attest or tee_evidence return it")
+    now, until = task.at, task.at + task.horizon
+    values = task.inputs.reference_values(task.options["reference_values"])
+    own = _timeless(task.policy, task.options["reference_values"] is not None)
+    planned = [_planned(task, number, plan) for number, plan in enumerate(task.options["planned"], 1)]
+    with task.store.reading() as index:
+        entries = dict(index.entries)
+        endorsements = load_store(task.store.root)
+        early = _early(task, entries, endorsements)
+    boundaries: dict[datetime, list[str]] = {}
+    for entry in entries.values():
+        if entry.expires_at is not None:
+            boundaries.setdefault(entry.expires_at, []).append(entry.path)
+    cache = VerificationCache()
+    events: list[Event] = []
+    for guest, document in documents.items():
+        judge = _Judge(document, values, cache)
+        today = judge(own, endorsements, now)
+        events += core.expiries(guest, lambda at: judge(own, endorsements, at), now, until, boundaries)  # noqa: B023 - used at once
+        for at, policy in planned:
+            if now < at <= until:
+                # The same collateral as today: what has ended by then is told by itself.
+                after = judge(_timeless(policy, task.options["reference_values"] is not None), endorsements, now)
+                events += core.differences(guest, today, after, at, core.PLANNED_POLICY)
+        if early is not None:
+            events += core.differences(guest, today, judge(own, early, now), None, core.EARLY_TCB)
+        if not own.sev_snp.min_tcb.shipped:
+            shipped = replace(own, sev_snp=replace(own.sev_snp, min_tcb=TcbFloor(shipped=True), min_launch_tcb=TcbFloor(shipped=True)))
+            events += core.differences(guest, today, judge(shipped, endorsements, now), None, core.SHIPPED_FLOOR)
+        events += _firmware_updates(guest, document, entries)
+    found = [event.to_dict(now) for event in core.order(events)]
+    ending = [entry.to_dict() | {"path": entry.path} for entry in entries.values() if entry.expires_at is not None and now < entry.expires_at <= until]
+    guests = {event["guest"] for event in found if event["at"] is not None}
+    return {
+        "changed": False,
+        "forecast": found,
+        "table": table(found),
+        "collateral_ending": sorted(ending, key=lambda entry: (entry["expires_at"], entry["path"])),
+        "guests_at_risk": sorted(guests),
+        "horizon_end": format_time(until),
+        "msg": f"{len(guests)} of {len(documents)} guests would be refused by {format_time(until)}" + (f", the first at {found[0]['at']}" if guests else ""),
+    }
+
+
+class _Judge:
+    """Appraises one document under any policy, collateral and time; freshness is not asked for."""
+
+    def __init__(self, document: EvidenceDocument, values: ReferenceValues, cache: VerificationCache) -> None:
+        self._document = document
+        self._values = values
+        self._cache = cache
+
+    def __call__(self, policy: Policy, endorsements: Endorsements, at: datetime) -> Verdict:
+        result = appraise(
+            self._document, policy=policy, reference_values=self._values, endorsements=endorsements, expected_nonce=UNCHECKED, at=at,
+            connection=None, cache=self._cache,
+        )  # fmt: skip
+        failures = {(name, check.id): check.detail for name, item in result.items.items() for check in item.failures}
+        failures.update({("", check.id): check.detail for check in result.checks if check.outcome == FAIL})
+        return Verdict(failures, result.expires_at)
+
+
+def _timeless(policy: Policy, measured: bool) -> Policy:
+    """The policy without what belongs to one connection, and without measurements if there is nothing to compare them with."""
+    return replace(policy, ssh_binding="off", ssh_keys_in_memory=False, measurements_required=policy.measurements_required and measured)
+
+
+def _planned(task: Task, number: int, plan: t.Mapping[str, t.Any]) -> tuple[datetime, Policy]:
+    try:
+        return parse_time(plan["at"], "at"), task.inputs.policy(plan["policy"])
+    except AttestedError as error:
+        raise AttestedError(str(error), where=f"planned {number}") from None
+
+
+def _early(task: Task, entries: t.Mapping[str, Entry], endorsements: Endorsements) -> Endorsements | None:
+    """The collateral with Intel's early view in place of the standard one, where the store has both."""
+    views = {path: path[: -len(_EARLY)] + "-standard.json" for path in entries if path.endswith(_EARLY)}
+    pairs = {standard: early for early, standard in views.items() if standard in entries}
+    if not pairs:
+        return None
+    standard = {task.store.read(entries[path]) for path in pairs}
+    early = tuple(task.store.read(entries[path]) for path in pairs.values())
+    return replace(endorsements, tdx=tuple(data for data in endorsements.tdx if data not in standard) + early)
+
+
+def _firmware_updates(guest: str, document: EvidenceDocument, entries: t.Mapping[str, Entry]) -> list[Event]:
+    """VCEKs that are missing for a TCB that the machine has installed and may report from its next boot on."""
+    events: list[Event] = []
+    for number, item in enumerate(document.items):
+        if item.type != "sev-snp":
+            continue
+        try:
+            report = parse_report(item.evidence)
+        except FormatError:
+            continue
+        reported = kds.vceks_of_report(report)
+        for vcek in kds.vceks_of_report(report, ("committed", "current")):
+            if vcek not in reported and vcek.path not in entries:
+                detail = "the machine may report the TCB %s from its next boot on, and the store has no VCEK for it: fetch with tcbs" % vcek.tcb
+                events.append(Event(guest, f"item {number}", "vek-missing", None, core.FIRMWARE_UPDATE, detail))
+                break
+    return events
+
+
+def table(found: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+    """The forecast as lines of text."""
+    if not found:
+        return []
+    rows = [{**event, "when": event["at"] or event["because"], "detail": event["detail"]} for event in found]
+    return [line.text for line in render(_COLUMNS, rows, _WIDTH)]
