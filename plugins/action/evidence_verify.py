@@ -20,6 +20,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import DEVICE_NONCE_SIZE, DEVICE_TYPES, REPORT_DATA_SIZE
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time, parse_nonce, parse_report_data
+from ansible_collections.attested.ai.plugins.plugin_utils.endorsement_inputs import read_endorsements
 
 ARGUMENT_SPEC = {
     "evidence": {"type": "raw"},
@@ -31,6 +32,8 @@ ARGUMENT_SPEC = {
     "freshness": {"type": "str", "choices": ["checked", "unchecked"], "default": "checked"},
     "certificates": {"type": "list", "elements": "path", "default": []},
     "crl": {"type": "list", "elements": "path", "default": []},
+    "collateral": {"type": "list", "elements": "path", "default": []},
+    "collateral_key": {"type": "raw", "no_log": False},
     "policy": {"type": "raw"},
     "reference_values": {"type": "raw"},
     "at": {"type": "str"},
@@ -79,7 +82,7 @@ def verify(options: t.Mapping[str, t.Any], inputs: Inputs) -> dict:
         inputs=inputs,
         policy=inputs.policy(options["policy"]),
         reference_values=inputs.reference_values(options["reference_values"]),
-        endorsements=inputs.endorsements(options["certificates"], options["crl"]),
+        endorsements=read_endorsements(options, inputs),
         at=evaluation_time(options["at"]),
         ear_key=None if options["ear_key"] is None else inputs.signing_key(options["ear_key"]),
         ear_lifetime=timedelta(seconds=options["ear_lifetime"]),

@@ -31,6 +31,17 @@ options:
   crl:
     description: File on the controller with the certificate revocation list (PEM or DER) of the product's root.
     type: path
+  collateral:
+    description:
+      - Collateral on the controller, directories that M(attested.ai.collateral) keeps, signed bundles, or single files.
+      - It may hold chip certificates, revocation lists, Intel's TCB information, NVIDIA's manifests and OCSP responses, CPAKs of CCA platforms.
+      - Nothing in it is trusted for being here. What an appraisal uses of it must lead to a pinned root.
+    type: list
+    elements: path
+    default: []
+  collateral_key:
+    description: The public key of the signer of bundles in O(collateral), as JWK or as the path of a file with a JWK or PEM.
+    type: raw
   at:
     description:
       - Evaluation time in RFC 3339, for archived evidence and for tests. The default is the controller's clock.

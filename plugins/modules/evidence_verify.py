@@ -89,6 +89,17 @@ options:
     type: list
     elements: path
     default: []
+  collateral:
+    description:
+      - Collateral on the controller, directories that M(attested.ai.collateral) keeps, signed bundles, or single files.
+      - It may hold chip certificates, revocation lists, Intel's TCB information, NVIDIA's manifests and OCSP responses, CPAKs of CCA platforms.
+      - Nothing in it is trusted for being here. What an appraisal uses of it must lead to a pinned root.
+    type: list
+    elements: path
+    default: []
+  collateral_key:
+    description: The public key of the signer of bundles in O(collateral), as JWK or as the path of a file with a JWK or PEM.
+    type: raw
   policy:
     description:
       - The policy, as a dictionary or as the path of a YAML or JSON file. C(docs/policy-reference.md) describes every key. Unknown keys are errors.

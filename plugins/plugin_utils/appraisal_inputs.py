@@ -103,11 +103,17 @@ class Inputs:
 
         def resolve(path: str) -> str:
             try:
-                return action._loader.get_real_file(action._find_needle("files", path))
+                found = action._find_needle("files", path)
+                # A collateral store is a directory; only files can be vaulted.
+                return found if os.path.isdir(found) else action._loader.get_real_file(found)
             except AnsibleError as error:
                 raise FormatError("it cannot be read: %s" % " ".join(str(error).split())[:200], where=path) from None
 
         return cls(resolve)
+
+    def resolve(self, path: str) -> str:
+        """The path of a task as one that can be opened."""
+        return self._resolve(path)
 
     def read(self, path: str, where: str) -> bytes:
         """The bytes of a file of at most FILE_MAX bytes."""

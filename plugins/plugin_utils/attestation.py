@@ -18,6 +18,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import S
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, draw_nonce, evaluation_time, parse_nonce
+from ansible_collections.attested.ai.plugins.plugin_utils.endorsement_inputs import read_endorsements
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
 from ansible_collections.attested.ai.plugins.plugin_utils.ssh_binding import connection_binding, pin
 
@@ -59,7 +60,7 @@ class Attestation:
         self._enforce_chain_of_trust = enforce_chain_of_trust
         self.policy = self._inputs.policy(options["policy"])
         self._reference_values = self._inputs.reference_values(options["reference_values"])
-        self._endorsements = self._inputs.endorsements(options["certificates"], options["crl"])
+        self._endorsements = read_endorsements(options, self._inputs)
         self._fixed_time: datetime | None = evaluation_time(options["at"]) if options["at"] else None
         self._connection = connection_binding(action._connection) if self.policy.ssh_binding != "off" else None
         if self._connection is not None and self._connection.strict:

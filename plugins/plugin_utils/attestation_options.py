@@ -20,6 +20,8 @@ APPRAISAL: t.Final[dict[str, dict[str, t.Any]]] = {
     "reference_values": {"type": "raw"},
     "certificates": {"type": "list", "elements": "path", "default": []},
     "crl": {"type": "path"},
+    "collateral": {"type": "list", "elements": "path", "default": []},
+    "collateral_key": {"type": "raw", "no_log": False},
     "at": {"type": "str"},
 }
 

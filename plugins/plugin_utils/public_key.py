@@ -16,9 +16,14 @@ from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs impor
 
 def public_key(value: t.Any, action: t.Any) -> dict[str, str]:
     """The public JWK (kty, crv, x, y) of a signer."""
+    return read_public_key(value, Inputs.of_action(action))
+
+
+def read_public_key(value: t.Any, inputs: Inputs) -> dict[str, str]:
+    """The same, with the reader of the task's files."""
     if isinstance(value, str):
         where = f"public key {value}"
-        data = Inputs.of_action(action).read(value, "public key")
+        data = inputs.read(value, "public key")
         if data.lstrip().startswith(b"-----BEGIN PUBLIC KEY-----"):
             return _from_pem(data, where)
         jwk = strict.loads(data, where)
@@ -37,5 +42,5 @@ def _from_pem(data: bytes, where: str) -> dict[str, str]:
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise FormatError("it is not a PEM public key", where=where) from None
     if not curve_name(key):
-        raise FormatError("it is no EC key", where=where, fix="Give the public key of the model's signing key")
+        raise FormatError("it is no EC key", where=where, fix="Give the public half of an EC signing key")
     return public_jwk(key)
