@@ -18,7 +18,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import PolicyEr
 KEYS = ("required_pcrs", "quote_algorithms", "min_rsa_bits", "require_secure_boot", "require_fresh_hardware_report", "init_data", "vm_ids")
 
 # Signature scheme and hash of a quote. The key itself is what the hardware report vouches for.
-ALGORITHMS = ("rsassa-sha256", "rsassa-sha384", "rsapss-sha256", "rsapss-sha384", "ecdsa-p256-sha256", "ecdsa-p384-sha384")
+ALGORITHMS = ("rsassa-sha256", "rsassa-sha384", "rsapss-sha256", "rsapss-sha384", "ecdsa-sha256", "ecdsa-sha384")
 # TCG PC Client Platform Firmware Profile: 4 is what the firmware started, 7 its secure boot state, 11 the parts of a unified kernel image.
 REQUIRED_PCRS = (4, 7, 11)
 PCR_LAST = 23

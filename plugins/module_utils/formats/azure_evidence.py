@@ -62,11 +62,11 @@ def parse_azure_evidence(data: bytes, tee: str, where: str = "") -> AzureEvidenc
     if "version" not in shape:
         return _version_0(shape, tee, where)
     strict.members(shape, ("version", "tpm_quote", "hcl_report", last), where=where)
-    if isinstance(shape["version"], bool) or shape["version"] not in VERSIONS:
+    if type(shape["version"]) is not int or shape["version"] not in VERSIONS:
         raise FormatError("version %s is none of %s" % (strict.quoted(shape["version"]), ", ".join(map(str, VERSIONS))), where=where)
     quote = strict.members(shape["tpm_quote"], ("signature", "message", "pcrs"), where=where + " tpm_quote")
     return AzureEvidence(
-        tee, int(shape["version"]),
+        tee, shape["version"],
         hcl_report=_base64url(shape["hcl_report"], where + " hcl_report"),
         message=_hex(quote["message"], where + " message"),
         signature=_hex(quote["signature"], where + " signature"),
