@@ -10,7 +10,7 @@ import typing as t
 from dataclasses import replace
 from datetime import datetime
 
-from ansible_collections.attested.ai.plugins.module_utils.endorsements import proofs
+from ansible_collections.attested.ai.plugins.module_utils.endorsements import kds, proofs
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.bundle import BUNDLE_MAX, Bundle, read_bundle, write_bundle
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.fetch import ADDED, PLANNED, REPLACED, UNCHANGED, Outcome
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.needs import chains
@@ -67,7 +67,7 @@ def import_files(task: Task, paths: t.Sequence[str]) -> dict[str, t.Any]:
     supplied = list(chains(task.store))
     pieces: dict[str, tuple[Piece, Entry]] = {}
     # CA certificates first: others may need them.
-    contents = sorted(((path, task.inputs.read(path, "collateral")) for path in paths), key=lambda part: _is_leaf_first(part[1]))
+    contents = sorted(((path, task.inputs.read(path, "collateral")) for path in paths), key=lambda part: _has_leaf(part[1]))
     for path, data in contents:
         for piece in proofs.identify(data, path, task.roots_of, supplied):
             pieces[piece.path] = (piece, piece.entry(f"file {os.path.basename(path)}", now()))
@@ -84,8 +84,14 @@ def import_files(task: Task, paths: t.Sequence[str]) -> dict[str, t.Any]:
     return {**told(outcomes), "msg": f"{len(fresh)} of {len(pieces)} pieces are new"}
 
 
-def _is_leaf_first(data: bytes) -> bool:
-    return b"SEV-VCEK" in data or b"SEV-VLEK" in data[:2048] and b"SEV-VLEK-" not in data
+def _has_leaf(data: bytes) -> bool:
+    """True if a file holds a VCEK or VLEK, which its issuer's certificate may be needed to prove."""
+    if not data.startswith(b"-----BEGIN CERTIFICATE"):
+        return kds.is_vek(data)
+    try:
+        return any(kds.is_vek(der) for der in pem_to_der(data.decode("ascii", "replace")))
+    except AttestedError:
+        return False
 
 
 def _proven(task: Task, entry: Entry, data: bytes, supplied: t.Sequence[bytes], path: str) -> tuple[Piece, Entry]:

@@ -146,7 +146,7 @@ class Planner:
 
     def add_ocsp(self, wanted: ocsp_service.Wanted) -> None:
         def get(client: Client) -> Tuple[Piece, str]:
-            return ocsp_service.fetch(client, self._sources.ocsp, wanted, os.urandom(ocsp_service.NONCE_SIZE), client.now())
+            return ocsp_service.fetch(client, self._sources.ocsp, wanted, os.urandom(ocsp_service.NONCE_SIZE), self._at)
 
         self._need(wanted.path, "ocsp", wanted.about, get)
 

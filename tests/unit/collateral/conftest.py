@@ -10,6 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "nvidia"))
+
 from collateral_lab import Lab, Services  # noqa: E402  pylint: disable=wrong-import-position
 
 
@@ -27,3 +29,10 @@ def services(lab):
 @pytest.fixture
 def store_path(tmp_path):
     return str(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def soft_nvidia():
+    from nvidia_lab import NvidiaLab
+
+    return NvidiaLab()
