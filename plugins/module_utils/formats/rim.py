@@ -97,7 +97,7 @@ def parse_rim(data: bytes) -> Rim:
         raise _bad("the signature is not a child of the SoftwareIdentity")
     signed_info, digest_value, value, certificates = _read_signature(etree, signature)
     _detach(signature)
-    canonical = etree.tostring(root, method="c14n", exclusive=False, with_comments=False)
+    canonical = _canonical(etree, root)
     signed = _parse(etree, canonical)
     meta = _only(signed.findall(SWID + "Meta"), "Meta")
     active, unread = _resources(_only(signed.findall(SWID + "Payload"), "Payload"))
@@ -132,6 +132,14 @@ def _parse(etree: Any, data: bytes) -> Any:
     if root is None or b"<!DOCTYPE" in data or root.getroottree().docinfo.internalDTD is not None:
         raise _bad("it has a document type, which no manifest needs")
     return root
+
+
+def _canonical(etree: Any, element: Any) -> bytes:
+    """Inclusive canonical XML without comments. It is not defined for relative namespace URIs."""
+    try:
+        return bytes(etree.tostring(element, method="c14n", exclusive=False, with_comments=False, with_tail=False))
+    except etree.LxmlError as error:
+        raise _bad("it has no canonical form (%s)" % ascii(str(error))[:100]) from None
 
 
 def _refuse_oddities(etree: Any, root: Any) -> None:
@@ -208,8 +216,7 @@ def _read_signature(etree: Any, signature: Any) -> Tuple[bytes, bytes, bytes, Tu
     if not 1 <= len(certificates) <= CERTIFICATES_MAX:
         raise _bad("%d certificates, 1 to %d are read" % (len(certificates), CERTIFICATES_MAX))
     _children(x509, *(["X509Certificate"] * len(certificates)))
-    signed_info = etree.tostring(info, method="c14n", exclusive=False, with_comments=False, with_tail=False)
-    return signed_info, _base64(digest_value, DIGEST_SIZE), _base64(value, SIGNATURE_SIZE), tuple([_base64(element) for element in certificates])
+    return _canonical(etree, info), _base64(digest_value, DIGEST_SIZE), _base64(value, SIGNATURE_SIZE), tuple([_base64(element) for element in certificates])
 
 
 def _detach(signature: Any) -> None:

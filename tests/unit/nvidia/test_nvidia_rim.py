@@ -51,6 +51,8 @@ def test_a_manifest_is_read(lab: NvidiaLab, rim: bytes) -> None:
         ("<ns0:Payload>", '<ns0:Payload xml:space="preserve">', "xml: attribute"),
         ("<ns0:Payload>", '<ns0:Payload xml:id="x">', "xml: attribute"),
         ("</ns0:Payload>", "</ns0:Payload><ns0:Payload/>", "2 elements Payload"),
+        ("<ns0:Payload>", '<ns0:Payload xmlns:odd="relative">', "no canonical form"),
+        ("<ds:SignedInfo>", '<ds:SignedInfo xmlns:odd="relative">', "no canonical form"),
         ("<ns0:Payload>", "<ns0:Payload><ns0:Other/>", "payload holds a Other"),
         ('product="GH100"', "", "no usable attribute product"),
         ('colloquialVersion="580.95.05"', "", "no usable attribute colloquialVersion"),
