@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Dict, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
@@ -54,23 +54,6 @@ class EndorsementDocument:
     source: str
     not_after: Optional[datetime]
     cpaks: Tuple[Cpak, ...]
-    bare: Tuple[Cpak, ...] = field(init=False, repr=False, compare=False, default=())
-    implementations: FrozenSet[bytes] = field(init=False, repr=False, compare=False, default=frozenset())
-    _by_ids: Dict[Tuple[bytes, bytes], Tuple[Cpak, ...]] = field(init=False, repr=False, compare=False, default_factory=dict)
-
-    def __post_init__(self) -> None:
-        named = set()
-        for cpak in self.cpaks:
-            if cpak.implementation_id is not None and cpak.instance_id is not None:
-                ids = (cpak.implementation_id, cpak.instance_id)
-                self._by_ids[ids] = self._by_ids.get(ids, ()) + (cpak,)
-                named.add(cpak.implementation_id)
-        object.__setattr__(self, "bare", tuple(cpak for cpak in self.cpaks if cpak.implementation_id is None))
-        object.__setattr__(self, "implementations", frozenset(named))
-
-    def of(self, implementation_id: bytes, instance_id: bytes) -> Tuple[Cpak, ...]:
-        """The keys of exactly this platform."""
-        return self._by_ids.get((implementation_id, instance_id), ())
 
 
 def parse_endorsement(data: bytes, where: str = "CCA endorsement") -> EndorsementDocument:

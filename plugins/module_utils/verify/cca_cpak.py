@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import FrozenSet, List, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.checks import Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.cca import public_test_key
@@ -28,6 +28,7 @@ from ansible_collections.attested.ai.plugins.module_utils.verify.cca_keys import
 CANDIDATES_MAX = 16
 _CPAK_IDS = ("bad-cpak", "alg-key-mismatch", "root-not-pinned", "cpak-expired", "test-cpak", "platform-signature")
 _STEPS = ("bad-cpak", "alg-key-mismatch", "platform-signature")
+_Held = Tuple[Cpak, EndorsementDocument]
 
 
 @dataclass(frozen=True)
@@ -57,39 +58,57 @@ class Selection:
     documents: int
 
 
+@dataclass(frozen=True)
+class _Index:
+    """All keys of all documents, so that a fleet with a document for each machine is not searched through for each of them."""
+
+    by_ids: Dict[Tuple[bytes, bytes], Tuple[_Held, ...]]
+    bare: Tuple[_Held, ...]
+    implementations: FrozenSet[bytes]
+    unreadable: Tuple[str, ...]
+    documents: int
+
+
 def select(
     documents: Sequence[bytes], implementation_id: bytes, instance_id: bytes, at: datetime, vendor_documents: FrozenSet[str],
     cache: Optional[VerificationCache],
 ) -> Selection:  # fmt: skip
     """Find the keys for one platform in the raw endorsement documents."""
-    exact: List[Candidate] = []
-    bare: List[Candidate] = []
+    given = tuple([bytes(document) for document in documents])
+    # Reading is not proving, but it should be done once for a fleet. Whose word counts, and until when, is asked for every token.
+    key = ("cca-endorsements", given)
+    index = None if cache is None else cache.get(key)
+    if index is None:
+        index = _index(given)
+        if cache is not None:
+            cache.put(key, index)
+    found = []
+    for cpak, document in index.by_ids.get((implementation_id, instance_id), index.bare):
+        vendor = document.endorser == SILICON_VENDOR and document.sha256 in vendor_documents
+        found.append(Candidate(cpak, document, VENDOR if vendor else NONVENDOR))
+    # The same key may stand in an older document and in the one that renews it.
+    found.sort(key=lambda candidate: (candidate.expired(at), candidate.anchor != VENDOR))
+    return Selection(tuple(found), index.unreadable, implementation_id in index.implementations, index.documents)
+
+
+def _index(documents: Sequence[bytes]) -> _Index:
+    by_ids: Dict[Tuple[bytes, bytes], Tuple[_Held, ...]] = {}
+    bare: List[_Held] = []
     unreadable: List[str] = []
-    known = False
-    for index, data in enumerate(documents):
+    for number, data in enumerate(documents, 1):
         try:
-            document = _parsed(bytes(data), index, cache)
+            document = parse_endorsement(data, "CCA endorsement %d" % number)
         except FormatError as error:
             unreadable.append(str(error))
             continue
-        anchor = VENDOR if document.endorser == SILICON_VENDOR and document.sha256 in vendor_documents else NONVENDOR
-        exact += [Candidate(cpak, document, anchor) for cpak in document.of(implementation_id, instance_id)]
-        bare += [Candidate(cpak, document, anchor) for cpak in document.bare]
-        known = known or implementation_id in document.implementations
-    # The same key may stand in an older document and in the one that renews it.
-    found = sorted(exact or bare, key=lambda candidate: (candidate.expired(at), candidate.anchor != VENDOR))
-    return Selection(tuple(found), tuple(unreadable), known, len(documents) - len(unreadable))
-
-
-def _parsed(data: bytes, index: int, cache: Optional[VerificationCache]) -> EndorsementDocument:
-    """Parsing is not proving, but a document with the keys of a fleet should be read once."""
-    key = ("cca-endorsement", data)
-    document = None if cache is None else cache.get(key)
-    if document is None:
-        document = parse_endorsement(data, "CCA endorsement %d" % (index + 1))
-        if cache is not None:
-            cache.put(key, document)
-    return document
+        for cpak in document.cpaks:
+            if cpak.implementation_id is None or cpak.instance_id is None:
+                bare.append((cpak, document))
+            else:
+                ids = (cpak.implementation_id, cpak.instance_id)
+                by_ids[ids] = by_ids.get(ids, ()) + ((cpak, document),)
+    implementations = frozenset(implementation_id for implementation_id, _instance_id in by_ids)
+    return _Index(by_ids, tuple(bare), implementations, tuple(unreadable), len(documents) - len(unreadable))
 
 
 def judge_cpak(

@@ -362,7 +362,8 @@ def test_failures_are_not_remembered(lab):
     cache = VerificationCache()
     lab.verify(bad_signature=["platform"], cache=cache)
     lab.verify(endorsements=[b"{"], cache=cache)
-    assert cache.counters()["stored"] == 1, "only the document"
+    assert cache.counters()["stored"] == 2, "only what was read of the documents"
+    assert failures(lab.verify(bad_signature=["platform"], cache=cache)) == ["platform-signature"]
 
 
 def test_two_platforms_do_not_mix(lab):
@@ -372,3 +373,16 @@ def test_two_platforms_do_not_mix(lab):
     both = [lab.endorsement, other.endorsement]
     assert lab.verify(other.token(), endorsements=both).authentic is True
     assert failures(lab.verify(collection(mine[44234], theirs[44241], 399), endorsements=both)) == ["rak-binding"]
+
+
+def test_a_fleet_with_a_document_for_each_machine(lab):
+    """The right key is found among many, and the documents are read once."""
+    others = [CcaPlatform.open().endorsement() for _index in range(50)]
+    documents = others + [lab.endorsement]
+    cache = VerificationCache()
+    for challenge in (b"1", b"2", b"3"):
+        assert lab.verify(lab.token(challenge=challenge), expected=challenge, endorsements=documents, cache=cache).authentic is True
+    # Three platform tokens, since the soft platform signs anew for each request; the documents once.
+    assert cache.counters()["stored"] == 3 + 1
+    # A document that was not there before is seen at once, and one that is gone as well.
+    assert failures(lab.verify(endorsements=others, cache=cache)) == ["implementation-id"]
