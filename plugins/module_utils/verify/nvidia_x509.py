@@ -121,6 +121,9 @@ def _profile_offence(path: Sequence[Certificate]) -> str:
 def _leaf_offence(certificate: Certificate) -> str:
     if certificate.is_ca:
         return "it is an authority, a signer was expected"
+    if OID_EXTENDED_KEY_USAGE in certificate.extensions:
+        # A responder of the same authority could sign as well; NVIDIA's signers and devices bear no such extension.
+        return "its key is for something else (extended key usage)"
     return "" if certificate.may(DIGITAL_SIGNATURE) else "its key may not sign data"
 
 

@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import json
+import pkgutil
+import re
+import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,16 +17,20 @@ from cryptography import x509
 from nvidia_lab import AT, DRIVER, GPU_BLOCKS, NONCE, VBIOS, Device, NvidiaLab, gpu_fields
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, schema
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import appraise_report
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements, ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.nvidia import appraise_gpu, appraise_switch
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.nvidia_policy import KEYS, NvidiaPolicy, load_nvidia
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Policy, load_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
+from ansible_collections.attested.ai.plugins.module_utils.endorsements import nvidia
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.nvidia import load_nvidia_roots, nras_certificate_pins
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import load_roots
-from ansible_collections.attested.ai.plugins.module_utils.errors import PolicyError
+from ansible_collections.attested.ai.plugins.module_utils.errors import DependencyError, EndorsementError, PolicyError
+from ansible_collections.attested.ai.plugins.module_utils.formats import rim
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceItem
+from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import load_text
 
 DAY = timedelta(days=1)
 
@@ -356,3 +364,47 @@ def test_the_pins_are_those_of_nvidia() -> None:
     assert set(roots) == {"device", "rim"}
     assert roots["device"].common_name == "NVIDIA Device Identity CA" and roots["rim"].common_name == "NVIDIA CoRIM signing Root CA"
     assert nras_certificate_pins() == ("2df8907cf4d6c277b855d407ec178a649930a8e73f7294e8fce66e6ee27c5175",)
+
+
+def test_a_pin_with_another_digest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = json.loads(pkgutil.get_data(nvidia.__name__, nvidia.WHERE) or b"")
+    for member, value in (("sha256", "00" * 32), ("spki_sha256", "00" * 32), ("name", "another")):
+        entry = {**document["certificates"][0], member: value}
+        with pytest.raises(EndorsementError, match="digests and the name"):
+            nvidia._read(entry)
+    monkeypatch.setattr(nvidia.pkgutil, "get_data", lambda *_names: b'{"schema": "attested.ai/nvidia-ca/2"}')
+    with pytest.raises(EndorsementError, match="unknown schema"):
+        nvidia._document.__wrapped__()
+    monkeypatch.setattr(nvidia.pkgutil, "get_data", lambda *_names: None)
+    with pytest.raises(EndorsementError, match="missing"):
+        nvidia._document.__wrapped__()
+
+
+def test_the_example_of_the_documentation_loads() -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs" / "gpu-evidence.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    policy = load_policy(load_text(example, "docs"))
+    assert policy.nvidia.modes == ("spt",) and policy.nvidia.allow_expired_rim[0].until is not None
+    for key in KEYS:
+        assert "`%s`" % key in text, key
+
+
+def test_without_lxml_the_error_says_what_to_install(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    rim._library.cache_clear()
+    monkeypatch.setitem(sys.modules, "lxml.etree", None)
+    with pytest.raises(DependencyError) as caught:
+        case.appraise()
+    assert caught.value.code == "lxml-missing" and "python3-lxml" in caught.value.fix
+    monkeypatch.undo()
+    rim._library.cache_clear()
+
+
+def test_one_bare_device_can_be_judged(lab: NvidiaLab) -> None:
+    """Without a CPU's evidence it is told that nothing binds it."""
+    case = Case(lab, "LS_10")
+    found = appraise_report(
+        case.report, policy=policy_of(lab, topology="off"), reference_values=ReferenceValues(()), tee="nvidia-switch",
+        endorsements=Endorsements(rims=tuple(case.rims), ocsp=tuple(case.ocsp)), expected_report_data=NONCE, at=AT, auxiliary={"certificates": case.device.pem},
+    )  # fmt: skip
+    assert found.accepted, found.reasons
+    assert [check.outcome for check in found.checks if check.id == "device-binding"] == ["not_checked"]

@@ -178,6 +178,10 @@ def test_a_signer_must_be_a_signer_and_an_authority_one(lab: NvidiaLab) -> None:
     assert "may not sign data" in verify_rim(lab.rim(unusable), lab.rim_roots).chain_offence
 
 
+def test_a_responder_does_not_sign_manifests(lab: NvidiaLab) -> None:
+    assert "for something else" in verify_rim(lab.rim(lab.responder(lab.rim_intermediate)), lab.rim_roots).chain_offence
+
+
 def test_one_certificate_is_no_path(lab: NvidiaLab) -> None:
     lone = issue("NVIDIA CoRIM signing Root CA", None)
     assert "no path" in verify_rim(sign_rim(rim_document(RimSpec()), lone), lab.rim_roots).chain_offence

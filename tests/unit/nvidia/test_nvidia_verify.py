@@ -201,6 +201,7 @@ def test_a_rebuilt_chain_is_good(case: Case, place: int) -> None:
         (2, {"common_name": "Provisioner"}),
         (0, {"ca": True}),
         (0, {"usage": "sign-certificates"}),
+        (0, {"extensions": ((x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]), False),)}),
         (1, {"ca": False}),
         (2, {"path_length": 0}),
         (0, {"extensions": ((x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), b"\x05\0"), True),)}),
