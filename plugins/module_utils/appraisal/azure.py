@@ -23,6 +23,7 @@ _CHIP_ID = "chip-id-masked"
 _AGAIN = "collect the evidence again"
 _NEXT_STEPS = {
     "hcl-format": "use a release of this collection that knows this paravisor, or " + _AGAIN,
+    "hcl-vmpl": "the guest may have made this report itself: collect the one that the paravisor keeps in the TPM",
     "ak-binding": _AGAIN + ": hardware report and JSON must be of one read",
     "hcl-report-mismatch": _AGAIN + ": HCL report and quote must be of one boot",
     "quote-format": _AGAIN,

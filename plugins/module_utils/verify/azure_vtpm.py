@@ -11,7 +11,8 @@ The key is taken from that JSON only. The quote proves freshness; the hardware r
 report data too (``hardware-freshness``). Which paravisor stands between them is for the appraisal: on a machine of one's own anybody
 can launch a guest that names a key of its own.
 
-Ids besides those of the hardware report and of the quote: format, hcl-format, ak-binding, hcl-report-mismatch (TDX), hardware-freshness.
+Ids besides those of the hardware report and of the quote: format, hcl-format, hcl-vmpl (SEV-SNP), hcl-report-mismatch (TDX), ak-binding,
+hardware-freshness.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.tpm2 import Qu
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.result import ANCHOR_NONE, Unchecked, Verification
 from ansible_collections.attested.ai.plugins.module_utils.verify.snp import verify_snp
-from ansible_collections.attested.ai.plugins.module_utils.verify.tpm_quote import REPORT_DATA_SIZE, QuoteOutcome, verify_quote
+from ansible_collections.attested.ai.plugins.module_utils.verify.tpm_quote import REPORT_DATA_SIZE, verify_quote
 
 AK_BINDING, FRESHNESS = "ak-binding", "hardware-freshness"
 _REPORT_DATA = "report-data-mismatch"
@@ -39,6 +40,9 @@ _KIND = {AZ_SNP: SNP, AZ_TDX: TDX}
 
 # Verifies the hardware part: (HCL report, evidence, the REPORT_DATA that it must have) -> its own verification.
 Hardware = Callable[[HclReport, AzureEvidence, bytes], Verification[Any]]
+# Judges whether the paravisor made that report: (HCL report, evidence, the hardware claims) -> a check that must pass.
+Origin = Callable[[HclReport, AzureEvidence, Any], Check]
+_PARAVISOR_VMPL = 0
 
 
 @dataclass(frozen=True)
@@ -83,11 +87,22 @@ def verify_az_snp(
     def hardware(hcl: HclReport, evidence: AzureEvidence, wanted: bytes) -> Verification[Any]:
         return verify_snp(hcl.hardware, evidence.endorsement, chain, roots, at, wanted, crl, cache)
 
-    return verify_azure(data, AZ_SNP, expected_report_data, hardware)
+    return verify_azure(data, AZ_SNP, expected_report_data, hardware, _vmpl)
 
 
-def verify_azure(data: bytes, tee: str, expected_report_data: Union[bytes, Unchecked], hardware: Hardware) -> Verification[AzureClaims]:
-    """Verify the JSON bytes of evidence of type ``tee``; ``hardware`` verifies its hardware report and is told what REPORT_DATA must be.
+def _vmpl(_hcl: HclReport, _evidence: AzureEvidence, claims: Any) -> Check:
+    """At any other level than 0 the guest itself may have asked for the report, over a JSON of its own making."""
+    code, vmpl = "hcl-vmpl", claims.report.vmpl
+    if vmpl == _PARAVISOR_VMPL:
+        return passed(code, "the paravisor's level asked for the report")
+    return failed(code, "VMPL %d asked for the report, the paravisor runs at VMPL %d" % (vmpl, _PARAVISOR_VMPL))
+
+
+def verify_azure(
+    data: bytes, tee: str, expected_report_data: Union[bytes, Unchecked], hardware: Hardware, origin: Origin
+) -> Verification[AzureClaims]:
+    """Verify the JSON bytes of evidence of type ``tee``; ``hardware`` verifies its hardware report and is told what REPORT_DATA must be;
+    ``origin`` judges where the hardware report comes from.
 
     ``expected_report_data`` are 1 to 64 bytes, or UNCHECKED, which leaves the check "report-data-mismatch" visibly not checked.
     """
@@ -107,21 +122,24 @@ def verify_azure(data: bytes, tee: str, expected_report_data: Union[bytes, Unche
             raise FormatError("it holds a report of %s, the evidence is %s" % (KINDS[hcl.kind], tee), where="HCL report")
     except FormatError as error:
         return _unreadable("hcl-format", error)
-    return _judge(evidence, hcl, hardware(hcl, evidence, hcl.runtime_digest.ljust(REPORT_DATA_SIZE, b"\0")), expected)
+    report = hardware(hcl, evidence, hcl.runtime_digest.ljust(REPORT_DATA_SIZE, b"\0"))
+    return _judge(evidence, hcl, report, None if report.claims is None else origin(hcl, evidence, report.claims), expected)
 
 
 def _unreadable(code: str, error: FormatError) -> Verification[AzureClaims]:
     return Verification(False, (failed(code, str(error)),), None, None, ANCHOR_NONE, None)
 
 
-def _judge(evidence: AzureEvidence, hcl: HclReport, report: Verification[Any], expected: Union[bytes, Unchecked]) -> Verification[AzureClaims]:
+def _judge(
+    evidence: AzureEvidence, hcl: HclReport, report: Verification[Any], origin: Optional[Check], expected: Union[bytes, Unchecked]
+) -> Verification[AzureClaims]:
     quote = verify_quote(evidence.message, evidence.signature, evidence.pcrs, hcl.ak, expected)
-    fresh = _fresh_hardware(evidence, hcl, expected)
     binding = _ak_binding(hcl, report)
+    fresh = _fresh_hardware(evidence, hcl, binding, expected)
     checks: List[Check] = [passed("hcl-format", "version %d, %d bytes" % (hcl.version, len(evidence.hcl_report)))]
     checks += [check for check in report.checks if check.id != _REPORT_DATA]
-    checks += [binding] + list(quote.checks) + [fresh]
-    linked = binding.outcome == PASS and quote.proven
+    checks += ([] if origin is None else [origin]) + [binding] + list(quote.checks) + [fresh]
+    linked = binding.outcome == PASS and quote.proven and origin is not None and origin.outcome == PASS
     authentic = report.authentic if linked else False
     identity = None
     if linked and report.evidence_id is not None:
@@ -130,15 +148,11 @@ def _judge(evidence: AzureEvidence, hcl: HclReport, report: Verification[Any], e
     return Verification(
         authentic=authentic,
         checks=tuple(checks),
-        claims=AzureClaims(report.claims, hcl, quote.quote, quote.algorithm, _proven_pcrs(quote, binding), fresh.outcome == PASS),
+        claims=AzureClaims(report.claims, hcl, quote.quote, quote.algorithm, quote.pcrs if linked else {}, fresh.outcome == PASS),
         not_after=report.not_after,
         anchor=report.anchor,
         evidence_id=identity,
     )
-
-
-def _proven_pcrs(quote: QuoteOutcome, binding: Check) -> Mapping[int, bytes]:
-    return quote.pcrs if binding.outcome == PASS else {}
 
 
 def _ak_binding(hcl: HclReport, report: Verification[Any]) -> Check:
@@ -151,7 +165,9 @@ def _ak_binding(hcl: HclReport, report: Verification[Any]) -> Check:
     return not_checked(AK_BINDING, "the hardware report cannot be read")
 
 
-def _fresh_hardware(evidence: AzureEvidence, hcl: HclReport, expected: Union[bytes, Unchecked]) -> Check:
+def _fresh_hardware(evidence: AzureEvidence, hcl: HclReport, binding: Check, expected: Union[bytes, Unchecked]) -> Check:
+    if binding.outcome != PASS:
+        return not_checked(FRESHNESS, "the hardware report does not vouch for the JSON")
     if isinstance(expected, Unchecked):
         return not_checked(FRESHNESS, "freshness was left unchecked on request")
     if hcl.user_data is not None and hmac.compare_digest(hcl.user_data, bytes(expected).ljust(REPORT_DATA_SIZE, b"\0")):

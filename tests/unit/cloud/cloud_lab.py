@@ -99,6 +99,9 @@ class AzureLab:
         self.ak = rsa.generate_private_key(65537, 2048)
         self.other = rsa.generate_private_key(65537, 2048)
 
+    def crl(self, *revoked: str, start: datetime = AT - timedelta(days=1)) -> bytes:
+        return self.authority.crl("genoa", revoked, this_update=start)
+
     def report(self, runtime: bytes, **fields: Any) -> bytes:
         fields.setdefault("report_data", hashlib.sha256(runtime).digest())
         return bytes(sign_report(build_report("genoa", **fields), self.key))
