@@ -99,7 +99,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(
             argument_spec=ARGUMENT_SPEC,
-            required_if=[("operation", "export", ("bundle", "signing_key")), ("operation", "import", ("bundle", "files"), True)],
+            required_if=[("operation", "export", ("bundle", "signing_key"))],
             mutually_exclusive=[("update", "tcb_evaluation_data_number")] if "update" in self._task.args else [],
         )
         try:
@@ -136,8 +136,8 @@ class ActionModule(ActionBase):
 
     def _import(self, task: Task) -> dict:
         options = task.options
-        if options["bundle"] is not None and options["files"]:
-            raise AttestedError("bundle and files exclude each other", where="options")
+        if (options["bundle"] is not None) == bool(options["files"]):
+            raise AttestedError("one source was expected, no more and no less", where="options", fix="Give bundle or files")
         if options["files"]:
             return import_files(task, options["files"])
         if options["public_key"] is None:

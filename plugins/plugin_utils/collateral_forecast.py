@@ -31,6 +31,8 @@ _COLUMNS = (Column("when", "WHEN"), Column("days", "DAYS", right=True), Column("
             Column("detail", "WHY"))  # fmt: skip
 _WIDTH = 200
 _EARLY = "-early.json"
+# What fails where the certificate of the chip is missing and those of others are tried.
+_LEAF_CODES = ("vek-missing", "report-signature", "vek-hwid-mismatch", "vek-tcb-mismatch")
 
 
 def forecast(task: Task) -> dict[str, t.Any]:
@@ -66,7 +68,7 @@ def forecast(task: Task) -> dict[str, t.Any]:
         if not own.sev_snp.min_tcb.shipped:
             shipped = replace(own, sev_snp=replace(own.sev_snp, min_tcb=TcbFloor(shipped=True), min_launch_tcb=TcbFloor(shipped=True)))
             events += core.differences(guest, today, judge(shipped, endorsements, now), None, core.SHIPPED_FLOOR)
-        events += _firmware_updates(guest, document, entries)
+        events += _missing_vceks(guest, document, entries, today, now)
     found = [event.to_dict(now) for event in core.order(events)]
     ending = [entry.to_dict() | {"path": entry.path} for entry in entries.values() if entry.expires_at is not None and now < entry.expires_at <= until]
     guests = {event["guest"] for event in found if event["at"] is not None}
@@ -122,9 +124,11 @@ def _early(task: Task, entries: t.Mapping[str, Entry], endorsements: Endorsement
     return replace(endorsements, tdx=tuple(data for data in endorsements.tdx if data not in standard) + early)
 
 
-def _firmware_updates(guest: str, document: EvidenceDocument, entries: t.Mapping[str, Entry]) -> list[Event]:
-    """VCEKs that are missing for a TCB that the machine has installed and may report from its next boot on."""
+def _missing_vceks(guest: str, document: EvidenceDocument, entries: t.Mapping[str, Entry], today: Verdict, now: datetime) -> list[Event]:
+    """VCEKs that the store lacks: for the TCB that a machine reports if that is why it is refused, and for one that it has installed and may
+    report from its next boot on."""
     events: list[Event] = []
+    refused_for_it = any(code in _LEAF_CODES for _item, code in today.failures)
     for number, item in enumerate(document.items):
         if item.type != "sev-snp":
             continue
@@ -133,11 +137,14 @@ def _firmware_updates(guest: str, document: EvidenceDocument, entries: t.Mapping
         except FormatError:
             continue
         reported = kds.vceks_of_report(report)
-        for vcek in kds.vceks_of_report(report, ("committed", "current")):
-            if vcek not in reported and vcek.path not in entries:
+        for vcek in kds.vceks_of_report(report, kds.TCB_NAMES):
+            if vcek.path in entries:
+                continue
+            if vcek not in reported:
                 detail = "the machine may report the TCB %s from its next boot on, and the store has no VCEK for it: fetch with tcbs" % vcek.tcb
                 events.append(Event(guest, f"item {number}", "vek-missing", None, core.FIRMWARE_UPDATE, detail))
-                break
+            elif refused_for_it and not any(code == "vek-missing" for _item, code in today.failures):
+                events.append(Event(guest, f"item {number}", "vek-missing", now, core.NOW, "the store has no %s: fetch it" % vcek.about))
     return events
 
 

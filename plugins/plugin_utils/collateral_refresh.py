@@ -121,7 +121,7 @@ def check(task: Task) -> dict[str, t.Any]:
     counts = {status: sum(item["status"] == status for item in found) for status in (OK, EXPIRING, EXPIRED, DAMAGED, UNLISTED)}
     return {
         "changed": False,
-        "items": found,
+        "pieces": found,
         "counts": counts,
         "complete": not bad,
         "failed": bool(bad) and task.options["fail_on_problem"],

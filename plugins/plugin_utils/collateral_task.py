@@ -104,7 +104,7 @@ def told(outcomes: t.Sequence[Outcome]) -> dict[str, t.Any]:
         counts[outcome.status] = counts.get(outcome.status, 0) + 1
     return {
         "changed": bool(changed),
-        "items": [outcome.to_dict() for outcome in outcomes],
+        "pieces": [outcome.to_dict() for outcome in outcomes],
         "counts": counts,
         "diff": {
             "before_header": "collateral",

@@ -276,7 +276,7 @@ def make_task(store, check=False, opener=None, **options):
     given = {name: spec.get("default") for name, spec in ARGUMENT_SPEC.items()}
     unknown = set(options) - set(given)
     assert not unknown, unknown
-    given.update(operation="fetch", store=store, **{"at": AT_TEXT, "timeout": 5, **options})
+    given.update({"operation": "fetch", "store": store, "at": AT_TEXT, "timeout": 5, **options})
     check_options(given)
     said = []
     inputs = Inputs(str)

@@ -17,7 +17,7 @@ from softtee.snp_report import DEFAULT_TCB
 
 
 def statuses(result):
-    return {item["path"]: item["status"] for item in result["items"]}
+    return {item["path"]: item["status"] for item in result["pieces"]}
 
 
 def snapshot(store):
@@ -36,7 +36,7 @@ def test_many_guests_on_one_chip_cost_one_request(lab, services, store_path):
     assert result["changed"] and result["complete"] and not result["failed"]
     assert services.asked_for(lab.chip(1).hex()) == 1
     assert sum(services.asked.values()) == result["requests"] == 3, services.asked
-    assert sorted(item["kind"] for item in result["items"]) == ["amd-chain", "amd-crl", "amd-vek"]
+    assert sorted(item["kind"] for item in result["pieces"]) == ["amd-chain", "amd-crl", "amd-vek"]
     found = load([store_path])
     assert lab.vcek("genoa", lab.chip(1), DEFAULT_TCB["genoa"])[1] in found.certificates and found.crls == (lab.crl("genoa"),)
 
@@ -92,7 +92,7 @@ def test_a_certificate_that_came_with_the_evidence_is_taken_instead_of_asking(la
     assert result["complete"]
     other = fetch(services, store_path, [lab.document(2, with_vcek=True)])
     assert other["complete"] and services.asked_for(lab.chip(2).hex()) == 0
-    assert [item["source"] for item in other["items"] if item["kind"] == "amd-vek"] == ["evidence of evidence 1"]
+    assert [item["source"] for item in other["pieces"] if item["kind"] == "amd-vek"] == ["evidence of evidence 1"]
 
 
 @pytest.mark.parametrize("after", ["1", "date"])
@@ -108,10 +108,10 @@ def test_throttling_is_waited_out(lab, services, store_path, after):
 def test_a_pause_that_is_too_long_is_told_and_not_waited_for(lab, services, store_path):
     services.faults.append(Fault(lab.chip(1).hex(), times=9, status=429, headers={"Retry-After": "3600"}))
     result = fetch(services, store_path, [lab.document(1)])
-    (bad,) = [item for item in result["items"] if item["status"] == "missing"]
+    (bad,) = [item for item in result["pieces"] if item["status"] == "missing"]
     assert result["failed"] and bad["code"] == "collateral-throttled" and "3600 seconds" in bad["detail"] and "max_wait" in bad["detail"]
     assert services.asked_for(lab.chip(1).hex()) == 1
-    assert [item["status"] for item in result["items"] if item["kind"] != "amd-vek"] == ["added", "added"]
+    assert [item["status"] for item in result["pieces"] if item["kind"] != "amd-vek"] == ["added", "added"]
 
 
 def test_a_pause_holds_for_all_requests_to_that_service(lab, services, store_path):
@@ -132,13 +132,13 @@ def test_throttled_for_good_ends_with_the_reason(lab, services, store_path):
 def test_the_deadline_ends_it(lab, services, store_path):
     services.faults.append(Fault("/vcek/", times=99, status=503, headers={"Retry-After": "2"}))
     result = fetch(services, store_path, [lab.document(1)], deadline=1)
-    assert result["failed"] and {item["code"] for item in result["items"]} == {"collateral-deadline"}
+    assert result["failed"] and {item["code"] for item in result["pieces"]} == {"collateral-deadline"}
 
 
 def test_a_missing_chip_is_told_and_not_asked_for_again(lab, services, store_path):
     services.faults.append(Fault(lab.chip(1).hex(), status=404))
     result = fetch(services, store_path, [lab.document(1)])
-    (bad,) = [item for item in result["items"] if item["status"] == "missing"]
+    (bad,) = [item for item in result["pieces"] if item["status"] == "missing"]
     assert bad["code"] == "collateral-not-found" and services.asked_for(lab.chip(1).hex()) == 1
     assert not fetch(services, store_path, [lab.document(1)], fail_on_problem=False)["failed"]
 
@@ -171,7 +171,7 @@ def test_the_certificate_of_another_chip_is_refused(lab, services, store_path):
     other = lab.vcek("genoa", lab.chip(2), DEFAULT_TCB["genoa"])[1]
     services.faults.append(Fault(lab.chip(1).hex(), body=other))
     result = fetch(services, store_path, [lab.document(1)])
-    (bad,) = [item for item in result["items"] if item["status"] == "refused"]
+    (bad,) = [item for item in result["pieces"] if item["status"] == "refused"]
     assert result["failed"] and bad["code"] == "collateral-answer" and "asked was for" in bad["detail"]
     assert other not in load([store_path]).certificates
 
@@ -199,7 +199,7 @@ def test_a_certificate_under_another_root_is_refused(lab, services, store_path):
 def test_a_redirection_is_told_and_not_followed(lab, services, store_path):
     services.faults.append(Fault(lab.chip(1).hex(), times=9, status=302, headers={"Location": "http://192.0.2.1/elsewhere"}))
     result = fetch(services, store_path, [lab.document(1)])
-    (bad,) = [item for item in result["items"] if item["status"] == "missing"]
+    (bad,) = [item for item in result["pieces"] if item["status"] == "missing"]
     assert bad["code"] == "collateral-redirect" and "192.0.2.1" in bad["detail"]
 
 
@@ -216,7 +216,7 @@ def test_an_older_list_does_not_replace_a_newer_one(lab, services, store_path):
     fetch(services, store_path, [lab.document(1)])
     services.crl_issued = ISSUED - timedelta(days=20)
     result = fetch(services, store_path, [lab.document(1)], force=True)
-    (crl,) = [item for item in result["items"] if item["kind"] == "amd-crl"]
+    (crl,) = [item for item in result["pieces"] if item["kind"] == "amd-crl"]
     assert crl["status"] == "kept" and crl["code"] == "collateral-older" and load([store_path]).crls == (lab.crl("genoa"),)
 
 
@@ -234,7 +234,7 @@ def test_an_expired_list_fails_the_run_if_nothing_newer_is_had(lab, services, st
     fetch(services, store_path, [lab.document(1)])
     late = (ISSUED + timedelta(days=70)).strftime("%Y-%m-%dT%H:%M:%SZ")
     result = fetch(services, store_path, [lab.document(1)], at=late)
-    (crl,) = [item for item in result["items"] if item["kind"] == "amd-crl"]
+    (crl,) = [item for item in result["pieces"] if item["kind"] == "amd-crl"]
     assert result["failed"] and crl["status"] == "expired" and "ended at 2026-11-30" in crl["detail"]
 
 
@@ -269,7 +269,7 @@ def test_names_given_by_hand(lab, services, store_path):
         {"product": "siena", "chip_id": None, "tcb": None},
     ]
     result = fetch(services, store_path, amd=amd)
-    kinds = sorted(item["kind"] for item in result["items"])
+    kinds = sorted(item["kind"] for item in result["pieces"])
     assert kinds == ["amd-chain", "amd-chain", "amd-crl", "amd-crl", "amd-vek"]
     assert "fmcSPL=1" in [target for _method, target, _headers in services.log if lab.chip(3, "turin").hex() in target][0]
 
@@ -287,7 +287,7 @@ def test_the_committed_tcb_can_be_prepared_for(lab, services, store_path):
     higher = dict(DEFAULT_TCB["genoa"], microcode=90)
     document = lab.document(1, committed_tcb=higher, current_tcb=higher)
     result = fetch(services, store_path, [document], tcbs=["reported", "committed", "current"])
-    paths = [item["path"] for item in result["items"] if item["kind"] == "amd-vek"]
+    paths = [item["path"] for item in result["pieces"] if item["kind"] == "amd-vek"]
     assert len(paths) == 2 and paths[0].endswith("ucode84.der") and paths[1].endswith("ucode90.der")
 
 

@@ -87,7 +87,7 @@ def test_a_gpu_gets_its_manifests_and_statuses(lab, soft_nvidia, nvidia, store_p
     report = soft_nvidia.gpu_report(device)
     result = run(nvidia, lab, soft_nvidia, store_path, item("nvidia-gpu", device, report))
     assert result["complete"], result["msg"]
-    paths = [entry["path"] for entry in result["items"]]
+    paths = [entry["path"] for entry in result["pieces"]]
     assert [f"nvidia/rim/{rim_id}.xml" for rim_id in RIM_IDS] == [path for path in paths if "/rim/" in path]
     assert sum("/ocsp/" in path for path in paths) == 6
     found = load([store_path])
@@ -153,7 +153,7 @@ def test_a_manifest_under_another_root_is_refused(lab, nvidia, store_path):
 
 def test_a_manifest_that_does_not_exist_is_missing(lab, soft_nvidia, nvidia, store_path):
     result = fetch(nvidia, store_path, rims=["NV_GPU_DRIVER_GH100_999.1.2"], policy=policy(lab, soft_nvidia), at=AT_TEXT)
-    assert [entry["code"] for entry in result["items"]] == ["collateral-not-found"]
+    assert [entry["code"] for entry in result["pieces"]] == ["collateral-not-found"]
 
 
 @pytest.mark.parametrize("rim_id", ["../../etc/passwd", "NV_GPU_DRIVER/x", "nv_gpu", "NV_" + "A" * 100, "NV_GPU_DRIVER_GH100_1?x=y"])
@@ -189,7 +189,7 @@ def test_a_revoked_certificate_is_kept_as_such(lab, soft_nvidia, nvidia, store_p
     nvidia.status = "revoked"
     device = nvidia.device()
     result = run(nvidia, lab, soft_nvidia, store_path, item("nvidia-gpu", device, soft_nvidia.gpu_report(device)))
-    assert result["complete"] and any("revoked" in entry["about"] for entry in result["items"])
+    assert result["complete"] and any("revoked" in entry["about"] for entry in result["pieces"])
 
 
 def test_an_answer_to_another_nonce_is_refused(lab, soft_nvidia, nvidia, store_path):
@@ -214,7 +214,7 @@ def test_an_answer_signed_by_another_is_refused(lab, soft_nvidia, nvidia, store_
     nvidia.responder = lambda subject: attacker.responder(attacker.device_root)
     device = nvidia.device()
     result = run(nvidia, lab, soft_nvidia, store_path, item("nvidia-gpu", device, soft_nvidia.gpu_report(device)))
-    assert result["failed"] and all(entry["status"] == "refused" for entry in result["items"] if entry["kind"] == "ocsp")
+    assert result["failed"] and all(entry["status"] == "refused" for entry in result["pieces"] if entry["kind"] == "ocsp")
 
 
 def test_without_revocation_no_responder_is_asked(lab, soft_nvidia, nvidia, store_path):
@@ -263,7 +263,7 @@ def test_genuine_manifests_prove_themselves(vectors, services, store_path):
     answer = json.dumps({"id": name, "rim": b64(data), "sha256": hashlib.sha256(data).hexdigest(), "rim_format": "TCG"}).encode()
     services.routes.insert(0, lambda path, _q, _b: (200, {"Content-Type": "application/json"}, answer) if "/rim/" in path else None)
     result = fetch(services, store_path, rims=[name], at=AT_TEXT, revocation=False, policy=None)
-    assert result["complete"] and result["items"][0]["expires_at"] == "2027-11-02T23:59:59Z", result
+    assert result["complete"] and result["pieces"][0]["expires_at"] == "2027-11-02T23:59:59Z", result
     assert load([store_path]).rims == (data,)
 
 
