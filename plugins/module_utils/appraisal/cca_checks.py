@@ -16,6 +16,8 @@ from ansible_collections.attested.ai.plugins.module_utils.checks import Check, f
 from ansible_collections.attested.ai.plugins.module_utils.verify.cca import CcaClaims
 
 SECURED = "secured"
+# Who holds a bare key may put any ids into the token, so no list of ids means anything then.
+_NAME_IT = "the endorsement is a bare key: give one with implementation_id and instance_id"
 
 
 def lifecycle_name(claims: CcaClaims) -> str:
@@ -58,6 +60,8 @@ def _implementation(claims: CcaClaims, policy: CcaPolicy) -> Check:
     code, seen = "policy-implementation", claims.token.platform_claims.implementation_id.hex()
     if policy.implementation_ids is None:
         return not_checked(code, "any implementation with an endorsed key is accepted; this one is %s" % seen)
+    if not _endorsed_by_name(claims):
+        return failed(code, "implementation %s is named by nothing but its own token; %s" % (seen, _NAME_IT))
     if seen in policy.implementation_ids:
         return passed(code, "implementation %s is on cca.implementation_ids" % seen)
     return failed(code, "implementation %s is not on cca.implementation_ids; add it if you use this platform" % seen)
@@ -67,11 +71,8 @@ def _machine(claims: CcaClaims, machines: Machines) -> Check:
     code, machine = "machine-not-allowed", claims.machine
     if machine in machines.deny:
         return failed(code, "machine %s is on machines.deny" % machine)
-    if (machines.allow or machines.deny) and (claims.endorsed is None or not claims.endorsed.names_platform):
-        return failed(
-            code, "machine %s is named by nothing but its own token, signed with a key that is endorsed for no platform; give an endorsement with "
-            "implementation_id and instance_id" % machine,
-        )  # fmt: skip
+    if (machines.allow or machines.deny) and not _endorsed_by_name(claims):
+        return failed(code, "machine %s is named by nothing but its own token; %s" % (machine, _NAME_IT))
     if machines.allow:
         if machine in machines.allow:
             return passed(code, "machine %s is on machines.allow" % machine)
@@ -80,6 +81,10 @@ def _machine(claims: CcaClaims, machines: Machines) -> Check:
         return failed(code, "only providers are allowed (machines.csp_ids), and no provider stands for machine %s; add it to machines.allow if "
                       "it is yours" % machine)  # fmt: skip
     return not_checked(code, "any machine with an endorsed key is accepted; pin yours with machines.allow: [%s]" % machine)
+
+
+def _endorsed_by_name(claims: CcaClaims) -> bool:
+    return claims.endorsed is not None and claims.endorsed.names_platform
 
 
 def _unknown_claims(claims: CcaClaims, policy: CcaPolicy) -> Check:

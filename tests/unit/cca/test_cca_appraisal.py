@@ -249,6 +249,8 @@ def test_implementation_ids(judge, lab):
     assert checks(judge())["policy-implementation"].outcome == "not_checked"
     assert judge(cca={"implementation_ids": [lab.platform.implementation_id.hex()]}).accepted
     assert reasons(judge(cca={"implementation_ids": ["00" * 32]})) == ["policy-implementation"]
+    bare = [json.dumps(lab.platform.jwk()).encode()]
+    assert reasons(judge(endorsements=bare, cca={"implementation_ids": [lab.platform.implementation_id.hex()]})) == ["policy-implementation"]
 
 
 def test_live_activation(judge, lab):
