@@ -22,7 +22,7 @@ TEE = "cca"
 CHALLENGE, REPORT_DATA = "challenge-mismatch", "report-data-mismatch"
 
 _COLLECT = "collect the evidence again"
-_ENDORSE = "give the endorsement document of this platform's maker or operator (option endorsements)"
+_ENDORSE = "give the endorsement document of this platform's maker or operator (option collateral)"
 # What to do when authenticity fails: the verifier says what it saw, only here it is known how tokens and endorsements are given.
 _NEXT_STEPS = {
     "format": _COLLECT,

@@ -146,7 +146,8 @@ def _devices(claims: CcaClaims) -> Check:
     seen = claims.token.realm_claims.devices_hash
     if seen is None:
         return passed("assigned-devices", "the token names no device that is assigned to the realm")
-    return not_checked("assigned-devices", "devices are assigned to the realm (their token has the digest %s); their evidence is not part of this one" % seen.hex())
+    detail = "devices are assigned to the realm (their token has the digest %s); their evidence is not part of this one" % seen.hex()
+    return not_checked("assigned-devices", detail)
 
 
 def _short(text: str) -> str:

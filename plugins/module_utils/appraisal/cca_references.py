@@ -102,7 +102,8 @@ def _rpv(seen: str, extended: Sequence[Any], matched: Optional[Any], allowed: Op
         return failed(RPV, "the personalisation value is %s, the policy allows %s; launch the realm with one of these" % (seen, ", ".join(allowed)))
     if extended and matched is None:
         wanted = ", ".join(sorted({str(value.rpv) for value in extended}))
-        return failed(RPV, "the personalisation value is %s, the reference values of this measurement say %s; launch the realm with one of these" % (seen, wanted))
+        detail = "the personalisation value is %s, the reference values of this measurement say %s; launch the realm with one of these"
+        return failed(RPV, detail % (seen, wanted))
     if allowed is not None or (matched is not None and matched.rpv is not None):
         return passed(RPV, "the personalisation value is %s, as expected" % seen)
     return not_checked(RPV, "nothing is asked of the personalisation value, it is %s" % seen)

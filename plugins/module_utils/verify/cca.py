@@ -146,8 +146,9 @@ def _judge_algorithms(token: CcaToken) -> Check:
 
 
 def _judge_hashes(token: CcaToken) -> Check:
-    named = [("RAK hash", token.realm_claims.rak_hash_algorithm), ("realm", token.realm_claims.hash_algorithm), ("platform", token.platform_claims.hash_algorithm)]
-    named += [("software component", part.hash_algorithm) for part in token.platform_claims.components if part.hash_algorithm is not None]
+    platform, realm = token.platform_claims, token.realm_claims
+    named = [("RAK hash", realm.rak_hash_algorithm), ("realm", realm.hash_algorithm), ("platform", platform.hash_algorithm)]
+    named += [("software component", part.hash_algorithm) for part in platform.components if part.hash_algorithm is not None]
     wrong = sorted({"%s %s" % (who, ascii(name)[:40]) for who, name in named if name not in HASHES})
     if wrong:
         return failed("hash-algorithm", "%s; allowed are %s" % (", ".join(wrong), ", ".join(HASHES)))
