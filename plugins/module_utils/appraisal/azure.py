@@ -53,8 +53,8 @@ def appraise_az_snp(item: EvidenceItem, context: ItemContext) -> ItemResult:
         judged = snp_checks.check_policy(facts, policy.sev_snp, policy.machines, snp.shipped_floor)
         judged.append(snp.check_host_data(hardware.report.host_data.hex(), (), None, policy))
         checks += judged + azure_checks.check_policy(claims, policy.azure)
-        # Only a policy that was held: what is asked for and fails is a failure of its own.
-        pinned = "its ID key is one of sev_snp.id_key_digests" if policy.sev_snp.id_key_digests is not None else ""
+        named = hardware.report.id_key_digest.hex() in (policy.sev_snp.id_key_digests or ())
+        pinned = "its ID key is one of sev_snp.id_key_digests" if named else ""
         outcome = azure_checks.check_references(AZ_SNP, hardware.report.measurement.hex(), claims, pinned, context)
         checks += outcome.checks
     of_hardware = Verification(

@@ -127,7 +127,7 @@ def test_pcrs_vouch_for_nothing_without_a_name_for_the_paravisor(azure):
     assert both.accepted and both.items["cpu0"].reaches == "service"
     signed = azure.evidence(hcl=azure.hcl(measurement=MEASUREMENT, id_key_digest=b"\x77" * 48))
     assert judge(azure, signed, snp={"id_key_digests": ["77" * 48]}, values=unnamed).accepted
-    assert reasons(judge(azure, snp={"id_key_digests": ["77" * 48]}, values=unnamed)) == ["id-block"]
+    assert reasons(judge(azure, snp={"id_key_digests": ["77" * 48]}, values=unnamed)) == ["id-block", "measurement-mismatch"]
 
 
 def test_values_that_disagree_vouch_for_the_least(azure):
