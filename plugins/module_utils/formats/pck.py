@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Intel's provisioning certification keys: the SGX extension of a PCK certificate, and PEM chains as Intel writes them.
+
+Source: Intel SGX PCK Certificate and CRL Profile Specification, 1.5. Nothing here decides about trust.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+from ansible_collections.attested.ai.plugins.module_utils.formats import der
+from ansible_collections.attested.ai.plugins.module_utils.formats.der import BOOLEAN, INTEGER, OCTET_STRING, OID, SEQUENCE, expect, read, whole
+
+# 1.2.840.113741.1.13.1
+OID_SGX = bytes.fromhex("2a864886f84d010d01")
+ENUMERATED = 0x0A
+CHAIN_MAX = 32 * 1024
+COMPONENTS = 16
+SGX_TYPES = ("standard", "scalable", "scalable-with-integrity")
+
+_PPID, _TCB, _PCEID, _FMSPC, _TYPE, _INSTANCE, _CONFIGURATION = 1, 2, 3, 4, 5, 6, 7
+_PCESVN, _CPUSVN = 17, 18
+_FLAGS = {1: "dynamic_platform", 2: "cached_keys", 3: "smt_enabled"}
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----\n", b"\n-----END CERTIFICATE-----"
+_LINE = 64
+
+
+@dataclass(frozen=True)
+class PckExtensions:
+    """What a PCK certificate says of its platform.
+
+    ``ppid`` (16 bytes) names the machine. ``components`` are the 16 SVNs of ``cpusvn``, ``pceid`` 2 and ``fmspc`` 6 bytes. ``sgx_type``:
+    "standard", "scalable", "scalable-with-integrity". The rest is there in certificates of the Platform CA only, else None.
+    """
+
+    ppid: bytes
+    components: Tuple[int, ...]
+    pcesvn: int
+    cpusvn: bytes
+    pceid: bytes
+    fmspc: bytes
+    sgx_type: str
+    platform_instance_id: Optional[bytes] = None
+    dynamic_platform: Optional[bool] = None
+    cached_keys: Optional[bool] = None
+    smt_enabled: Optional[bool] = None
+
+    @property
+    def ppid_sha256(self) -> Optional[str]:
+        """The identity of the machine in hexadecimal, None if the certificate hides it behind zeros."""
+        return hashlib.sha256(self.ppid).hexdigest() if any(self.ppid) else None
+
+    def to_dict(self) -> Dict[str, Any]:
+        """JSON-able, byte strings as hexadecimal text; of the PPID only the digest."""
+        return {
+            "ppid_sha256": self.ppid_sha256,
+            "cpusvn": self.cpusvn.hex(),
+            "components": list(self.components),
+            "pcesvn": self.pcesvn,
+            "pceid": self.pceid.hex(),
+            "fmspc": self.fmspc.hex(),
+            "sgx_type": self.sgx_type,
+            "platform_instance_id": None if self.platform_instance_id is None else self.platform_instance_id.hex(),
+            "dynamic_platform": self.dynamic_platform,
+            "cached_keys": self.cached_keys,
+            "smt_enabled": self.smt_enabled,
+        }
+
+
+def _bad(what: str) -> FormatError:
+    return FormatError(what, where="PCK certificate")
+
+
+def _members(data: bytes, start: int, end: int, prefix: bytes) -> Dict[int, Tuple[int, int, int]]:
+    """SEQUENCE { OID prefix.n, value } for each n: n -> (tag, start, end) of the value. Each n once."""
+    found: Dict[int, Tuple[int, int, int]] = {}
+    size = len(prefix) + 1
+    position = start
+    while position < end:
+        inner, position = expect(data, position, end, SEQUENCE)
+        oid, oid_end = expect(data, inner, position, OID)
+        number = data[oid_end - 1]
+        if oid_end - oid != size or data[oid:oid_end - 1] != prefix or number > 0x7F:
+            raise _bad("the SGX extension has a member of another kind")
+        value = read(data, oid_end, position)
+        if value[2] != position or number in found:
+            raise _bad("member %d of the SGX extension is malformed, or occurs twice" % number)
+        found[number] = value
+    return found
+
+
+def _octets(data: bytes, found: Mapping[int, Tuple[int, int, int]], number: int, size: int) -> bytes:
+    tag, start, end = found.get(number, (0, 0, 0))
+    if tag != OCTET_STRING or end - start != size:
+        raise _bad("member %d of the SGX extension is not %d bytes" % (number, size))
+    return data[start:end]
+
+
+def _svn(data: bytes, found: Mapping[int, Tuple[int, int, int]], number: int, limit: int) -> int:
+    tag, start, end = found.get(number, (0, 0, 0))
+    if tag == INTEGER and end - start == 1 and data[start] < 0x80:
+        return data[start]
+    value = der.unsigned(data[start:end]) if tag == INTEGER else limit + 1
+    if value > limit:
+        raise _bad("TCB member %d of the SGX extension is no number up to %d" % (number, limit))
+    return value
+
+
+def parse_pck_extensions(extensions: Mapping[bytes, Tuple[bool, bytes]]) -> PckExtensions:
+    """Read the SGX extension among a certificate's. Raises FormatError if it is missing, malformed, or has a member that is not known."""
+    extension = extensions.get(OID_SGX)
+    if extension is None:
+        raise _bad("it has no SGX extension")
+    data = extension[1]
+    found = _members(data, *whole(data, SEQUENCE), OID_SGX)
+    if not {_PPID, _TCB, _PCEID, _FMSPC, _TYPE} <= found.keys() <= {_PPID, _TCB, _PCEID, _FMSPC, _TYPE, _INSTANCE, _CONFIGURATION}:
+        raise _bad("the SGX extension has the members %s" % ", ".join(str(number) for number in sorted(found)))
+    tag, start, end = found[_TCB]
+    tcb = _members(data, start, end, OID_SGX + b"\x02") if tag == SEQUENCE else {}
+    if len(tcb) != _CPUSVN or max(tcb) != _CPUSVN:
+        raise _bad("the TCB of the SGX extension has not %d members" % _CPUSVN)
+    components = tuple([_svn(data, tcb, number, 0xFF) for number in range(1, COMPONENTS + 1)])
+    tag, start, end = found[_TYPE]
+    if tag != ENUMERATED or end - start != 1 or data[start] >= len(SGX_TYPES):
+        raise _bad("the SGX type is not known")
+    cpusvn = _octets(data, tcb, _CPUSVN, COMPONENTS)
+    flags: Dict[str, bool] = {}
+    if _CONFIGURATION in found:
+        flags = _configuration(data, found[_CONFIGURATION])
+    return PckExtensions(
+        ppid=_octets(data, found, _PPID, 16), components=components, pcesvn=_svn(data, tcb, _PCESVN, 0xFFFF), cpusvn=cpusvn,
+        pceid=_octets(data, found, _PCEID, 2), fmspc=_octets(data, found, _FMSPC, 6), sgx_type=SGX_TYPES[data[start]],
+        platform_instance_id=_octets(data, found, _INSTANCE, 16) if _INSTANCE in found else None, **flags,
+    )  # fmt: skip
+
+
+def _configuration(data: bytes, value: Tuple[int, int, int]) -> Dict[str, bool]:
+    tag, start, end = value
+    if tag != SEQUENCE:
+        raise _bad("the configuration of the SGX extension is malformed")
+    flags: Dict[str, bool] = {}
+    for number, (kind, begin, stop) in _members(data, start, end, OID_SGX + b"\x07").items():
+        if number not in _FLAGS or kind != BOOLEAN or data[begin:stop] not in (b"\0", b"\xff"):
+            raise _bad("flag %d of the configuration is not known, or no boolean" % number)
+        flags[_FLAGS[number]] = data[begin] != 0
+    return flags
+
+
+def _decode(block: bytes) -> bytes:
+    """One block of PEM: lines of 64 characters, only the last one may be shorter; one spelling per certificate."""
+    lines = block.split(b"\n")
+    text = b"".join(lines)
+    if not lines[-1] or len(text) != _LINE * (len(lines) - 1) + len(lines[-1]) or any(len(line) != _LINE for line in lines[:-1]) or len(lines[-1]) > _LINE:
+        raise FormatError("the lines of a block have not 64 characters", where="PEM chain")
+    try:
+        data = binascii.a2b_base64(text)
+    except binascii.Error:
+        raise FormatError("it is not base64", where="PEM chain") from None
+    if binascii.b2a_base64(data, newline=False) != text:
+        raise FormatError("it is not canonical base64", where="PEM chain")
+    return data
+
+
+def chain_to_der(pem: bytes) -> Tuple[bytes, ...]:
+    """The certificates (DER) of a PEM chain, in order, as Intel writes it (RFC 7468, strict form): nothing stands between the blocks; at the
+    end may be blank lines and the zeros that end a string in C. Every other byte counts. Raises FormatError."""
+    if len(pem) > CHAIN_MAX:
+        raise FormatError("it is %d bytes, at most %d are read" % (len(pem), CHAIN_MAX), where="PEM chain")
+    text = pem.rstrip(b"\0")
+    blocks: List[bytes] = []
+    position = 0
+    while text.startswith(_BEGIN, position):
+        end = text.find(_END, position)
+        if end < 0:
+            raise FormatError("a block without an end", where="PEM chain")
+        blocks.append(_decode(text[position + len(_BEGIN):end]))
+        position = end + len(_END)
+        if position < len(text):
+            if text[position] != 0x0A:
+                raise FormatError("bytes after a block", where="PEM chain")
+            position += 1
+    if not blocks or text[position:].strip(b"\n"):
+        raise FormatError("no PEM block as Intel writes them at byte %d" % position, where="PEM chain")
+    return tuple(blocks)
