@@ -30,9 +30,12 @@ VERDICTS = []
 
 def readme_policy(**cca):
     """The "default policy" of the vectors in our words: "profile pair allowlist (legacy+none, 2023+2023, 2024+2024); lifecycle 0x30xx only; CPAK
-    given by the caller and not the public TF-A test key; challenge compared when given; strict CBOR". Nothing is said of measurements. A
-    CPAK "given by the caller" is no vendor's."""
-    section = {"profiles": ["legacy", "2023", "2024"], "allow_lifecycle": ["secured"], "allow_test_keys": False, "require_platform_references": False}
+    given by the caller and not the public TF-A test key; challenge compared when given; strict CBOR". Nothing is said of measurements, of devices,
+    of firmware that changes at run time, or of further claims. A CPAK "given by the caller" is no vendor's."""
+    section = {
+        "profiles": ["legacy", "2023", "2024"], "allow_lifecycle": ["secured"], "allow_test_keys": False, "require_platform_references": False,
+        "allow_platform_extensions": True, "allow_live_firmware_activation": True, "allow_unknown_claims": True,
+    }  # fmt: skip
     return load_policy({
         "schema": "attested.ai/policy/1", "id": "vectors", "measurements_required": False, "allow_nonvendor_roots": True, "cca": {**section, **cca},
     })  # fmt: skip
