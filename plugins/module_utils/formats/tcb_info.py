@@ -174,7 +174,7 @@ def _components(value: Any, where: str) -> Tuple[int, ...]:
     for component in value:
         svn = component.get("svn") if isinstance(component, dict) else None
         # Most are bare numbers: what else may stand there is looked at only if something does.
-        if len(component) != 1 if svn.__class__ is int else True:
+        if svn is None or len(component) > 1:
             strict.members(component, ("svn",), _TEXTS, where)
             for name in _TEXTS:
                 strict.text_of(component.get(name, ""), where)
@@ -234,7 +234,7 @@ def parse_tcb_info(text: str) -> TcbInfo:
     if _number(document["tcbType"], where + " tcbType", 0xFFFF) != 0:
         raise FormatError("tcbType %d, only 0 is known" % document["tcbType"], where=where)
     modules: List[ModuleIdentity] = []
-    if "tdxModuleIdentities" in document:
+    if document.get("tdxModuleIdentities", []) != []:
         for entry in _list(document["tdxModuleIdentities"], where + " tdxModuleIdentities"):
             name = strict.members(entry, ("id",) + _MODULE + ("tcbLevels",), where=where)["id"]
             if not isinstance(name, str) or not _MODULE_ID.match(name) or any(name == module.id for module in modules):
