@@ -3,7 +3,7 @@
 
 Reports: none. The optional zero after a signature is the only byte that may come or go. Leaf certificates: none. Other
 certificates of a chain: none but in the root, which is only looked up by its key; of it every byte outside of the key may change as
-long as it is a certificate.
+long as it is a certificate. The same goes for the root in a manifest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.der import par
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia import UNCHECKED, NvidiaClaims, Verification, verify_nvidia
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_chain import build_chain
+from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_rim import verify_rim
 
 UNIT = "attestation-sdk/unit/"
 GENUINE = {
@@ -90,6 +91,15 @@ def test_every_byte_of_the_pem_text_is_read(genuine: tuple[str, bytes, bytes]) -
         mutated = changed(pem, place)
         if build_chain(mutated, ROOTS).proven:
             assert pem_to_der(mutated.rstrip(b"\0").decode("ascii"))[:4] == expected[:4], place
+
+
+def test_of_a_manifest_only_the_rest_of_its_root_is_free(captures: Path) -> None:
+    """A stride over the positions, to be quick; all of them were tried, and gave the same."""
+    rim = (captures / "attestation-sdk/rims/switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml").read_bytes()
+    assert verify_rim(rim, RIM_ROOTS).proven
+    root_at = rim.rindex(b"<ds:X509Certificate>")
+    accepted = [place for place in range(0, len(rim), 11) if verify_rim(changed(rim, place), RIM_ROOTS).proven]
+    assert all(place > root_at for place in accepted)
 
 
 @settings(max_examples=150)

@@ -121,6 +121,11 @@ def test_an_inactive_manifest_is_none(lab: NvidiaLab) -> None:
         parse_rim(lab.rim(active={}))
 
 
+def test_a_measurement_without_any_good_value_is_refused(lab: NvidiaLab) -> None:
+    with pytest.raises(FormatError, match="0 alternatives and 0 digests"):
+        parse_rim(lab.rim(extra='<ns0:Resource type="Measurement" index="63" active="True" alternatives="0"/>', size=63))
+
+
 def test_records_that_hold_numbers_are_counted(lab: NvidiaLab) -> None:
     floor = (
         '<ns0:Resource xmlns:ns3="https://docs.nvidia.com/attestation/specs/latest/opaque-data.html" type="Measurement" index="64" active="%s" ns3:Minimum="3"/>'
