@@ -5,20 +5,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import struct
+import subprocess
 from datetime import timedelta
 
 import pytest
 from cloud_lab import AT, NONCE, PCRS, AzureLab, build_hcl, build_quote, jwk, runtime_json, sign_quote
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import tpm2
 from ansible_collections.attested.ai.plugins.module_utils.formats.azure_evidence import parse_azure_evidence
+from ansible_collections.attested.ai.plugins.module_utils.formats.hcl_report import parse_hcl_report
 from ansible_collections.attested.ai.plugins.module_utils.verify.azure_vtpm import verify_az_snp
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.result import UNCHECKED
+from ansible_collections.attested.ai.plugins.module_utils.verify.tpm_quote import verify_quote
 
 SHA = tpm2.ALG_SHA256
 
@@ -314,3 +319,17 @@ def test_a_cache_changes_nothing(azure):
         first, again, bare = (verify(azure, data, cache=kept) for kept in (cache, cache, None))
         assert first == again == bare
     assert cache.hits
+
+
+@pytest.mark.skipif(shutil.which("tpm2_checkquote") is None, reason="tpm2-tools are not installed")
+def test_a_second_opinion_on_quotes(azure, tmp_path):
+    """tpm2-tools, over the same bytes: the right challenge, another one, and another key."""
+    message = build_quote(NONCE[:48])
+    (tmp_path / "message").write_bytes(message)
+    for key, challenge, good in ((azure.ak, NONCE[:48], True), (azure.ak, NONCE[:47], False), (azure.other, NONCE[:48], False)):
+        (tmp_path / "signature").write_bytes(sign_quote(key, message, "rsassa"))
+        (tmp_path / "ak").write_bytes(azure.ak.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        command = ["tpm2_checkquote", "-u", "ak", "-m", "message", "-s", "signature", "-g", "sha256", "-q", challenge.hex()]
+        theirs = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=60, check=False).returncode == 0
+        ours = verify_quote(message, sign_quote(key, message), PCRS, parse_hcl_report(azure.hcl()).ak, challenge)
+        assert theirs is good is (ours.proven and not [check for check in ours.checks if check.outcome == "fail"])
