@@ -159,8 +159,8 @@ def read_platform(claims: Mapping[Any, Any], generation: str) -> PlatformClaims:
         verification_service=reader.optional_text(2400, "verification service"),
         client_id=client_id,
         manufacturing_config=reader.optional_octets(2403, "manufacturing configuration") if later else None,
-        extensions=reader.items(2404, "extensions") if later else (),
-        tbb_rotpk=reader.items(2405, "TBB ROTPK") if later else (),
+        extensions=reader.maps(2404, "extensions") if later else (),
+        tbb_rotpk=reader.maps(2405, "TBB ROTPK") if later else (),
         peer_signers=reader.optional_octets(2406, "peer signers") if later else None,
         unknown=reader.unknown(),
     )

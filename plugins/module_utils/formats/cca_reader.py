@@ -88,6 +88,12 @@ class ClaimReader:
             raise self.refuse(label, name, "a list with at least one item")
         return value
 
+    def maps(self, label: int, name: str) -> Tuple[Any, ...]:
+        values = self.items(label, name)
+        if not all(isinstance(value, dict) for value in values):
+            raise self.refuse(label, name, "a list of maps")
+        return values
+
     def digests(self, label: int, name: str) -> Tuple[bytes, ...]:
         values = self.items(label, name)
         if not all(isinstance(value, bytes) and len(value) in HASH_SIZES for value in values):

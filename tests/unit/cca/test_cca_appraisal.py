@@ -10,10 +10,11 @@ from datetime import datetime, timezone
 import pytest
 from cca_lab import AT, CHALLENGE, CcaPlatform, collection, default_components, measurement
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import UNCHECKED, Endorsements, appraise_report
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import UNCHECKED, Endorsements, appraise, appraise_report
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import load_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import load_reference_values
 from ansible_collections.attested.ai.plugins.module_utils.formats import cbor
+from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import Binding, EvidenceDocument, EvidenceItem
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 
 END = "2027-06-01T00:00:00Z"
@@ -358,3 +359,26 @@ def test_a_fleet_shares_a_cache(judge):
     stored = cache.counters()["stored"]
     assert judge(cache=cache).accepted and first.accepted
     assert cache.counters()["stored"] <= stored + 1
+
+
+def test_a_whole_document(lab):
+    """The nonce and what the guest binds travel in the challenge, which is 64 bytes wide as report data is."""
+    nonce = bytes(range(32))
+    binding = Binding(tls_spki="sha256:" + "11" * 32)
+    draft = EvidenceDocument("attested/1", nonce, binding, (EvidenceItem("cca", "arm_cca_guest", b"-"),))
+    token = lab.token(challenge=draft.expected_report_data(nonce))
+
+    def judge(bound, expected):
+        document = EvidenceDocument("attested/1", expected, bound, (EvidenceItem("cca", "arm_cca_guest", token),))
+        return appraise(
+            EvidenceDocument.from_json(json.dumps(document.to_dict())), policy=policy(), reference_values=references(lab.platform.reference_values(END)),
+            endorsements=Endorsements(cca=(lab.endorsement,)), expected_nonce=expected, at=AT, connection=None,
+        )  # fmt: skip
+
+    result = judge(binding, nonce)
+    assert result.accepted, result.explain()
+    assert result.binding == {"tls_spki": "sha256:" + "11" * 32}
+    assert result.chain_of_trust.reaches == "service"
+    assert reasons(judge(Binding(tls_spki="sha256:" + "22" * 32), nonce)) == ["challenge-mismatch", "report-data-mismatch"]
+    assert judge(Binding(tls_spki="sha256:" + "22" * 32), nonce).binding == {}
+    assert reasons(judge(binding, bytes(32))) == ["challenge-mismatch", "report-data-mismatch"]

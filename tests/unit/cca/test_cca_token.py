@@ -251,8 +251,8 @@ def test_each_wrong_platform_claim(lab):
         2402: (1, b"sha-256", None),
         2394: (0, 2, -1, "1", None, True),
         2403: ("x", None),
-        2404: ({}, [], 1, None),
-        2405: ({}, [], 1, None),
+        2404: ({}, [], 1, None, [1], [{}, []]),
+        2405: ({}, [], 1, None, ["x"]),
         2406: ("x", None),
         2408: (bytes(32),),
     }  # fmt: skip
