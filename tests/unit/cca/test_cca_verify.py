@@ -8,7 +8,7 @@ import json
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from cca_lab import AT, CHALLENGE, DROP, PROFILES, CcaPlatform, Lab, collection, cose_key, encode, failures, outcome, raw_point, sign1
+from cca_lab import AT, CHALLENGE, DROP, PROFILES, CcaPlatform, Lab, Tag, collection, cose_key, encode, failures, outcome, raw_point, sign1
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
@@ -326,8 +326,6 @@ def test_identity(lab):
     assert (twin.authentic, twin.evidence_id) == (True, first.evidence_id)
     # A key id outside of what is signed.
     message = cbor.decode(outer[44241]).value
-    from cca_lab import Tag
-
     hinted = lab.verify(collection(outer[44234], encode(Tag(18, [message[0], {4: b"x"}, message[2], message[3]])), 399))
     assert (hinted.authentic, hinted.evidence_id) == (True, first.evidence_id)
     # A platform token signed anew, with other things in it, does not make the old realm token fresh.
