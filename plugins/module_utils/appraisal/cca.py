@@ -13,13 +13,13 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.common impor
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, Policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
-from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, PASS, Check, not_checked
+from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, NOT_CHECKED, PASS, Check, failed, not_checked
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.cca import public_test_key
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceItem
 from ansible_collections.attested.ai.plugins.module_utils.verify.cca import CcaClaims, Verification, verify_cca
 
 TEE = "cca"
-CHALLENGE, REPORT_DATA = "challenge-mismatch", "report-data-mismatch"
+CHALLENGE, REPORT_DATA, EXPIRY = "challenge-mismatch", "report-data-mismatch", "cpak-expired"
 
 _COLLECT = "collect the evidence again"
 _ENDORSE = "give the endorsement document of this platform's maker or operator (option collateral)"
@@ -38,7 +38,7 @@ _NEXT_STEPS = {
     "bad-cpak": "get the endorsement document again from its source",
     "alg-key-mismatch": "the endorsement is that of another platform: " + _ENDORSE,
     "root-not-pinned": "name its digest in cca.vendor_endorsements if you had it from the silicon vendor, or set allow_nonvendor_roots: true",
-    "cpak-expired": "get the current endorsement document; archived evidence is judged at its own time (option at)",
+    EXPIRY: "get the current endorsement document; archived evidence is judged at its own time (option at)",
     "test-cpak": "take the platform out of use, or for tests set cca.allow_test_keys: true",
     "platform-signature": "collect the evidence again, and " + _ENDORSE,
     "realm-signature": _COLLECT,
@@ -59,7 +59,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
     )  # fmt: skip
     checks: List[Check] = []
     for check in verification.checks:
-        told = with_next_step(check, _NEXT_STEPS)
+        told = _for_the_user(check, policy)
         checks.append(told)
         if told.id == CHALLENGE:
             # The challenge carries the report data: under this id the binding is judged alike for every kind of CPU.
@@ -89,6 +89,13 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
         reaches=reaches,
         identity=verification.evidence_id,
     )
+
+
+def _for_the_user(check: Check, policy: Policy) -> Check:
+    """A failure names the next step; and what the policy requires must not stay unchecked."""
+    if check.id == EXPIRY and check.outcome == NOT_CHECKED and policy.revocation == "required":
+        return failed(EXPIRY, check.detail + "; the policy requires revocation, and nothing else takes a CPAK back: give a document with not_after")
+    return with_next_step(check, _NEXT_STEPS)
 
 
 def _vector(verification: Verification[CcaClaims], checks: Sequence[Check], reaches: Optional[str], policy: Policy) -> Dict[str, int]:

@@ -310,6 +310,16 @@ def test_anchor_by_policy(judge, lab):
     assert reasons(judge(endorsements=[document], top={"allow_nonvendor_roots": False})) == ["root-not-pinned"]
 
 
+def test_revocation_is_the_end_of_an_endorsement(judge, lab):
+    required = {"revocation": "required"}
+    assert reasons(judge(top=required)) == ["cpak-expired"]
+    assert judge(top=required, endorsements=[lab.platform.endorsement(not_after="2026-12-24T00:00:00Z")]).accepted
+    expired = judge(top=required, endorsements=[lab.platform.endorsement(not_after="2026-11-01T00:00:00Z")])
+    assert reasons(expired) == ["cpak-expired"] and expired.authentic is False
+    # No endorsement at all is another matter.
+    assert "cpak-missing" in reasons(judge(top=required, endorsements=[]))
+
+
 def test_policy_is_not_judged_for_evidence_that_does_not_hold(judge):
     for result in (judge(bad_signature=["realm"], lifecycle=0x5000), judge(endorsements=[]), judge(b"x")):
         assert not result.accepted
