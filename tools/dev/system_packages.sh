@@ -18,15 +18,21 @@ need() { # package, reason, test...
 has() { command -v "$1" || [ -x "/usr/sbin/$1" ]; }
 has_libfuse() { ldconfig -p | grep -q 'libfuse3\.so' || /sbin/ldconfig -p | grep -q 'libfuse3\.so'; }
 has_fuse() { has fusermount3 && has_libfuse; }
+# A compiler alone is not enough: without the C library's headers nothing can be built.
+has_compiler() { has cc && echo '#include <stdio.h>' | cc -fsyntax-only -x c -; }
 
 # Debian and Ubuntu split venv off: without it python3 makes no virtual environment.
 python_package=python3-venv
 need "$python_package" "a Python from 3.11 to 3.13 that can make virtual environments" "$(dirname "$0")/find_python.sh"
 need fuse3 "the Soft TEE serves the kernel's report interface through FUSE (fusermount3 and libfuse3)" has_fuse
+need gcc "the demo's GPUs answer through a small library in the place of NVIDIA's, built here from C" has_compiler
+need libc6-dev "the headers for it" has_compiler
 if [ "$1" = test ]; then
   need git "checks read the list of files from it, and ansible-test wants a repository" has git
   need openssh-server "tests attest through a real sshd on loopback" has sshd
   need openssh-client "the same tests connect with it" has ssh
+  need swtpm "the Azure collector is tested against a real TPM 2.0 in software" has swtpm
+  need tpm2-tools "a second opinion on the quotes of that TPM" has tpm2_checkquote
 fi
 
 [ -n "$missing" ] || exit 0
