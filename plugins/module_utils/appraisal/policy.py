@@ -14,13 +14,14 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal import azure_policy, cca_policy, gcp_policy, nvidia_policy, schema, snp_policy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import azure_policy, cca_policy, gcp_policy, nvidia_policy, schema, snp_policy, tdx_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.azure_policy import AzurePolicy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.cca_policy import CcaPolicy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.gcp_policy import GcpPolicy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.nvidia_policy import NvidiaPolicy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.providers import PROVIDERS
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.snp_policy import SnpPolicy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.tdx_policy import TdxPolicy
 from ansible_collections.attested.ai.plugins.module_utils.errors import PolicyError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
 
@@ -32,6 +33,7 @@ STAGES = ("launch", "kernel", "root-fs", "service")
 # What is asked of each kind of evidence has a section and a file of its own.
 SECTION_KEYS: Dict[str, Tuple[str, ...]] = {
     "sev_snp": snp_policy.KEYS,
+    "tdx": tdx_policy.KEYS,
     "cca": cca_policy.KEYS,
     "nvidia": nvidia_policy.KEYS,
     "azure": azure_policy.KEYS,
@@ -96,6 +98,7 @@ class Policy:
     measurements_required: bool = True
     require: Require = field(default_factory=Require)
     sev_snp: SnpPolicy = field(default_factory=SnpPolicy)
+    tdx: TdxPolicy = field(default_factory=TdxPolicy)
     cca: CcaPolicy = field(default_factory=CcaPolicy)
     nvidia: NvidiaPolicy = field(default_factory=NvidiaPolicy)
     azure: AzurePolicy = field(default_factory=AzurePolicy)
@@ -152,6 +155,7 @@ def load_policy(obj: Any, document: str = DOCUMENT) -> Policy:
         measurements_required=full.boolean("measurements_required", True),
         require=_require(full, document),
         sev_snp=snp_policy.load_snp(sections["sev_snp"], document),
+        tdx=tdx_policy.load_tdx(sections["tdx"], document),
         cca=cca_policy.load_cca(sections["cca"], document),
         nvidia=nvidia_policy.load_nvidia(sections["nvidia"], document),
         azure=azure_policy.load_azure(sections["azure"], document),
