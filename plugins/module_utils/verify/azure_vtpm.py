@@ -28,6 +28,7 @@ from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots imp
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.azure_evidence import AZ_SNP, AZ_TDX, AzureEvidence, parse_azure_evidence
 from ansible_collections.attested.ai.plugins.module_utils.formats.hcl_report import KINDS, SNP, TDX, HclReport, RsaPublic, parse_hcl_report
+from ansible_collections.attested.ai.plugins.module_utils.formats.tdreport import QUOTED_SIZE, quoted_part
 from ansible_collections.attested.ai.plugins.module_utils.formats.tpm2 import Quote
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.result import ANCHOR_NONE, Unchecked, Verification
@@ -43,6 +44,8 @@ Hardware = Callable[[HclReport, AzureEvidence, bytes], Verification[Any]]
 # Judges whether the paravisor made that report: (HCL report, evidence, the hardware claims) -> a check that must pass.
 Origin = Callable[[HclReport, AzureEvidence, Any], Check]
 _PARAVISOR_VMPL = 0
+# Where the body of a TD quote begins, by the version of the quote: behind the header, in version 5 also behind type and size.
+_QUOTE_BODY = {4: 48, 5: 54}
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,31 @@ def verify_az_snp(
         return verify_snp(hcl.hardware, evidence.endorsement, chain, roots, at, wanted, crl, cache)
 
     return verify_azure(data, AZ_SNP, expected_report_data, hardware, _vmpl)
+
+
+def verify_az_tdx(
+    data: bytes, expected_report_data: Union[bytes, Unchecked], verify_quoted: Callable[[bytes, bytes], Verification[Any]]
+) -> Verification[AzureClaims]:
+    """Verify the JSON bytes of az-tdx-vtpm evidence. ``verify_quoted`` verifies a TD quote, given its bytes and the REPORTDATA that it
+    must have, as ``verify_tdx`` does with collateral and roots that the caller chose."""
+
+    def hardware(_hcl: HclReport, evidence: AzureEvidence, wanted: bytes) -> Verification[Any]:
+        return verify_quoted(evidence.endorsement, wanted)
+
+    return verify_azure(data, AZ_TDX, expected_report_data, hardware, _quoted_report)
+
+
+def _quoted_report(hcl: HclReport, evidence: AzureEvidence, _claims: Any) -> Check:
+    """The TDREPORT must be the one that was quoted. Only its MAC and CPUSVN are for the machine alone to check."""
+    code, quote = "hcl-report-mismatch", evidence.endorsement
+    # Version 5 says what kind of body follows; both kinds begin alike. That the quote is well-formed was checked before.
+    start = _QUOTE_BODY.get(int.from_bytes(quote[:2], "little"), len(quote))
+    try:
+        if quoted_part(hcl.hardware) == quote[start:start + QUOTED_SIZE]:
+            return passed(code, "the TDREPORT of the HCL report is the one that was quoted")
+        return failed(code, "the TDREPORT of the HCL report is another than the one that was quoted")
+    except FormatError as error:
+        return failed(code, str(error))
 
 
 def _vmpl(_hcl: HclReport, _evidence: AzureEvidence, claims: Any) -> Check:
