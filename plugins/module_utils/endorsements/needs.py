@@ -20,7 +20,7 @@ from ansible_collections.attested.ai.plugins.module_utils.endorsements.fetch imp
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import AMD, INTEL, NVIDIA_DEVICE, NVIDIA_RIM, TrustRoots
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Piece, Store
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, EndorsementError, FormatError
-from ansible_collections.attested.ai.plugins.module_utils.formats.azure_evidence import AZ_SNP, parse_azure_evidence
+from ansible_collections.attested.ai.plugins.module_utils.formats.azure_evidence import AZ_SNP, AZ_TDX, parse_azure_evidence
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import pem_to_der
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument, EvidenceItem
 from ansible_collections.attested.ai.plugins.module_utils.formats.hcl_report import parse_hcl_report
@@ -119,7 +119,7 @@ class Planner:
 
         def get(client: Client) -> Tuple[Piece, str]:
             shared = self._shared.setdefault(id(client), pcs.Shared(client))
-            return pcs.fetch(client, self._sources.pcs, wanted, prove, shared)
+            return pcs.fetch(client, self._sources.pcs, wanted, prove, self._at, shared)
 
         self._need(wanted.path, "tdx", wanted.about, get)
 
@@ -137,6 +137,13 @@ class Planner:
         elif self._wishes.revocation:
             for wanted in ocsp_service.wanted_of_device(certificates.certificates):
                 self.add_ocsp(wanted)
+
+    def add_tdx_quote(self, quote: bytes) -> None:
+        """The collateral of the platform that made a quote, by the certificate in it."""
+        # Imported on use, like all that only Intel's evidence needs.
+        from ansible_collections.attested.ai.plugins.module_utils.endorsements.intel_proofs import platform_of
+
+        self.add_fmspc(*platform_of(quote))
 
     def add_rim(self, rim_id: str) -> None:
         prove = proofs.rim_prover(self._roots_of(NVIDIA_RIM))
@@ -227,6 +234,14 @@ def _az_snp(planner: Planner, item: EvidenceItem, name: str) -> None:
     planner.add_snp_report(parse_hcl_report(azure.hcl_report).hardware, azure.endorsement, name)
 
 
+def _tdx(planner: Planner, item: EvidenceItem, _name: str) -> None:
+    planner.add_tdx_quote(item.evidence)
+
+
+def _az_tdx(planner: Planner, item: EvidenceItem, _name: str) -> None:
+    planner.add_tdx_quote(parse_azure_evidence(item.evidence, AZ_TDX).endorsement)
+
+
 def _gpu(planner: Planner, item: EvidenceItem, name: str) -> None:
     planner.add_device(GPU, item.evidence, item.auxiliary.get("certificates", b""), name)
 
@@ -242,6 +257,8 @@ def _cca(planner: Planner, _item: EvidenceItem, name: str) -> None:
 _READERS: Dict[str, Callable[[Planner, EvidenceItem, str], None]] = {
     "sev-snp": _snp,
     "az-snp-vtpm": _az_snp,
+    "tdx": _tdx,
+    "az-tdx-vtpm": _az_tdx,
     "nvidia-gpu": _gpu,
     "nvidia-switch": _switch,
     "cca": _cca,

@@ -85,8 +85,20 @@ class Wanted:
         return "TDX collateral of FMSPC %s (%s CA, %s)" % (self.fmspc, self.ca, self.view if self.number is None else "evaluation number %d" % self.number)
 
 
-# Proves collateral at a time: raises EndorsementError, or returns (issued at, expires at) of the whole.
-Prover = Callable[[bytes, str], Tuple[datetime, datetime]]
+@dataclass(frozen=True)
+class Proven:
+    """What genuine collateral says: FMSPC and TCB evaluation data number, the authority ``ca`` whose revocation list it holds, and from when
+    and until when all of it counts."""
+
+    fmspc: str
+    number: int
+    ca: str
+    issued_at: datetime
+    expires_at: datetime
+
+
+# Proves collateral, or raises EndorsementError.
+Prover = Callable[[bytes, str], Proven]
 
 
 class Shared:
@@ -104,7 +116,7 @@ class Shared:
             return self._answers[url]
 
 
-def fetch(client: Client, service: Service, wanted: Wanted, prove: Prover, shared: Optional[Shared] = None) -> Tuple[Piece, str]:
+def fetch(client: Client, service: Service, wanted: Wanted, prove: Prover, at: datetime, shared: Optional[Shared] = None) -> Tuple[Piece, str]:
     """All collateral of one FMSPC, and the address of its TCB info. Raises EndorsementError."""
     once = shared or Shared(client)
     base = service.base
@@ -112,8 +124,8 @@ def fetch(client: Client, service: Service, wanted: Wanted, prove: Prover, share
     qe_url = "%s/tdx/certification/v4/qe/identity?%s" % (base, wanted.choice)
     crl_url = "%s/sgx/certification/v4/pckcrl?ca=%s&encoding=der" % (base, wanted.ca)
     tcb, qe, crl, root_crl = client.get(tcb_url), once.get(qe_url), once.get(crl_url), once.get(service.root_crl)
-    tcb_info, tcb_signature = signed_member(tcb.body, "tcbInfo", tcb_url)
-    identity, qe_signature = signed_member(qe.body, "enclaveIdentity", qe_url)
+    tcb_info, tcb_signature = _signed_member(tcb.body, "tcbInfo", tcb_url)
+    identity, qe_signature = _signed_member(qe.body, "enclaveIdentity", qe_url)
     collateral = {
         "pck_crl_issuer_chain": _chain(crl, _CRL_HEADERS, crl_url),
         "root_ca_crl": _crl(root_crl.body, service.root_crl).hex(),
@@ -126,74 +138,30 @@ def fetch(client: Client, service: Service, wanted: Wanted, prove: Prover, share
         "qe_identity_signature": qe_signature,
     }
     data = json.dumps(collateral, indent=1, ensure_ascii=True).encode("ascii") + b"\n"
-    return tdx_piece(data, wanted, prove, tcb_url), tcb_url
+    piece = tdx_piece(data, wanted, prove(data, tcb_url), tcb_url)
+    if piece.expires_at is not None and piece.expires_at <= at:
+        raise EndorsementError("the service sent collateral that ended at %s" % format_time(piece.expires_at), where=tcb_url, code="collateral-answer")
+    return piece, tcb_url
 
 
-def tdx_piece(data: bytes, wanted: Wanted, prove: Prover, where: str) -> Piece:
-    """Collateral as a piece, if it is for what was wanted and proves itself. Raises EndorsementError."""
-    fmspc, number = described(data, where)
-    if fmspc != wanted.fmspc or wanted.number not in (None, number):
-        raise EndorsementError("it is for FMSPC %s, evaluation number %s; wanted was: %s" % (fmspc, number, wanted.about), where=where, code="collateral-answer")
-    issued, expires = prove(data, where)
-    return Piece("tdx", wanted.path, data, "%s, evaluation number %s, as of %s" % (wanted.about, number, format_time(issued)), issued, expires)
+def tdx_piece(data: bytes, wanted: Wanted, proven: Proven, where: str) -> Piece:
+    """Proven collateral as a piece, if it is what was wanted. Raises EndorsementError."""
+    if (proven.fmspc, proven.ca) != (wanted.fmspc, wanted.ca) or wanted.number not in (None, proven.number):
+        said = "FMSPC %s (%s CA), evaluation number %d" % (proven.fmspc, proven.ca, proven.number)
+        raise EndorsementError("it is for %s; wanted was: %s" % (said, wanted.about), where=where, code="collateral-answer")
+    about = "%s, evaluation number %d, as of %s" % (wanted.about, proven.number, format_time(proven.issued_at))
+    return Piece("tdx", wanted.path, data, about, proven.issued_at, proven.expires_at)
 
 
-def described(data: bytes, where: str) -> Tuple[str, int]:
-    """(FMSPC in lower case, TCB evaluation data number) that collateral states of itself. Raises EndorsementError."""
+def _signed_member(body: bytes, name: str, where: str) -> Tuple[str, str]:
+    """(exact text of the member ``name``, signature in hexadecimal) of an answer ``{name: {...}, "signature": "..."}``."""
+    from ansible_collections.attested.ai.plugins.module_utils.formats.tdx_collateral import extract_signed_member
+
     try:
-        info = strict.loads(strict.text_of(strict.loads(data, where).get("tcb_info"), where, 4 << 20), where)
-        fmspc, number = info["fmspc"].lower(), info["tcbEvaluationDataNumber"]
-    except (FormatError, AttributeError, KeyError, TypeError):
-        raise EndorsementError("it holds no TCB info", where=where, code="collateral-answer") from None
-    if not _FMSPC.match(fmspc) or isinstance(number, bool) or not isinstance(number, int):
-        raise EndorsementError("the TCB info names no FMSPC or no evaluation number", where=where, code="collateral-answer")
-    return fmspc, number
-
-
-def authority_of(data: bytes, where: str) -> str:
-    """Which authority's revocation list collateral holds: the issuer of it says so. Raises EndorsementError."""
-    try:
-        crl = bytes.fromhex(strict.text_of(strict.loads(data, where).get("pck_crl"), where, 4 << 20))
-    except (FormatError, AttributeError, ValueError):
-        raise EndorsementError("it holds no revocation list", where=where, code="collateral-answer") from None
-    return "processor" if b"Intel SGX PCK Processor CA" in crl else "platform"
-
-
-def signed_member(body: bytes, name: str, where: str) -> Tuple[str, str]:
-    """(exact text of the member ``name``, signature in hexadecimal) of an answer ``{name: {...}, "signature": "..."}``.
-
-    The text is cut out of the answer and never written again, because the signature covers these bytes. Raises EndorsementError.
-    """
-    try:
-        document = strict.members(strict.loads(body, where), (name, "signature"), where=where)
-        signature = strict.decode_hex(str(document["signature"]).lower(), where + " signature", 64)
-        text = exact_members(body.decode("utf-8"))[name]
+        text, signature = extract_signed_member(body, name, where)
     except FormatError as error:
         raise EndorsementError("the answer is none of the service's (%s)" % error.what, where=where, code="collateral-answer") from None
     return text, signature.hex()
-
-
-def exact_members(text: str) -> Dict[str, str]:
-    """The members of a JSON object with the text of each value exactly as it stands. ``text`` must be a JSON object."""
-    decoder, space = json.JSONDecoder(), re.compile(r"[ \t\r\n]*")
-    found: Dict[str, str] = {}
-
-    def skip(position: int) -> int:
-        match = space.match(text, position)
-        return match.end() if match else position
-
-    try:
-        position = skip(text.index("{") + 1)
-        while text[position] != "}":
-            name, position = decoder.raw_decode(text, position)
-            start = skip(text.index(":", position) + 1)
-            _value, position = decoder.raw_decode(text, start)
-            found[str(name)] = text[start:position]
-            position = skip(position)
-            position = skip(position + 1) if text[position] == "," else position
-    except (ValueError, IndexError, RecursionError):
-        raise FormatError("it is no JSON object") from None
-    return found
 
 
 def _chain(response: Response, names: Tuple[str, ...], where: str) -> str:

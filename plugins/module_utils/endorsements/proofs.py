@@ -15,11 +15,11 @@ from typing import Callable, List, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.endorsements import kds, ocsp_service, pcs, rim_service
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import AMD, INTEL, NVIDIA_RIM, TrustRoots
-from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Entry, Piece, file_name, parse_time
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Entry, Piece, file_name
 from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.formats.cca_endorsement import parse_endorsement
-from ansible_collections.attested.ai.plugins.module_utils.formats.der import Certificate, parse_crl, pem_to_der
+from ansible_collections.attested.ai.plugins.module_utils.formats.der import Certificate, pem_to_der
 from ansible_collections.attested.ai.plugins.module_utils.formats.gce_endorsement import parse_gce_endorsement
 from ansible_collections.attested.ai.plugins.module_utils.formats.ocsp import parse_ocsp
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_chain import DeviceChain, build_chain
@@ -53,13 +53,11 @@ def rim_prover(roots: TrustRoots) -> rim_service.Prover:
 def tdx_prover(roots: TrustRoots) -> pcs.Prover:
     """Proves collateral of Intel's; its dates are told, not judged."""
 
-    def prove(data: bytes, where: str) -> Tuple[datetime, datetime]:
-        document = strict.loads(data, where)
-        crls = [parse_crl(bytes.fromhex(document[name])) for name in ("root_ca_crl", "pck_crl")]
-        signed = [strict.loads(document[name], where) for name in ("tcb_info", "qe_identity")]
-        issued = min([parse_time(part["issueDate"], where) for part in signed] + [crl.this_update for crl in crls])
-        ends = [parse_time(part["nextUpdate"], where) for part in signed] + [crl.next_update for crl in crls if crl.next_update is not None]
-        return issued, min(ends)
+    def prove(data: bytes, where: str) -> pcs.Proven:
+        # Imported on use, like all that only Intel's evidence needs.
+        from ansible_collections.attested.ai.plugins.module_utils.endorsements.intel_proofs import prove_tdx
+
+        return prove_tdx(data, roots, where)
 
     return prove
 
@@ -113,9 +111,10 @@ def _certificates(data: bytes, name: str, roots_of: RootsOf, supplied: Sequence[
 def _der(data: bytes, name: str, roots_of: RootsOf, supplied: Sequence[bytes]) -> Piece:
     if kds.is_vek(data):
         return kds.vek_piece(data, roots_of(AMD), supplied, name)
-    for read in (lambda: kds.crl_piece(data, roots_of(AMD), name), lambda: _unproven_ocsp(data), lambda: _launch_endorsement(data)):
+    readers: Tuple[Callable[[bytes], Piece], ...] = (lambda found: kds.crl_piece(found, roots_of(AMD), name), _unproven_ocsp, _launch_endorsement)
+    for read in readers:
         try:
-            return read()
+            return read(data)
         except (FormatError, EndorsementError):
             continue
     raise EndorsementError("it is nothing that a store keeps", where=name, code="collateral-file",
@@ -145,10 +144,9 @@ def _rim(data: bytes, name: str, roots_of: RootsOf) -> Piece:
 def _json(data: bytes, name: str, roots_of: RootsOf) -> Piece:
     document = strict.loads(data, name)
     if isinstance(document, dict) and "tcb_info" in document:
-        fmspc, _number = pcs.described(data, name)
         view = next((view for view in pcs.VIEWS if name.endswith("-%s.json" % view)), pcs.VIEWS[0])
-        wanted = pcs.Wanted(fmspc, pcs.authority_of(data, name), view)
-        return pcs.tdx_piece(data, wanted, tdx_prover(roots_of(INTEL)), name)
+        proven = tdx_prover(roots_of(INTEL))(data, name)
+        return pcs.tdx_piece(data, pcs.Wanted(proven.fmspc, proven.ca, view), proven, name)
     if isinstance(document, dict) and isinstance(document.get("keys"), list):
         return Piece("jwks", "jwks/%s.json" % hashlib.sha256(data).hexdigest()[:32], data, "key set with %d keys" % len(document["keys"]))
     endorsement = parse_endorsement(data, name)
