@@ -309,18 +309,23 @@ class NvidiaLab:
 
     def ocsp(self, subject: Signer, *, status: str = "good", reason: x509.ReasonFlags | None = None, this: datetime = AT - timedelta(hours=1),
              until: datetime | None = AT + timedelta(hours=23), responder: Signer | None = None, delegated: bool = True, nonce: bytes | None = None,
-             digest: Any = None) -> bytes:  # fmt: skip
-        """A response about ``subject``, signed by a responder of its issuer, or by the issuer itself."""
+             digest: Any = None, named: Signer | None = None, shown: Signer | None = None, by_name: bool = False) -> bytes:  # fmt: skip
+        """A response about ``subject``, signed by a responder of its issuer, or by the issuer itself.
+
+        ``named`` stands as issuer in the certificate id, ``shown`` is the certificate that comes along.
+        """
         assert subject.issuer is not None
         signer = responder or (self.responder(subject.issuer) if delegated else subject.issuer)
+        # The name in the certificate id is taken from the certificate.
+        about = subject if named is None else issue("any", named, serial=subject.certificate.serial_number)
         kinds = {"good": ocsp.OCSPCertStatus.GOOD, "revoked": ocsp.OCSPCertStatus.REVOKED, "unknown": ocsp.OCSPCertStatus.UNKNOWN}
         builder = ocsp.OCSPResponseBuilder().add_response(
-            cert=subject.certificate, issuer=subject.issuer.certificate, algorithm=digest or hashes.SHA1(), cert_status=kinds[status],
+            cert=about.certificate, issuer=(named or subject.issuer).certificate, algorithm=digest or hashes.SHA1(), cert_status=kinds[status],
             this_update=this.replace(tzinfo=None), next_update=None if until is None else until.replace(tzinfo=None),
             revocation_time=this.replace(tzinfo=None) if status == "revoked" else None, revocation_reason=reason,
-        ).responder_id(ocsp.OCSPResponderEncoding.HASH if delegated else ocsp.OCSPResponderEncoding.NAME, signer.certificate)  # fmt: skip
+        ).responder_id(ocsp.OCSPResponderEncoding.HASH if delegated and not by_name else ocsp.OCSPResponderEncoding.NAME, signer.certificate)  # fmt: skip
         if delegated:
-            builder = builder.certificates([signer.certificate])
+            builder = builder.certificates([(shown or signer).certificate])
         if nonce is not None:
             builder = builder.add_extension(x509.OCSPNonce(nonce), False)
         return builder.sign(signer.key, signer_hash(signer)).public_bytes(serialization.Encoding.DER)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.ocsp import OCSPResponseBuilder, OCSPResponseStatus
 from hypothesis import given
 from hypothesis import strategies as st
-from nvidia_lab import AT, NvidiaLab, Signer, issue
+from nvidia_lab import AT, NvidiaLab, Signer, issue, key
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import parse_certificate
@@ -23,6 +23,7 @@ from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_ocsp imp
 
 HOLD = x509.ReasonFlags.certificate_hold
 DAY = timedelta(days=1)
+EKU = ((x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]), False),)
 
 
 def forged(response: bytes) -> bytes:
@@ -79,6 +80,10 @@ def test_who_may_sign(lab: NvidiaLab, attacker: NvidiaLab, subject: Signer) -> N
     assert subject.issuer is not None
     plain = issue("OCSP responder", subject.issuer, ca=False)
     authority = lab.responder(subject.issuer, ca=True)
+    signing_authority = lab.responder(subject.issuer, ca=True, usage="sign-data")
+    # Issued with the right key, under another name.
+    renamed = Signer(issue("Another name", None, signing_key=subject.issuer.key).certificate, subject.issuer.key)
+    elsewhere_named = lab.responder(renamed)
     elsewhere = lab.responder(lab.families["GB100"])
     foreign = attacker.responder(attacker.provisioners["GH100"])
     muted = lab.responder(subject.issuer, usage="sign-certificates")
@@ -86,7 +91,7 @@ def test_who_may_sign(lab: NvidiaLab, attacker: NvidiaLab, subject: Signer) -> N
         (x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]), False),
         (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True),
     ))  # fmt: skip
-    for responder in (plain, authority, elsewhere, foreign, muted, odd):
+    for responder in (plain, authority, signing_authority, elsewhere_named, elsewhere, foreign, muted, odd):
         found = status(subject, lab.ocsp(subject, responder=responder))
         assert found.kind == "unknown" and "neither the issuer" in found.detail, responder.certificate.subject
     # Our own responder's certificate, another one's signature.
@@ -95,6 +100,27 @@ def test_who_may_sign(lab: NvidiaLab, attacker: NvidiaLab, subject: Signer) -> N
     assert status(subject, mixed).kind == "unknown"
     for delegated in (True, False):
         assert status(subject, forged(lab.ocsp(subject, delegated=delegated))).kind == "unknown"
+
+
+def test_the_responder_is_the_one_that_the_response_names(lab: NvidiaLab, subject: Signer) -> None:
+    """Two certificates for one key: the response names the first, the second comes along."""
+    first = lab.responder(subject.issuer)
+    second = lab.responder(subject.issuer, signing_key=key())
+    assert status(subject, lab.ocsp(subject, responder=first, shown=second)).kind == "unknown"
+    twin = issue("Another responder", subject.issuer, ca=False, signing_key=first.key, extensions=EKU)
+    by_name = lab.ocsp(subject, responder=first, shown=twin, by_name=True)
+    assert status(subject, by_name).kind == "unknown"
+    assert status(subject, lab.ocsp(subject, responder=first, by_name=True)).kind == "good"
+
+
+def test_the_certificate_id_names_issuer_and_key(lab: NvidiaLab, subject: Signer) -> None:
+    assert subject.issuer is not None
+    name = "NVIDIA GH100 Provisioner ICA 1"
+    other_name = Signer(issue("Another name", None, signing_key=subject.issuer.key).certificate, subject.issuer.key)
+    other_key = Signer(issue(name, None).certificate, subject.issuer.key)
+    for named in (other_name, other_key):
+        assert "no response is about it" in status(subject, lab.ocsp(subject, named=named)).detail
+    assert status(subject, lab.ocsp(subject, named=subject.issuer)).kind == "good"
 
 
 def test_only_ecdsa_with_sha384(lab: NvidiaLab, subject: Signer) -> None:

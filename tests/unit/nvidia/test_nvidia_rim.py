@@ -213,9 +213,9 @@ def test_the_best_manifest_for_a_version_is_taken(lab: NvidiaLab, attacker: Nvid
 
 
 def test_a_version_only_in_the_text_does_not_count(lab: NvidiaLab) -> None:
-    data = lab.rim(version="1.2", extra='<ns0:Resource type="Other" active="False" colloquialVersion="580.95.05"/>')
-    found = find_rims([data.replace(b'colloquialVersion="1.2"', b"colloquialVersion='1.2'")], "gpu", DRIVER, frozenset(), lab.rim_roots, AT, None)
-    assert found == []
+    document = rim_document(RimSpec(version="1.2")).replace('role="softwareCreator', 'colloquialVersion="%s" role="softwareCreator' % DRIVER)
+    assert parse_rim(sign_rim(document, lab.rim_signer)).version == "1.2"
+    assert find_rims([sign_rim(document, lab.rim_signer)], "gpu", DRIVER, frozenset(("GH100",)), lab.rim_roots, AT, None) == []
 
 
 def test_only_success_is_remembered(lab: NvidiaLab, attacker: NvidiaLab) -> None:

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from nvidia_lab import (
-    AT, DRIVER, DRIVER_INDICES, FIRMWARE_INDICES, GPU_BLOCKS, NONCE, VBIOS, Device, NvidiaLab, composite, golden, gpu_fields, issue, measurement, spki, tcb_info,
+    AT, DRIVER, DRIVER_INDICES, FIRMWARE_INDICES, GPU_BLOCKS, NONCE, VBIOS, Device, NvidiaLab, composite, der, golden, gpu_fields, issue, measurement, spki, tcb_info,
 )
 
 from ansible_collections.attested.ai.plugins.module_utils.checks import NOT_CHECKED, PASS
@@ -203,6 +206,8 @@ def test_a_rebuilt_chain_is_good(case: Case, place: int) -> None:
         (0, {"usage": "sign-certificates"}),
         (0, {"extensions": ((x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.OCSP_SIGNING]), False),)}),
         (1, {"ca": False}),
+        (1, {"ca": False, "usage": "sign-certificates"}),
+        (2, {"usage": "sign-data"}),
         (2, {"path_length": 0}),
         (0, {"extensions": ((x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3"), b"\x05\0"), True),)}),
         (0, {"extensions": ((tcb_info(bytes(48)), False), (composite(bytes.fromhex("3000"), bytes(48)), False))}),
@@ -215,6 +220,32 @@ def test_device_profile(case: Case, place: int, changes: dict[str, object]) -> N
     forged(case, place, **changes)
     found = case.verify()
     assert found.authentic is False and "device-profile" in found.failed and found.evidence_id is None
+
+
+def test_two_firmware_ids_are_one_too_many(case: Case) -> None:
+    device = case.device.chain[1]
+    forged(case, 0, extensions=((composite(spki(device.key), case.device.fwid), False), (tcb_info(case.device.fwid), False)))
+    assert case.verify().failed[0] == "device-profile"
+
+
+def test_a_signature_must_say_what_it_is(case: Case) -> None:
+    """The certificate says ECDSA with SHA-256, also where it is signed; the signature is a good one with SHA-384."""
+    leaf, device = case.device.chain[:2]
+    tbs = leaf.certificate.tbs_certificate_bytes.replace(SHA384_OID, SHA256_OID)
+    signature = device.key.sign(tbs, ec.ECDSA(hashes.SHA384()))
+    odd = der(0x30, tbs + der(0x30, SHA256_OID) + der(0x03, b"\0" + signature))
+    case.pem = case.pem.replace(pem_of(leaf), b"-----BEGIN CERTIFICATE-----\n" + base64.b64encode(odd) + b"\n-----END CERTIFICATE-----\n")
+    assert case.verify().failed == ("chain",)
+
+
+SHA384_OID, SHA256_OID = bytes.fromhex("06082a8648ce3d040303"), bytes.fromhex("06082a8648ce3d040302")
+
+
+def test_our_own_copy_of_the_root_counts(lab: NvidiaLab, case: Case) -> None:
+    """The same key in another certificate: it finds the root, and then nothing of it is read."""
+    twin = issue("Whatever", None, ca=False, signing_key=lab.device_root.key, not_after=AT - DAY)
+    case.pem = case.pem.replace(pem_of(lab.device_root), pem_of(twin))
+    assert case.verify().failed == ()
 
 
 @pytest.mark.parametrize(("place", "changes"), [(0, {"not_after": AT - DAY}), (1, {"not_before": AT + DAY}), (3, {"not_after": AT - DAY})])
@@ -254,6 +285,7 @@ def test_report_signature(lab: NvidiaLab, case: Case) -> None:
     case.report = genuine[:-1] + bytes([genuine[-1] ^ 1])
     found = case.verify()
     assert found.authentic is False and found.failed == ("report-signature",) and found.evidence_id is None and found.anchor == "none"
+    assert outcome(found, "measurement-mismatch") == outcome(found, "secure-boot") == NOT_CHECKED
     case.report = genuine[:-96] + bytes(96)
     assert case.verify().failed == ("report-signature",)
     case.report = lab.gpu_report(dataclasses.replace(case.device, chain=lab.device("GH100", 2).chain))
