@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import format_time
 from ansible_collections.attested.ai.plugins.module_utils.checks import Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.formats.cca_claims import Component, RealmClaims
@@ -42,8 +43,8 @@ def check_platform(claims: CcaClaims, context: ItemContext) -> Outcome:
         return Outcome([not_checked(PLATFORM, detail + " (cca.require_platform_references is false)")])
     known: Dict[Tuple[str, str], List[Tuple[Optional[str], datetime]]] = {}
     for value in valid:
-        for signer, measurement, version in _components(value):
-            known.setdefault((signer, measurement), []).append((version, value.not_after))
+        for part in value.components:
+            known.setdefault((part.signer, part.measurement), []).append((part.version, value.not_after))
     strangers: List[str] = []
     ends: List[datetime] = []
     for component in claims.token.platform_claims.components:
@@ -77,7 +78,9 @@ def check_realm(claims: CcaClaims, context: ItemContext) -> Outcome:
     return Outcome(checks, matched.covers, matched.not_after)
 
 
-def _measured(realm: RealmClaims, same: Sequence[Any], valid: Sequence[Any], extended: Sequence[Any], context: ItemContext) -> Check:
+def _measured(
+    realm: RealmClaims, same: Sequence[ReferenceValue], valid: Sequence[ReferenceValue], extended: Sequence[ReferenceValue], context: ItemContext
+) -> Check:
     rim = realm.rim.hex()
     if extended:
         return passed(MEASUREMENT, "the initial measurement is that of image %s (%s)" % (extended[0].image, extended[0].source))
@@ -97,7 +100,7 @@ def _measured(realm: RealmClaims, same: Sequence[Any], valid: Sequence[Any], ext
     return not_checked(MEASUREMENT, detail + " (measurements_required is false)")
 
 
-def _rpv(seen: str, extended: Sequence[Any], matched: Optional[Any], allowed: Optional[Sequence[str]]) -> Check:
+def _rpv(seen: str, extended: Sequence[ReferenceValue], matched: Optional[ReferenceValue], allowed: Optional[Sequence[str]]) -> Check:
     if allowed is not None and seen not in allowed:
         return failed(RPV, "the personalisation value is %s, the policy allows %s; launch the realm with one of these" % (seen, ", ".join(allowed)))
     if extended and matched is None:
@@ -109,21 +112,14 @@ def _rpv(seen: str, extended: Sequence[Any], matched: Optional[Any], allowed: Op
     return not_checked(RPV, "nothing is asked of the personalisation value, it is %s" % seen)
 
 
-def _rem_offences(value: Any, realm: RealmClaims) -> List[str]:
+def _rem_offences(value: ReferenceValue, realm: RealmClaims) -> List[str]:
     """How the REMs differ from what the reference value states of them."""
-    stated: Mapping[Any, Any] = dict(value.rem or {})
     offences: List[str] = []
-    for index, wanted in sorted(stated.items()):
-        allowed = (wanted,) if isinstance(wanted, str) else tuple(wanted)
-        seen = realm.rems[int(index)].hex()
+    for number, allowed in value.rem:
+        seen = realm.rems[int(number)].hex()
         if seen not in allowed:
-            offences.append("REM %s is %s instead of %s" % (index, seen, " or ".join(allowed)))
+            offences.append("REM %s is %s instead of %s" % (number, seen, " or ".join(allowed)))
     return offences
-
-
-def _components(value: Any) -> List[Tuple[str, str, Optional[str]]]:
-    """(signer, measurement, version or None) of each component of a reference value."""
-    return [(part.signer, part.measurement, part.version) for part in value.components]
 
 
 def _name(component: Component) -> str:
