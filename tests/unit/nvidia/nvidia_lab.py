@@ -98,7 +98,8 @@ def issue(
 
 
 def der(tag: int, content: bytes) -> bytes:
-    size = bytes([len(content)]) if len(content) < 128 else b"\x81" + bytes([len(content)]) if len(content) < 256 else b"\x82" + len(content).to_bytes(2, "big")
+    length = len(content)
+    size = bytes([length]) if length < 128 else b"\x81" + bytes([length]) if length < 256 else b"\x82" + length.to_bytes(2, "big")
     return bytes([tag]) + size + content
 
 
@@ -135,9 +136,8 @@ def legacy(fields: Mapping[int, bytes]) -> bytes:
 
 def nvdaod(fields: Mapping[int, bytes], *, header: bytes = bytes.fromhex("4e5644414f44000002000000"), types: Mapping[int, int] | None = None) -> bytes:
     known = {37: 0x87, 20: 0x01, 3: 0x86, 6: 0x86, **(types or {})}
-    return header + b"".join(
-        number.to_bytes(2, "little") + known.get(number, 0x82).to_bytes(2, "little") + len(value).to_bytes(2, "little") + value for number, value in fields.items()
-    )
+    words = {number: (number, known.get(number, 0x82), len(value)) for number, value in fields.items()}
+    return header + b"".join(b"".join(word.to_bytes(2, "little") for word in words[number]) + value for number, value in fields.items())
 
 
 def vbios_field(version: str) -> bytes:
@@ -174,7 +174,8 @@ def measurement(index: int) -> bytes:
 
 
 def spdm(signer: Any, nonce: bytes, opaque: bytes, measurements: Mapping[int, bytes], *, slot: int = 0, tail: bytes = b"") -> bytes:
-    record = b"".join(bytes([index, 1]) + (51).to_bytes(2, "little") + b"\x01" + (48).to_bytes(2, "little") + value for index, value in measurements.items())
+    header = (51).to_bytes(2, "little") + b"\x01" + (48).to_bytes(2, "little")
+    record = b"".join(bytes([index, 1]) + header + value for index, value in measurements.items())
     body = b"\x11\xe0\x01\xff" + nonce + bytes([slot]) + bytes([0x11, 0x60, 0, slot, len(measurements)]) + len(record).to_bytes(3, "little")
     body += record + bytes(reversed(range(32))) + len(opaque).to_bytes(2, "little") + opaque
     return body + raw_signature(signer, body) + tail
@@ -216,7 +217,8 @@ def rim_document(spec: RimSpec) -> str:
         '<SoftwareIdentity xmlns="http://standards.iso.org/iso/19770/-2/2015/schema.xsd" xmlns:ns0="http://standards.iso.org/iso/19770/-2/2015/schema.xsd" '
         'xmlns:ns2="http://www.w3.org/2001/04/xmlenc#sha384" corpus="false" name="%s" patch="false" supplemental="false" tagId="%s" version="1.0">\n'
         '    <ns0:Entity name="Soft authority" role="softwareCreator tagCreator"/>\n'
-        '    <ns0:Meta colloquialVersion="%s" edition="%s" product="%s" revision="r1"/>\n    <ns0:Payload>\n        %s\n    %s</ns0:Payload>\n</SoftwareIdentity>'
+        '    <ns0:Meta colloquialVersion="%s" edition="%s" product="%s" revision="r1"/>\n'
+        "    <ns0:Payload>\n        %s\n    %s</ns0:Payload>\n</SoftwareIdentity>"
     ) % (spec.product, hashlib.sha384(repr(spec).encode()).hexdigest(), spec.version, spec.edition, spec.product, rows, spec.extra)
 
 
@@ -272,14 +274,13 @@ class NvidiaLab:
     def new_rim_signer(self, **changes: Any) -> Signer:
         return issue("HCC RIM L4 Signer", self.rim_intermediate, **{"ca": False, "not_after": AT + timedelta(days=365), **changes})
 
-    def device(self, chip: str = "GH100", number: int = 1, *, flags: int = 0x80000001, leaf: Mapping[str, Any] | None = None, fwid: bytes | None = None) -> Device:
+    def device(self, chip: str = "GH100", number: int = 1, *, flags: int = 0x80000001) -> Device:
         pdi = hashlib.sha256(b"%s %d" % (chip.encode(), number)).digest()[:8]
         unit = "FSP" if chip == "LS_10" else "GSP"
         brom = issue("%s A01 %s BROM" % (chip, unit), self.provisioners[chip], serial_number=("50" if chip == "LS_10" else "41") + pdi.hex().upper())
-        digest = fwid or hashlib.sha384(b"firmware").digest()
+        digest = hashlib.sha384(b"firmware").digest()
         extension = tcb_info(digest, flags) if chip == "GB100" else composite(spki(brom.key), digest)
-        options = {"ca": False, "extensions": ((extension, False),), **(leaf or {})}
-        firmware = issue("%s A01 %s FMC LF" % (chip, unit), brom, **options)
+        firmware = issue("%s A01 %s FMC LF" % (chip, unit), brom, ca=False, extensions=((extension, False),))
         return Device(chip, firmware.path(), pdi, digest)
 
     def gpu_report(self, device: Device, *, nonce: bytes = NONCE, versioned: bool = False, blocks: Mapping[int, bytes] | None = None, tail: bytes = b"",
@@ -288,8 +289,8 @@ class NvidiaLab:
         opaque = nvdaod(found) if versioned else legacy(found)
         return spdm(device.chain[0].key, nonce, opaque, blocks or GPU_BLOCKS, tail=tail)
 
-    def switch_report(self, device: Device, gpus: Sequence[bytes] = (), *, nonce: bytes = NONCE, blocks: Mapping[int, bytes] | None = None, **more: bytes) -> bytes:
-        return spdm(device.chain[0].key, nonce, legacy(switch_fields(device, gpus, **more)), blocks or SWITCH_BLOCKS)
+    def switch_report(self, device: Device, gpus: Sequence[bytes] = (), *, nonce: bytes = NONCE, **more: bytes) -> bytes:
+        return spdm(device.chain[0].key, nonce, legacy(switch_fields(device, gpus, **more)), SWITCH_BLOCKS)
 
     def rim(self, signer: Signer | None = None, **changes: Any) -> bytes:
         return sign_rim(rim_document(replace(RimSpec(), **changes)), signer or self.rim_signer)

@@ -102,7 +102,8 @@ def test_one_signature_one_reference(lab: NvidiaLab, rim: bytes) -> None:
         parse_rim(text.replace(signature, "").replace("</ns0:Payload>", signature + "</ns0:Payload>").encode())
     # Wrapped: the genuine document inside of another one.
     with pytest.raises(FormatError):
-        parse_rim(text.replace("<SoftwareIdentity", '<SoftwareIdentity xmlns="http://standards.iso.org/iso/19770/-2/2015/schema.xsd"><SoftwareIdentity', 1).encode())
+        opened = '<SoftwareIdentity xmlns="http://standards.iso.org/iso/19770/-2/2015/schema.xsd">'
+        parse_rim((opened + text + "</SoftwareIdentity>").encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"<a/>", b"\xff\xfe<\0a\0/\0>\0", b"<a", b"\0" * 8, b'<?xml version="1.0" encoding="utf-16"?><a/>'])
@@ -127,9 +128,8 @@ def test_a_measurement_without_any_good_value_is_refused(lab: NvidiaLab) -> None
 
 
 def test_records_that_hold_numbers_are_counted(lab: NvidiaLab) -> None:
-    floor = (
-        '<ns0:Resource xmlns:ns3="https://docs.nvidia.com/attestation/specs/latest/opaque-data.html" type="Measurement" index="64" active="%s" ns3:Minimum="3"/>'
-    )
+    namespace = "https://docs.nvidia.com/attestation/specs/latest/opaque-data.html"
+    floor = '<ns0:Resource xmlns:ns3="' + namespace + '" type="Measurement" index="64" active="%s" ns3:Minimum="3"/>'
     assert parse_rim(lab.rim(extra=floor % "True")).unread == 1
     assert parse_rim(lab.rim(extra=floor % "False")).unread == 0
     assert parse_rim(lab.rim(extra='<ns0:Resource type="Other" active="True"/>')).unread == 1
@@ -137,7 +137,12 @@ def test_records_that_hold_numbers_are_counted(lab: NvidiaLab) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [('product="GH100"', 'product="GB100"'), ('index="14" active="True"', 'index="14" active="False"'), ("<ns0:Payload>", "<ns0:Payload> "), ('revision="r1"', "")],
+    [
+        ('product="GH100"', 'product="GB100"'),
+        ('index="14" active="True"', 'index="14" active="False"'),
+        ("<ns0:Payload>", "<ns0:Payload> "),
+        ('revision="r1"', ""),
+    ],
 )
 def test_a_changed_document_is_not_the_signed_one(lab: NvidiaLab, rim: bytes, old: str, new: str) -> None:
     verified = verify_rim(replaced(rim, old, new), lab.rim_roots)

@@ -12,8 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from nvidia_lab import (
-    AT, DRIVER, DRIVER_INDICES, FIRMWARE_INDICES, GPU_BLOCKS, NONCE, VBIOS, Device, NvidiaLab, composite, der, golden, gpu_fields, issue, measurement, spki, tcb_info,
-)
+    AT, DRIVER, DRIVER_INDICES, FIRMWARE_INDICES, GPU_BLOCKS, NONCE, VBIOS, Device, NvidiaLab, composite, der, golden, gpu_fields, issue, measurement,
+    spki, tcb_info,
+)  # fmt: skip
 
 from ansible_collections.attested.ai.plugins.module_utils.checks import NOT_CHECKED, PASS
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
@@ -270,7 +271,9 @@ def test_a_certificate_without_firmware_id_does_not_match_one(case: Case) -> Non
     assert case.verify().failed == ("fwid-mismatch",)
 
 
-@pytest.mark.parametrize(("flags", "words"), [(0x90000001, "debug"), (0xA0000001, "recovery"), (0xC0000001, "notSecure"), (0xF0000001, "notSecure, recovery, debug")])
+@pytest.mark.parametrize(
+    ("flags", "words"), [(0x90000001, "debug"), (0xA0000001, "recovery"), (0xC0000001, "notSecure"), (0xF0000001, "notSecure, recovery, debug")]
+)
 def test_debug_state(lab: NvidiaLab, flags: int, words: str) -> None:
     case = Case(lab, "GB100")
     case.device = lab.device("GB100", flags=flags)
@@ -429,7 +432,8 @@ def test_measurement_mismatch(lab: NvidiaLab, case: Case) -> None:
     case.report = lab.gpu_report(case.device, blocks={**GPU_BLOCKS, 10: bytes(48)})
     found = case.verify()
     assert found.authentic is True and found.failed == ("measurement-mismatch",)
-    assert "index 9 (firmware 96.00.9F.00.01) is 0000000000000000..., the manifest says %s" % measurement(10).hex()[:16] in detail(found, "measurement-mismatch")
+    words = "index 9 (firmware 96.00.9F.00.01) is 0000000000000000..., the manifest says %s" % measurement(10).hex()[:16]
+    assert words in detail(found, "measurement-mismatch")
     assert found.claims is not None
     assert [(one.source, one.index, one.seen) for one in found.claims.mismatches] == [("firmware", 9, bytes(48))]
     assert found.claims.to_dict()["measres"] == "fail"
