@@ -5,21 +5,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional, Sequence
+import dataclasses
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, azure_checks, snp, snp_checks
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.common import check_replay, with_next_step
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import ItemContext
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, Check, not_checked
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
-from ansible_collections.attested.ai.plugins.module_utils.formats.azure_evidence import AZ_SNP, parse_azure_evidence
+from ansible_collections.attested.ai.plugins.module_utils.formats.azure_evidence import AZ_SNP, AZ_TDX, parse_azure_evidence
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceItem
-from ansible_collections.attested.ai.plugins.module_utils.verify.azure_vtpm import AzureClaims, verify_az_snp
+from ansible_collections.attested.ai.plugins.module_utils.verify.azure_vtpm import AzureClaims, verify_az_snp, verify_az_tdx
 from ansible_collections.attested.ai.plugins.module_utils.verify.result import Verification
 
 _REVOCATION = "ask-revoked"
 _CHIP_ID = "chip-id-masked"
+# What is asked of a bare TD that vouches for its guest itself. Here the paravisor's virtual TPM does.
+_NOT_OF_THE_QUOTE = ("measurement-mismatch", "rtmr-mismatch", "replay", "launch-endorsement")
 _AGAIN = "collect the evidence again"
 _NEXT_STEPS = {
     "hcl-format": "use a release of this collection that knows this paravisor, or " + _AGAIN,
@@ -62,6 +67,51 @@ def appraise_az_snp(item: EvidenceItem, context: ItemContext) -> ItemResult:
     )  # fmt: skip
     vector = snp.trust_vector(of_hardware, checks, outcome.covers, context.policy)
     return _result(AZ_SNP, verification, checks, vector, outcome)
+
+
+def appraise_az_tdx(item: EvidenceItem, context: ItemContext) -> ItemResult:
+    """Verify and judge one item of az-tdx-vtpm. Never raises for what the evidence holds."""
+    # Imported on use: who judges AMD's reports does not load the readers of Intel's.
+    from ansible_collections.attested.ai.plugins.module_utils.appraisal import tdx
+
+    found: List[ItemResult] = []
+
+    def verify_quoted(quote: bytes, wanted: bytes) -> Verification[_TdClaims]:
+        """The TD quote is verified and held against the section tdx like any other; what it must carry is the link to the key."""
+        # References of az-tdx-vtpm are the paravisor's MRTD and PCRs, and evidence is replayed as a whole: neither is asked of the quote.
+        inner = dataclasses.replace(context, expected_report_data=wanted, reference_values=ReferenceValues(), seen=None)
+        result = tdx.appraise_item(EvidenceItem(tdx.TEE, item.provider, quote), inner)
+        found.append(result)
+        checks = tuple(check for check in result.checks if check.id not in _NOT_OF_THE_QUOTE)
+        claims = _TdClaims(result.claims) if result.claims else None
+        return Verification(result.authentic, checks, claims, result.expires_at, result.anchor, result.identity)
+
+    verification = verify_az_tdx(item.evidence, context.expected_report_data, verify_quoted)
+    claims = verification.claims
+    checks = [_for_the_user(check, context) for check in verification.checks]
+    checks.append(check_replay(verification.evidence_id, context.seen))
+    outcome = azure_checks.References([])
+    if _unproven(verification) or claims is None or claims.hardware is None:
+        checks.append(_not_judged())
+        vector = dict(found[0].vector) if found and found[0].authentic is not True else {"hardware": ar4si.CRYPTO_FAILED}
+        return _result(AZ_TDX, verification, checks, vector, outcome)
+    outcome = azure_checks.check_references(AZ_TDX, str(claims.hardware.members["measurement"]), claims, "", context)
+    checks += azure_checks.check_policy(claims, context.policy.azure) + outcome.checks
+    vector = {name: value for name, value in found[0].vector.items() if name != "file-system"}
+    vector["executables"] = ar4si.UNRECOGNISED_EXECUTABLES if outcome.covers is None else ar4si.APPROVED_BOOT
+    if outcome.covers is not None and STAGES.index(outcome.covers) >= STAGES.index("root-fs"):
+        vector["file-system"] = ar4si.APPROVED
+    return _result(AZ_TDX, verification, checks, vector, outcome)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TdClaims:
+    """The claims of an appraised TD quote."""
+
+    members: Mapping[str, Any]
+
+    def to_dict(self) -> Dict[str, Any]:
+        return dict(self.members)
 
 
 def _verify_snp(item: EvidenceItem, context: ItemContext) -> Verification[AzureClaims]:

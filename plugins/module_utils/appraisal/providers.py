@@ -16,7 +16,8 @@ PROVIDERS: Dict[str, Dict[str, Any]] = {
     "aws": {"sev_snp": {"signing_keys": ["vlek", "vcek"], "vmpl": [0, 1], "allow_provisional_firmware": True}},
     # The paravisor at VMPL 0 holds the report; certificates come as VCEK from the host's cache. Nobody publishes its measurements by
     # build, so it is known by the key that signed its ID block: this digest is in all genuine reports examined (Milan and Genoa).
-    "azure": {"sev_snp": {"signing_keys": ["vcek"], "id_key_digests": [AZURE_ID_KEY]}},
+    # Its TDs have TDATTRIBUTES 0, SEPT_VE_DISABLE clear.
+    "azure": {"sev_snp": {"signing_keys": ["vcek"], "id_key_digests": [AZURE_ID_KEY]}, "tdx": {"require_sept_ve_disable": False}},
     # Google's endorsement of its firmware is for the policy to take in (section gcp): the firmware is all that it vouches for.
     "gcp": {"sev_snp": {"signing_keys": ["vcek"]}},
 }
