@@ -115,6 +115,8 @@ STRANGER = "%016x" % 0x9999
         (put("gpu7", gpu(7, switch_pdis=[*SWITCHES[:3], "0" * 16])), ["ppcie-gpu-links"]),
         (put("gpu7", gpu(7, switch_pdis=[*SWITCHES[:3], STRANGER])), ["ppcie-gpu-links"]),
         (put("gpu7", gpu(7, switch_pdis=None)), ["ppcie-gpu-links"]),
+        (put("gpu7", gpu(7, switch_pdis=[*SWITCHES, SWITCHES[0]])), ["ppcie-gpu-links"]),
+        (on_all("gpu", switch_pdis=[*SWITCHES[:3], "0" * 16]), ["ppcie-gpu-links"]),
         (put("switch3", switch(3, own_pdi=STRANGER)), ["ppcie-switch-identity"]),
         (put("switch3", switch(2)), ["ppcie-switch-identity"]),
         (put("switch3", switch(3, own_pdi=None)), ["ppcie-switch-identity"]),
