@@ -158,7 +158,7 @@ def _signed_member(body: bytes, name: str, where: str) -> Tuple[str, str]:
     from ansible_collections.attested.ai.plugins.module_utils.formats.tdx_collateral import extract_signed_member
 
     try:
-        text, signature = extract_signed_member(body, name, where)
+        text, signature = extract_signed_member(body, name)
     except FormatError as error:
         raise EndorsementError("the answer is none of the service's (%s)" % error.what, where=where, code="collateral-answer") from None
     return text, signature.hex()
