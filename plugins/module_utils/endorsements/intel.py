@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Intel's public root of SGX and TDX, shipped in data/intel.json and pinned by the SHA-256 of its SubjectPublicKeyInfo."""
+"""Intel's public root, shipped in data/intel.json and pinned by the SHA-256 of its SubjectPublicKeyInfo."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ WHERE = "data/intel.json"
 
 @functools.lru_cache(maxsize=None)
 def load_intel_roots() -> Tuple[Tuple[str, Certificate], ...]:
-    """The shipped roots as (role, certificate). Raises EndorsementError if the file is missing, or if a digest in it is not that of
-    its bytes."""
+    """The shipped roots as (role, certificate): "sgx" for SGX and TDX. Raises EndorsementError if the file is missing, or if a digest in it is
+    not that of its bytes."""
     raw = pkgutil.get_data(__name__, WHERE)
     if raw is None:
         raise EndorsementError("the file of Intel's root is missing", where=WHERE, fix="Install the collection again.")

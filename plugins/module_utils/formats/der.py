@@ -11,9 +11,10 @@ may trail, and the depth is fixed: no recursion. Nothing here decides about trus
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Set, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import decode_base64
@@ -51,6 +52,11 @@ RSA_PSS_SHA384 = frozenset((
 # SubjectPublicKeyInfo of a P-384 key up to its uncompressed point of 97 bytes (RFC 5480).
 P384_SPKI_PREFIX = bytes.fromhex("3076301006072a8648ce3d020106052b81040022036200" + "04")
 P384_SPKI_SIZE = 120
+# The same for P-256 and its point of 65 bytes.
+P256_SPKI_PREFIX = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d030107034200" + "04")
+P256_SPKI_SIZE = 91
+# The whole AlgorithmIdentifier of ecdsa-with-SHA256 (RFC 5758): it has no parameters.
+ECDSA_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")
 
 
 def _bad(what: str) -> FormatError:
@@ -307,6 +313,25 @@ def parse_certificate(der: bytes) -> Certificate:
     )  # fmt: skip
 
 
+# An entry as Intel's lists have them: a serial number of 20 bytes (and a zero before a high one), a date, and the reason. A list has
+# thousands; whole runs of this one form are read by the expression, every other by the reader, with the same result.
+_ENTRY = (
+    rb"(?:\x30\x33\x02\x14([\x01-\x7f].{19}|\x00[\x80-\xff].{18})|\x30\x34\x02\x15(\x00[\x80-\xff].{19}))"
+    rb"\x17\x0d[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|1[0-9]|2[0-8])(?:[01][0-9]|2[0-3])[0-5][0-9][0-5][0-9]Z"
+    rb"\x30\x0c\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01."
+)
+_ENTRY_RUN = re.compile(rb"(?:%s)*" % _ENTRY, re.DOTALL)
+_ENTRY_EACH = re.compile(_ENTRY, re.DOTALL)
+
+
+def _entry_run(der: bytes, position: int, end: int, serials: Set[int]) -> int:
+    """Read the entries of the common form that stand at ``position``; returns where they end."""
+    match = _ENTRY_RUN.match(der, position, end)
+    stop = match.end() if match else position
+    serials.update([int.from_bytes(short or long, "big") for short, long in _ENTRY_EACH.findall(der, position, stop)])
+    return stop
+
+
 def parse_crl(der: bytes) -> RevocationList:
     """Parse one DER revocation list of at most 1 MiB. Raises FormatError."""
     der = bytes(der)
@@ -323,10 +348,11 @@ def parse_crl(der: bytes) -> RevocationList:
     next_update = None
     if position < end and der[position] in (UTC_TIME, GENERALIZED_TIME):
         next_update, position = _time(der, position, end)
-    serials = set()
+    serials: Set[int] = set()
     critical_entries = False
     if position < end and der[position] == SEQUENCE:
         entry, position = expect(der, position, end, SEQUENCE)
+        entry = _entry_run(der, entry, position, serials)
         while entry < position:
             inner, entry = expect(der, entry, position, SEQUENCE)
             start, inner = expect(der, inner, entry, INTEGER)
