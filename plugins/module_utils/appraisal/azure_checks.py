@@ -7,11 +7,12 @@ authentic: verify/azure_vtpm.py says whether it is. Every detail names what was 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.azure_policy import AzurePolicy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import format_time
 from ansible_collections.attested.ai.plugins.module_utils.checks import Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.formats.hcl_report import RsaPublic
@@ -27,7 +28,7 @@ class References(NamedTuple):
     """``value`` is the reference value that fits, None if none does. ``covers`` is None also where nothing names the paravisor."""
 
     checks: List[Check]
-    value: Optional[Any] = None
+    value: Optional[ReferenceValue] = None
     covers: Optional[str] = None
 
 
@@ -51,9 +52,9 @@ def check_references(tee: str, measurement: str, claims: AzureClaims, paravisor_
     """
     policy, required = context.policy, context.policy.azure.required_pcrs
     seen = {number: value.hex() for number, value in claims.pcrs.items()}
-    every = list(context.reference_values.of(tee))
-    mine = [value for value in every if value.measurement in (None, "", measurement)]
-    fitting = [value for value in mine if _named(value) and all(seen.get(number) == wanted for number, wanted in _named(value).items())]
+    named = context.reference_values.measured(tee, measurement)
+    mine = named + [value for value in context.reference_values.of(tee) if value.measurement is None]
+    fitting = [value for value in mine if value.pcrs and all(seen.get(int(number)) == wanted for number, wanted in value.pcrs)]
     complete = [value for value in fitting if set(required) <= set(_named(value))]
     valid = [value for value in complete if value.not_after > context.at]
     # Values that disagree vouch for no more than the least of them; one that names the paravisor too speaks of more.
@@ -62,10 +63,11 @@ def check_references(tee: str, measurement: str, claims: AzureClaims, paravisor_
     if matched is not None:
         pcrs = passed(PCRS, "PCRs %s are those of image %s (%s)" % (_words(sorted(_named(matched))), matched.image, matched.source))
     else:
-        pcrs = _refused(PCRS, _why(seen, every, mine, complete, fitting, required), policy.measurements_required)
-    named = [value for value in every if value.measurement == measurement and value.not_after > context.at]
-    if named:
-        paravisor = passed(MEASUREMENT, "the paravisor's launch measurement is known (%s)" % named[0].source)
+        count = len(context.reference_values.of(tee))
+        pcrs = _refused(PCRS, _why(seen, count, mine, complete, fitting, required), policy.measurements_required)
+    known = [value for value in named if value.not_after > context.at]
+    if known:
+        paravisor = passed(MEASUREMENT, "the paravisor's launch measurement is known (%s)" % known[0].source)
     elif paravisor_pinned:
         paravisor = passed(MEASUREMENT, "the paravisor %s is not known by its measurement; %s" % (measurement, paravisor_pinned))
     else:
@@ -76,15 +78,19 @@ def check_references(tee: str, measurement: str, claims: AzureClaims, paravisor_
     return References([paravisor, pcrs], matched, covers)
 
 
-def _named(value: Any) -> Dict[int, str]:
-    return {int(number): digest for number, digest in dict(value.pcrs or {}).items()}
+def _named(value: ReferenceValue) -> Dict[int, str]:
+    return {int(number): digest for number, digest in value.pcrs}
 
 
 def _refused(code: str, detail: str, required: bool) -> Check:
     return failed(code, detail) if required else not_checked(code, detail + " (measurements_required is false)")
 
 
-def _why(seen: Dict[int, str], every: Sequence[Any], mine: Sequence[Any], complete: Sequence[Any], fitting: Sequence[Any], required: Tuple[int, ...]) -> str:
+def _why(
+    seen: Dict[int, str], count: int, mine: Sequence[ReferenceValue], complete: Sequence[ReferenceValue], fitting: Sequence[ReferenceValue],
+    required: Tuple[int, ...],
+) -> str:
+    """Why no reference value counts; ``count`` is how many there are for this TEE, ``mine`` those that may be for this paravisor."""
     record = ", ".join("%d: %s" % (number, seen.get(number, "not quoted")) for number in required)
     if complete:
         return "the reference value of image %s expired at %s; renew it" % (complete[0].image, format_time(complete[0].not_after))
@@ -96,8 +102,8 @@ def _why(seen: Dict[int, str], every: Sequence[Any], mine: Sequence[Any], comple
         wrong = sorted(number for number, wanted in _named(mine[0]).items() if seen.get(number) != wanted)
         return "PCRs %s are none of the %d reference values (the first: image %s); seen are %s; add them if the image is yours" % (
             _words(wrong) or "(none named)", len(mine), mine[0].image, record)
-    if every:
-        return "none of the %d reference values is for this paravisor; seen are %s" % (len(every), record)
+    if count:
+        return "none of the %d reference values is for this paravisor; seen are %s" % (count, record)
     return "no reference values of PCRs were given; seen are %s; record them for your image" % record
 
 
