@@ -60,8 +60,8 @@ def intel(services, vectors):
     return services
 
 
-def run(intel, store, documents=(), **options):
-    return fetch(intel, store, documents, **{"policy": None, "at": AT, **options})
+def run(served, store, documents=(), **options):
+    return fetch(served, store, documents, **{"policy": None, "at": AT, **options})
 
 
 def tdx_document(vectors, name=QUOTE):
