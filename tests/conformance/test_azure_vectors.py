@@ -56,6 +56,12 @@ def test_azure_snp_with_another_nonce(name):
     assert result.authentic is True and "report-data-mismatch" in result.failed
 
 
+@pytest.mark.parametrize(("tee", "name"), [("az-snp-vtpm", "evidence-v1.json"), ("az-snp-vtpm", "evidence-v2.json"), ("az-tdx-vtpm", "evidence-v1.json")])
+def test_what_we_collect_has_trustees_shape(tee, name):
+    """Read and written again, a sample is the same JSON: what the collector writes, Trustee can read."""
+    assert json.loads(parse_azure_evidence(read(tee, name), tee).to_json()) == json.loads(read(tee, name))
+
+
 def test_the_parts_of_one_sample_do_not_fit_another():
     """Each link is of its own machine: HCL report, quote and VCEK exchanged one by one."""
     first, second = (json.loads(read("az-snp-vtpm", name)) for name in ("evidence-v1.json", "evidence-v2.json"))

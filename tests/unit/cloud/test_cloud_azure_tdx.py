@@ -108,7 +108,8 @@ def test_a_stale_nonce_and_a_replay(quotes, genuine):
 
 
 @pytest.mark.parametrize(("part", "place", "code"), [
-    ("hcl_report", 0x4E0, "hcl-format"), ("hcl_report", 0x520, "ak-binding"), ("hcl_report", 0x20 + 530, "hcl-report-mismatch"), ("hcl_report", 0x21, "hcl-report-mismatch"),
+    ("hcl_report", 0x4E0, "hcl-format"), ("hcl_report", 0x520, "ak-binding"), ("hcl_report", 0x20 + 530, "hcl-report-mismatch"),
+    ("hcl_report", 0x21, "hcl-report-mismatch"),
     ("message", 60, "quote-signature"), ("endorsement", 184, "hcl-report-mismatch"), ("endorsement", 570, "ak-binding"),
 ], ids=str)
 def test_each_link_breaks_by_itself(quotes, genuine, part, place, code):
