@@ -29,7 +29,7 @@ HASH_NAMES = {ALG_SHA1: "sha1", ALG_SHA256: "sha256", ALG_SHA384: "sha384", ALG_
 SCHEME_NAMES = {ALG_RSASSA: "rsassa", ALG_RSAPSS: "rsapss", ALG_ECDSA: "ecdsa"}
 
 # TPMA_OBJECT: the attributes of a key that signs what the TPM itself says, and nothing that it was given.
-OBJECT_FIXED_TPM, OBJECT_FIXED_PARENT, OBJECT_RESTRICTED, OBJECT_DECRYPT, OBJECT_SIGN = 1 << 1, 1 << 4, 1 << 16, 1 << 17, 1 << 18
+OBJECT_RESTRICTED, OBJECT_DECRYPT, OBJECT_SIGN = 1 << 16, 1 << 17, 1 << 18
 
 PCR_COUNT = 24
 SELECTIONS_MAX = 16
@@ -109,8 +109,8 @@ class Public:
 
     @property
     def signs_only_attestations(self) -> bool:
-        """True for a restricted signing key that never leaves its TPM: what it signs as a quote is one."""
-        wanted = OBJECT_FIXED_TPM | OBJECT_FIXED_PARENT | OBJECT_RESTRICTED | OBJECT_SIGN
+        """True for a restricted signing key: it signs nothing that could pass for a quote but quotes."""
+        wanted = OBJECT_RESTRICTED | OBJECT_SIGN
         return self.attributes & (wanted | OBJECT_DECRYPT) == wanted
 
 
