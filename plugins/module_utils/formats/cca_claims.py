@@ -21,6 +21,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.cca_reader imp
 LEGACY, V2023, V2024, V2026 = "legacy", "2023", "2024", "2026"
 PROFILE, CHALLENGE = 265, 10
 RAK_HASH = 2408
+IMPLEMENTATION_ID, REALM_KEY = 2396, 44237
 
 # IANA Hash Function Textual Names -> hashlib.
 HASHES: Mapping[str, str] = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
@@ -150,7 +151,7 @@ def read_platform(claims: Mapping[Any, Any], generation: str) -> PlatformClaims:
     return PlatformClaims(
         profile=reader.text(PROFILE, "profile"),
         rak_hash=reader.octets(RAK_HASH, "hash of the realm's key", HASH_SIZES) if newest else reader.octets(CHALLENGE, "challenge", HASH_SIZES),
-        implementation_id=reader.octets(2396, "implementation id", (32,)),
+        implementation_id=reader.octets(IMPLEMENTATION_ID, "implementation id", (32,)),
         instance_id=reader.ueid("instance id", required=True) or b"",
         configuration=reader.octets(2401, "configuration"),
         lifecycle=reader.integer(2395, "lifecycle", 0xFFFF, required=True) or 0,
@@ -170,7 +171,7 @@ def read_realm(claims: Mapping[Any, Any], generation: str) -> RealmClaims:
     """Read the realm's claim map. Raises FormatError as read_platform does."""
     reader = ClaimReader(claims, "realm token")
     later = generation in (V2024, V2026)
-    rak = reader.octets(44237, "public key")
+    rak = reader.octets(REALM_KEY, "public key")
     where = "realm token public key"
     rim = reader.octets(44238, "initial measurement", HASH_SIZES)
     rems = reader.items(44239, "extensible measurements", required=True)

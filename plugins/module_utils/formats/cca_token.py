@@ -15,7 +15,7 @@ from typing import Any, Dict, Mapping, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import cbor, cose
 from ansible_collections.attested.ai.plugins.module_utils.formats.cca_claims import (
-    LEGACY, PROFILE, V2023, V2024, V2026, PlatformClaims, RealmClaims, read_platform, read_realm,
+    IMPLEMENTATION_ID, LEGACY, PROFILE, REALM_KEY, V2023, V2024, V2026, PlatformClaims, RealmClaims, read_platform, read_realm,
 )  # fmt: skip
 
 TAG_COLLECTION = 399
@@ -97,6 +97,8 @@ def _claims(payload: bytes, where: str) -> Dict[Any, Any]:
 
 def _generation(platform: Mapping[Any, Any], realm: Mapping[Any, Any]) -> str:
     """The generation that both profiles name. A realm token without a profile is legacy, never what the platform's profile is."""
+    if REALM_KEY in platform or IMPLEMENTATION_ID in realm:
+        raise FormatError("a token holds claims of the other one: they are swapped", where="CCA token")
     if PROFILE not in platform:
         raise FormatError("the claim profile (%d) is missing" % PROFILE, where="platform token", code="missing-claim")
     named = platform[PROFILE], realm[PROFILE] if PROFILE in realm else None
