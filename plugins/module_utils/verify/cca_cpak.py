@@ -118,17 +118,17 @@ def judge_cpak(
     if not selection.candidates:
         checks.extend(_no_cpak(token, selection))
         return None
-    tried = [_try(token, candidate, cache) for candidate in selection.candidates[:CANDIDATES_MAX]]
-    candidate, problem = next(((found, check) for found, check in tried if check is None), tried[0])
-    if problem is not None and len(selection.candidates) > CANDIDATES_MAX:
-        problem = failed(problem.id, "%s; only %d of %d keys were tried, bind them to their platforms" % (
-            problem.detail, CANDIDATES_MAX, len(selection.candidates)))  # fmt: skip
+    candidate, problem = _fitting(token, selection, cache)
     checks.extend(_names(candidate))
     document = candidate.document
     accepted = candidate.anchor == VENDOR or allow_nonvendor
     proven = problem is None and accepted and not candidate.expired(at)
     broken = len(_STEPS) if problem is None else _STEPS.index(problem.id)
-    details = ("the key lies on %s" % candidate.cpak.point.curve, "%s goes with the key" % token.platform.algorithm.name, "signed with the endorsed key")
+    left_out = "; %d documents cannot be read and were left out" % len(selection.unreadable) if selection.unreadable else ""
+    details = (
+        "the key lies on %s%s" % (candidate.cpak.point.curve, left_out), "%s goes with the key" % token.platform.algorithm.name,
+        "signed with the endorsed key",
+    )  # fmt: skip
 
     def step(index: int) -> Check:
         if problem is not None and index == broken:
@@ -172,6 +172,20 @@ def _names(candidate: Candidate) -> List[Check]:
         return [passed("implementation-id", "the endorsement names it"), passed("instance-id", "the endorsement names it")]
     detail = "the endorsement is a bare key, which names no platform: its owner can claim any id"
     return [not_checked("implementation-id", detail), not_checked("instance-id", detail)]
+
+
+def _fitting(token: CcaToken, selection: Selection, cache: Optional[VerificationCache]) -> Tuple[Candidate, Optional[Check]]:
+    """The key that signed the platform token; if none did, the likeliest one and what is wrong with it."""
+    outcomes: List[Tuple[Candidate, Optional[Check]]] = []
+    for candidate in selection.candidates[:CANDIDATES_MAX]:
+        outcomes.append(_try(token, candidate, cache))
+        if outcomes[-1][1] is None:
+            return outcomes[-1]
+    candidate, problem = outcomes[0]
+    if problem is not None and len(selection.candidates) > CANDIDATES_MAX:
+        problem = failed(problem.id, "%s; only %d of %d keys were tried, bind them to their platforms" % (
+            problem.detail, CANDIDATES_MAX, len(selection.candidates)))  # fmt: skip
+    return candidate, problem
 
 
 def _try(token: CcaToken, candidate: Candidate, cache: Optional[VerificationCache]) -> Tuple[Candidate, Optional[Check]]:

@@ -125,7 +125,9 @@ def test_coordinates_beyond_the_prime(lab, coordinate):
 def test_documents_that_cannot_be_read(lab):
     assert failures(lab.verify(endorsements=[b"{"])) == ["bad-cpak"]
     # Beside a good one they do not matter: endorsements only ever say yes.
-    assert lab.verify(endorsements=[b"{", lab.endorsement]).authentic is True
+    found = lab.verify(endorsements=[b"{", lab.endorsement])
+    assert found.authentic is True
+    assert "1 documents cannot be read" in next(check.detail for check in found.checks if check.id == "bad-cpak")
 
 
 def test_a_private_key_endorses_nothing(lab):
