@@ -126,5 +126,7 @@ def _classify(data: bytes, path: str) -> tuple[str, list[bytes]]:
         except AttestedError:
             continue
         return member, [data]
-    raise EndorsementError("it is no collateral that is known", where=path, code="collateral-file",
-                           fix="Known are stores, bundles, certificates, revocation lists, OCSP responses, TDX collateral, manifests, CPAKs, key sets")  # fmt: skip
+    raise EndorsementError(
+        "it is no collateral that is known", where=path, code="collateral-file",
+        fix="Known are stores, bundles, certificates, revocation lists, OCSP responses, TDX collateral, manifests, CPAKs, key sets",
+    )  # fmt: skip

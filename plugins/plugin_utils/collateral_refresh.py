@@ -71,7 +71,7 @@ def _take(task: Task, planner: Planner) -> list[Outcome]:
     """Store what came along with the evidence and is not there yet."""
     index = task.store.index()
     outcomes: list[Outcome] = []
-    for piece, source in {piece.path: (piece, source) for piece, source in planner.found}.values():
+    for piece, source in planner.found.values():
         before = index.entries.get(piece.path)
         if before is not None and task.store.intact(before):
             outcomes.append(Outcome(piece.path, piece.kind, piece.about, FRESH, before=before))

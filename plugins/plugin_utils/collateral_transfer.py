@@ -98,7 +98,8 @@ def _proven(task: Task, entry: Entry, data: bytes, supplied: t.Sequence[bytes], 
     try:
         return proofs.prove_entry(entry, data, task.roots_of, supplied)
     except EndorsementError as error:
-        raise EndorsementError(f"{error.where}: {error.what}; nothing was taken from it", where=f"bundle {path}", fix=error.fix, code="bundle-content") from None
+        what = f"{error.where}: {error.what}; nothing was taken from it"
+        raise EndorsementError(what, where=f"bundle {path}", fix=error.fix, code="bundle-content") from None
 
 
 def _outcome(task: Task, piece: Piece, entry: Entry, index: Index) -> Outcome:

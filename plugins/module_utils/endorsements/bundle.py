@@ -36,6 +36,7 @@ MANIFEST, SIGNATURE = "manifest.json", "manifest.jws"
 BUNDLE_MAX = 256 << 20
 MEMBERS_MAX = 50002
 _MANIFEST_MAX = 16 << 20
+_AGAIN = "Ask its maker for it again; nothing was taken from it"
 _SIGNATURE_MAX = 4096
 _BLOCK = 512
 # name 100, mode 8, uid 8, gid 8, size 12, mtime 12, checksum 8, type 1, link 100, magic 6, version 2, user 32, group 32, device 16, prefix 155
@@ -84,10 +85,10 @@ def read_bundle(data: bytes, public_key: Any, where: str = "bundle") -> Bundle:
         try:
             jws.verify_detached(strict.loads(signature, where), text, public_key, SCHEMA, where)
         except AttestedError as error:
-            raise EndorsementError(error.what, where=error.where or where, fix="Ask its maker for it again; nothing was taken from it", code="bundle-signature") from None
+            raise EndorsementError(error.what, where=error.where or where, fix=_AGAIN, code="bundle-signature") from None
         return _judge(text, members[2:], where)
     except FormatError as error:
-        raise EndorsementError(error.what, where=error.where or where, fix="Ask its maker for it again; nothing was taken from it", code="bundle-format") from None
+        raise EndorsementError(error.what, where=error.where or where, fix=_AGAIN, code="bundle-format") from None
 
 
 def is_bundle(data: bytes) -> bool:

@@ -245,7 +245,8 @@ def _accepted(response: Response, request: Request) -> Response:
 
 def _refusal(response: Response, url: str) -> EndorsementError:
     if response.status in (401, 403):
-        return EndorsementError("the service answers %d: it wants other credentials" % response.status, where=url, fix="Give its token", code="collateral-denied")
+        return EndorsementError("the service answers %d: it wants other credentials" % response.status, where=url,
+                                fix="Give its token", code="collateral-denied")
     if 300 <= response.status < 400:
         target = quoted(response.headers.get("location", ""))
         return EndorsementError("the service answers %d and points to %s" % (response.status, target), where=url,

@@ -151,9 +151,11 @@ def chain_piece(data: bytes, roots: TrustRoots, where: str) -> Piece:
     except FormatError as error:
         raise EndorsementError("it is no chain of certificates (%s)" % error.what, where=where, code="collateral-answer") from None
     for certificate in certificates:
-        if any(signed_by(certificate, root.certificate.spki) for root in roots.named(certificate.issuer)) and certificate.issuer != certificate.subject:
+        issuers = roots.named(certificate.issuer) if certificate.issuer != certificate.subject else ()
+        if any(signed_by(certificate, root.certificate.spki) for root in issuers):
             name = certificate.common_name or ""
-            return Piece("amd-chain", "amd/chain/%s.pem" % file_name(name), data, "CA certificates of %s" % name, certificate.not_before, min(c.not_after for c in certificates))
+            ends = min(c.not_after for c in certificates)
+            return Piece("amd-chain", "amd/chain/%s.pem" % file_name(name), data, "CA certificates of %s" % name, certificate.not_before, ends)
     raise EndorsementError(
         "no pinned root issued any of its %d certificates" % len(certificates), where=where,
         fix="Roots of your own need roots and allow_nonvendor_roots in the policy", code="collateral-answer",

@@ -56,7 +56,8 @@ class Wishes:
 
 
 class Planner:
-    """Collects needs. ``notes`` says in words what is needed and no service has."""
+    """Collects needs. ``found`` are proven pieces that came with the evidence, by path, each with where it came from. ``notes`` says in words what
+    is needed and no service has."""
 
     def __init__(self, sources: Sources, wishes: Wishes, roots_of: RootsOf, store: Store, at: datetime) -> None:
         self._sources = sources
@@ -65,9 +66,13 @@ class Planner:
         self._store = store
         self._at = at
         self._shared: Dict[int, pcs.Shared] = {}
-        self.needs: List[Need] = []
-        self.found: List[Tuple[Piece, str]] = []
+        self._needs: Dict[str, Need] = {}
+        self.found: Dict[str, Tuple[Piece, str]] = {}
         self.notes: List[str] = []
+
+    @property
+    def needs(self) -> List[Need]:
+        return list(self._needs.values())
 
     def add_document(self, document: EvidenceDocument, name: str) -> None:
         """All that the items of one document need."""
@@ -90,7 +95,8 @@ class Planner:
             if not harvested:
                 self.notes.append("%s: the report is signed with a VLEK, which only the cloud provider hands out: import it as a file" % name)
         elif report.product is None or report.chip_id_masked:
-            self.notes.append("%s: the report does not say which %s: give amd with product, chip_id and tcb" % (name, "chip" if report.chip_id_masked else "product"))
+            what = "chip" if report.chip_id_masked else "product"
+            self.notes.append("%s: the report does not say which %s: give amd with product, chip_id and tcb" % (name, what))
         for vcek in kds.vceks_of_report(report, self._wishes.tcbs):
             self.add_vcek(vcek)
         product = report.product or (harvested.split("/")[2] if harvested else None)
@@ -99,7 +105,7 @@ class Planner:
 
     def add_vcek(self, vcek: kds.Vcek) -> None:
         self.add_product(vcek.product)
-        if all(vcek.path != piece.path for piece, _source in self.found):
+        if vcek.path not in self.found:
             roots = self._roots_of(AMD)
             self._need(vcek.path, "amd-vek", vcek.about, lambda client: kds.fetch_vcek(client, self._sources.kds, vcek, roots, chains(self._store)))
 
@@ -159,7 +165,7 @@ class Planner:
 
     def followers(self) -> List[Need]:
         """What the manifests that are in the store now need in turn: the revocation status of their signers."""
-        before = len(self.needs)
+        before = len(self._needs)
         if self._wishes.revocation:
             index = self._store.index()
             for need in [need for need in self.needs if need.kind == "rim" and need.path in index.entries]:
@@ -180,12 +186,11 @@ class Planner:
             piece = kds.vek_piece(leaf, roots, chains(self._store), name)
         except EndorsementError:
             return ""
-        self.found.append((piece, "evidence of %s" % name))
+        self.found.setdefault(piece.path, (piece, "evidence of %s" % name))
         return piece.path
 
     def _need(self, path: str, kind: str, about: str, get: Callable[[Client], Tuple[Piece, str]]) -> None:
-        if all(need.path != path for need in self.needs):
-            self.needs.append(Need(path, kind, about, get))
+        self._needs.setdefault(path, Need(path, kind, about, get))
 
 
 def chains(store: Store) -> Sequence[bytes]:

@@ -44,7 +44,7 @@ class Wanted:
 
     @property
     def about(self) -> str:
-        return "revocation status of %s, serial %x" % (_printable(self.certificate.common_name or "a certificate"), self.certificate.serial)
+        return "revocation status of %s, serial %x" % (self.certificate.common_name or "a certificate", self.certificate.serial)
 
 
 def wanted_of_device(path: Sequence[Certificate]) -> List[Wanted]:
@@ -109,7 +109,3 @@ def _tlv(tag: int, content: bytes) -> bytes:
     size = len(content)
     length = bytes([size]) if size < 0x80 else bytes([0x80 + (size.bit_length() + 7) // 8]) + size.to_bytes((size.bit_length() + 7) // 8, "big")
     return bytes([tag]) + length + content
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else "?" for character in text)[:64]

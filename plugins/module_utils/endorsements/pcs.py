@@ -69,7 +69,8 @@ class Wanted:
         if not _FMSPC.match(self.fmspc):
             raise EndorsementError("%s is not 12 lower-case hexadecimal digits" % strict.quoted(self.fmspc), where="fmspc")
         if self.ca not in AUTHORITIES or self.view not in VIEWS:
-            raise EndorsementError("%s, %s is no authority and view of Intel's" % (strict.quoted(self.ca), strict.quoted(self.view)), where="fmspc " + self.fmspc)
+            what = "%s, %s is no authority and view of Intel's" % (strict.quoted(self.ca), strict.quoted(self.view))
+            raise EndorsementError(what, where="fmspc " + self.fmspc)
 
     @property
     def choice(self) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Callable, List, Sequence, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.endorsements import kds, ocsp_service, pcs, rim_service
+from ansible_collections.attested.ai.plugins.module_utils.endorsements import kds, pcs, rim_service
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import AMD, INTEL, NVIDIA_RIM, TrustRoots
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Entry, Piece, file_name
 from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError, FormatError
@@ -137,8 +137,7 @@ def _launch_endorsement(data: bytes) -> Piece:
 def _rim(data: bytes, name: str, roots_of: RootsOf) -> Piece:
     product, version, issued, expires = rim_prover(roots_of(NVIDIA_RIM))(data, name)
     stem = name.rsplit("/", 1)[-1].rsplit(".", 1)[0] if "." in name else name
-    about = "manifest of %s %s" % (product, version)
-    return Piece("rim", "nvidia/rim/%s.xml" % file_name(stem), data, "".join(c if c.isprintable() else "?" for c in about), issued, expires)
+    return Piece("rim", "nvidia/rim/%s.xml" % file_name(stem), data, "manifest of %s %s" % (product, version), issued, expires)
 
 
 def _json(data: bytes, name: str, roots_of: RootsOf) -> Piece:

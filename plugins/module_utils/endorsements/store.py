@@ -13,17 +13,16 @@ Files and index change together under an exclusive lock, each by rename. Several
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import re
-import stat
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.disk import locked, read_file, replace_file
 from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 
@@ -69,7 +68,7 @@ class Piece:
         return hashlib.sha256(self.data).hexdigest()
 
     def entry(self, source: str, fetched_at: datetime) -> Entry:
-        return Entry(self.kind, self.path, self.sha256, len(self.data), self.about, source, fetched_at, self.issued_at, self.expires_at)
+        return Entry(self.kind, self.path, self.sha256, len(self.data), printable(self.about), printable(source), fetched_at, self.issued_at, self.expires_at)
 
 
 @dataclass(frozen=True)
@@ -168,6 +167,11 @@ def check_path(path: Any, kind: str, where: str) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """One line that may stand in an index, whatever a service or a certificate had to say."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:TEXT_MAX]
+
+
 def file_name(text: str) -> str:
     """A name that may stand in a path: other characters become a dash."""
     return re.sub(r"[^A-Za-z0-9._+-]", "-", text).lstrip(".-_+")[:64] or "unnamed"
@@ -189,7 +193,7 @@ class Store:
             version = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
             if self._known[0] == version:
                 return self._known[1]
-            data = _read(path, INDEX_MAX)
+            data = read_file(path, INDEX_MAX)
         except FileNotFoundError:
             return Index({})
         except OSError as error:
@@ -206,7 +210,7 @@ class Store:
         """The bytes of an entry. Raises EndorsementError (code "store-damaged") if they are not those that were stored."""
         path = os.path.join(self.root, entry.path)
         try:
-            data = _read(path, PIECE_MAX)
+            data = read_file(path, PIECE_MAX)
         except OSError as error:
             raise EndorsementError("it cannot be read (%s)" % (error.strerror or error), where=path, fix=_AGAIN, code="store-damaged") from None
         if hashlib.sha256(data).hexdigest() != entry.sha256:
@@ -238,10 +242,10 @@ class Store:
                 entries = dict(index.entries)
                 for piece, entry in pieces:
                     check_path(piece.path, piece.kind, self.root)
-                    _replace(self.root, piece.path, piece.data)
+                    replace_file(self.root, piece.path, piece.data)
                     entries[piece.path] = entry
                 created = max(filter(None, (index.bundle_created_at, bundle_created_at)), default=None)
-                _replace(self.root, INDEX, replace(index, entries=entries, bundle_created_at=created).to_json())
+                replace_file(self.root, INDEX, replace(index, entries=entries, bundle_created_at=created).to_json())
         except OSError as error:
             raise EndorsementError(
                 "it cannot be written (%s)" % (error.strerror or error), where=self.root, fix="Give a directory of your own", code="store-unwritable"
@@ -278,65 +282,8 @@ def parse_time(value: Any, where: str) -> datetime:
         raise FormatError("%s is no time" % strict.quoted(value), where=where) from None
 
 
-@contextlib.contextmanager
-def locked(path: str, flags: int, operation: int) -> Iterator[int]:
-    """Hold a lock on a file, which works between processes and between threads alike. Raises OSError."""
-    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, operation)
-                break
-            except OSError as error:
-                if error.errno != errno.EINTR:
-                    raise
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
 def _line(value: Any, where: str) -> str:
     text = strict.text_of(value, where, TEXT_MAX)
     if not text.isprintable():
         raise FormatError("it is not one printable line", where=where)
     return text
-
-
-def _read(path: str, maximum: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        data = stream.read(maximum + 1)
-    if len(data) > maximum:
-        raise OSError(errno.EFBIG, "it is larger than %d bytes" % maximum)
-    return data
-
-
-def _replace(root: str, path: str, data: bytes) -> None:
-    """Write ``path`` below ``root``, whole or not at all. No directory on the way may be a link that leads elsewhere."""
-    directory = root
-    for part in path.split("/")[:-1]:
-        directory = os.path.join(directory, part)
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(directory, 0o755)
-        if os.path.islink(directory):
-            raise OSError(errno.ELOOP, "%s is a link" % directory)
-    target = os.path.join(root, path)
-    partial = "%s.%s.new" % (target, os.urandom(6).hex())
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, target)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -297,8 +297,9 @@ def play(directory, *tasks, hosts=("localhost",), forks=5, arguments=()):
     Path(directory, "play.json").write_text(json.dumps(book), encoding="utf-8")
     environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(Path(directory, "local")))
     environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", ",".join(hosts) + ",", "-c", "local", "-f", str(forks)]
     done = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-i", ",".join(hosts) + ",", "-c", "local", "-f", str(forks), str(Path(directory, "play.json")), *arguments],
+        [*command, str(Path(directory, "play.json")), *arguments],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=120,
     )  # fmt: skip
     return done.returncode, done.stdout

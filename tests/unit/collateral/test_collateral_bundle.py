@@ -134,7 +134,9 @@ def test_unlisted_doubled_missing_and_changed_members_are_refused():
             read(signed(members, listed))
 
 
-@pytest.mark.parametrize("change", [{"size": 0}, {"size": True}, {"size": 9 << 20}, {"sha256": "00"}, {"kind": "shell"}, {"about": "a\nb"}, {"fetched_at": "now"}, {"x": 1}])
+@pytest.mark.parametrize(
+    "change", [{"size": 0}, {"size": True}, {"size": 9 << 20}, {"sha256": "00"}, {"kind": "shell"}, {"about": "a\nb"}, {"fetched_at": "now"}, {"x": 1}]
+)
 def test_a_signed_manifest_that_is_none_is_refused(change):
     with pytest.raises(EndorsementError):
         read(signed([("jwks/a.json", b'{"keys": []}')], manifest(**{"jwks/a.json": as_dict(**change)})))
@@ -149,7 +151,11 @@ def tar_of(*infos):
 
 
 @pytest.mark.parametrize(
-    "type_, link", [(tarfile.SYMTYPE, "/etc"), (tarfile.LNKTYPE, "manifest.json"), (tarfile.DIRTYPE, ""), (tarfile.CHRTYPE, ""), (tarfile.FIFOTYPE, ""), (tarfile.REGTYPE, "")]
+    "type_, link",
+    [
+        (tarfile.SYMTYPE, "/etc"), (tarfile.LNKTYPE, "manifest.json"), (tarfile.DIRTYPE, ""), (tarfile.CHRTYPE, ""), (tarfile.FIFOTYPE, ""),
+        (tarfile.REGTYPE, ""),
+    ],
 )
 def test_only_plain_files_of_our_own_form_are_members(type_, link):
     info = tarfile.TarInfo("jwks/a.json")

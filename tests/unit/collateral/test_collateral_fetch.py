@@ -275,7 +275,12 @@ def test_names_given_by_hand(lab, services, store_path):
 
 
 @pytest.mark.parametrize(
-    "amd", [{"chip_id": "00", "tcb": {"bootloader": 1, "tee": 0, "snp": 1, "microcode": 1}}, {"chip_id": "11" * 64, "tcb": {"snp": 300}}, {"chip_id": "11" * 64, "tcb": None}]
+    "amd",
+    [
+        {"chip_id": "00", "tcb": {"bootloader": 1, "tee": 0, "snp": 1, "microcode": 1}},
+        {"chip_id": "11" * 64, "tcb": {"snp": 300}},
+        {"chip_id": "11" * 64, "tcb": None},
+    ],
 )
 def test_bad_names_are_told_before_anything_is_asked(services, store_path, amd):
     with pytest.raises(AttestedError):

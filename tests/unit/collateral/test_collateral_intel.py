@@ -98,7 +98,9 @@ def test_other_platforms_of_one_run_do_not_ask_for_the_lists_again(intel, store_
 @pytest.mark.parametrize("form", [bytes.fromhex, str.encode, lambda text: b'"%s"' % text.encode()], ids=["DER", "hexadecimal", "quoted"])
 def test_a_cache_is_asked_for_everything(intel, store_path, form):
     intel.crl_form = form
-    result = run(intel, store_path, intel=[{"fmspc": FMSPC, "ca": "platform"}], pccs_url=intel.url + "/sgx/certification/v4/", pcs_url="http://192.0.2.1", root_crl_url="http://192.0.2.1")
+    nowhere = "http://192.0.2.1"
+    cache = intel.url + "/sgx/certification/v4/"
+    result = run(intel, store_path, intel=[{"fmspc": FMSPC, "ca": "platform"}], pccs_url=cache, pcs_url=nowhere, root_crl_url=nowhere)
     assert result["complete"], result["msg"]
     assert intel.asked_for("/sgx/certification/v4/rootcacrl") == 1
 
@@ -208,7 +210,10 @@ def test_no_answer_escapes(body):
             pass
 
 
-@pytest.mark.parametrize("fmspc, ca, view", [("B0C06F000000", "platform", "standard"), ("b0c06f", "platform", "standard"), ("b0c06f000000", "root", "standard"), ("b0c06f000000", "platform", "late")])
+@pytest.mark.parametrize(
+    "fmspc, ca, view",
+    [("B0C06F000000", "platform", "standard"), ("b0c06f", "platform", "standard"), ("b0c06f000000", "root", "standard"), ("b0c06f000000", "platform", "late")],
+)
 def test_wishes_that_are_none_are_refused(fmspc, ca, view):
     with pytest.raises(EndorsementError):
         pcs.Wanted(fmspc, ca, view)
