@@ -52,17 +52,57 @@ options:
     default: /sys/kernel/config/tsm/report
   method:
     description:
-      - How the guest collects. V(auto) takes configfs-tsm, and the ioctl of O(device) where configfs-tsm is missing.
+      - How the guest collects. V(auto) takes configfs-tsm; where that is missing, the ioctl of O(device); and where that is missing too,
+        O(tpm_device) as confidential guests of Azure have it (V(azure)).
     type: str
-    choices: [auto, configfs, ioctl]
+    choices: [auto, configfs, ioctl, azure]
     default: auto
   device:
     description: Character device for the ioctl on the guest.
     type: path
     default: /dev/sev-guest
+  tpm_device:
+    description: The TPM of the guest, for O(method=azure).
+    type: path
+    default: /dev/tpmrm0
   privlevel:
     description: Privilege level (VMPL) to ask the report for. The default leaves it to the provider.
     type: int
+  gpus:
+    description:
+      - Whether to collect evidence of the NVIDIA GPUs of the guest, over the same nonce and before that of the CPU, which then covers it.
+      - V(none) does not look for GPUs. It is the default, so that loading NVIDIA's library is a decision.
+      - V(auto) collects from all of them, unless there is no driver, or confidential computing is off.
+      - V(required) fails in these cases. A GPU that gives no report fails both.
+    type: str
+    choices: [none, auto, required]
+    default: none
+  switches:
+    description:
+      - Whether to collect evidence of the NVSwitches of the guest, too. It needs O(gpus).
+      - V(auto) does it if the GPUs are in protected PCIe mode, where nothing else protects the links between them.
+    type: str
+    choices: [none, auto, required]
+    default: auto
+  nvml_library:
+    description: NVIDIA's management library on the guest, a name or a path. It comes with the driver.
+    type: str
+    default: libnvidia-ml.so.1
+  nscq_library:
+    description: NVIDIA's library for switches on the guest, a name or a path. It must be of the driver's version.
+    type: str
+    default: libnvidia-nscq.so.2
+  event_log:
+    description:
+      - Whether to send the event log of the firmware along. TDX only, where the log explains the runtime measurement registers.
+      - V(auto) sends it if there is one, V(required) fails if there is none.
+    type: str
+    choices: [none, auto, required]
+    default: auto
+  event_log_path:
+    description: File with the event log on the guest.
+    type: path
+    default: /sys/firmware/acpi/tables/data/CCEL
   ssh_dir:
     description: Directory on the guest with the configuration and the host keys of its SSH server.
     type: path

@@ -48,8 +48,10 @@ options:
     description:
       - Which interface of the kernel to use.
       - V(auto) uses V(configfs), and V(ioctl) where the kernel has no C(configfs-tsm) and O(device) exists.
+        Where neither exists, but O(tpm_device) does, it tries V(azure).
+      - V(azure) is for confidential guests under Azure's paravisor, which have a virtual TPM in the place of both.
     type: str
-    choices: [auto, configfs, ioctl]
+    choices: [auto, configfs, ioctl, azure]
     default: auto
   tsm_path:
     description: Directory in which C(configfs-tsm) makes report entries.
@@ -59,6 +61,10 @@ options:
     description: Device of the SEV-SNP guest driver, for O(method=ioctl).
     type: path
     default: /dev/sev-guest
+  tpm_device:
+    description: The TPM, for O(method=azure).
+    type: path
+    default: /dev/tpmrm0
   privlevel:
     description:
       - Privilege level (VMPL) to ask a report for. SEV-SNP only.
@@ -83,10 +89,46 @@ options:
   tls_certificate:
     description: Certificate (PEM or DER) whose public key is bound, as SHA-256 of its SubjectPublicKeyInfo.
     type: path
+  gpus:
+    description:
+      - Whether to collect evidence of the NVIDIA GPUs of the guest, over the same nonce and before that of the CPU, which then covers it.
+      - V(none) does not look for GPUs. It is the default, so that loading NVIDIA's library is a decision.
+      - V(auto) collects from all of them, unless there is no driver, or confidential computing is off.
+      - V(required) fails in these cases. A GPU that gives no report fails both.
+    type: str
+    choices: [none, auto, required]
+    default: none
+  switches:
+    description:
+      - Whether to collect evidence of the NVSwitches of the guest, too. It needs O(gpus).
+      - V(auto) does it if the GPUs are in protected PCIe mode, where nothing else protects the links between them.
+    type: str
+    choices: [none, auto, required]
+    default: auto
+  nvml_library:
+    description: NVIDIA's management library on the guest, a name or a path. It comes with the driver.
+    type: str
+    default: libnvidia-ml.so.1
+  nscq_library:
+    description: NVIDIA's library for switches on the guest, a name or a path. It must be of the driver's version.
+    type: str
+    default: libnvidia-nscq.so.2
+  event_log:
+    description:
+      - Whether to send the event log of the firmware along. TDX only, where the log explains the runtime measurement registers.
+      - V(auto) sends it if there is one, V(required) fails if there is none.
+    type: str
+    choices: [none, auto, required]
+    default: auto
+  event_log_path:
+    description: File with the event log on the guest.
+    type: path
+    default: /sys/firmware/acpi/tables/data/CCEL
 notes:
   - Needs root, because the kernel lets nobody else make report entries.
   - Python's standard library is enough on the guest.
-  - SEV-SNP is what this release verifies. Reports of TDX and CCA are collected in the same way.
+  - Evidence of GPUs and switches alone proves nothing about this guest, because it answers a nonce that can be relayed. The CPU's evidence
+    covers it, so both belong into one document.
 seealso:
   - module: attested.ai.attest
   - module: attested.ai.evidence_verify
@@ -116,6 +158,12 @@ EXAMPLES = r"""
   attested.ai.tee_evidence:
     nonce: "{{ nonce }}"
     tls_certificate: /etc/ssl/certs/inference.pem
+  become: true
+
+- name: Collect evidence of the CPU and of all GPUs
+  attested.ai.tee_evidence:
+    nonce: "{{ nonce }}"
+    gpus: required
   become: true
 """
 
@@ -149,6 +197,20 @@ evidence:
       generation: 1
       privlevel_floor: 0
       ssh_host_key_storage: disk
+devices:
+  description:
+    - What NVIDIA's libraries say of the devices in the document, in its order. As the guest's word it is for people;
+      what is proven stands in the reports.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - type: nvidia-gpu
+      index: 0
+      uuid: GPU-5f7b2c1e-8d4a-5b6c-9e0f-1a2b3c4d5e6f
+      architecture: hopper
+      vbios: 96.00.9F.00.01
+      driver: 580.95.05
 digest:
   description: SHA-256 of the canonical JSON of the document, the name of this evidence in results and ledgers.
   returned: success
@@ -157,7 +219,7 @@ digest:
 code:
   description:
     - A stable word for the reason of a failure, for instance V(not-a-tee), V(no-configfs), V(no-permission), V(provider-busy),
-      V(torn-read) or V(empty-report).
+      V(torn-read), V(empty-report), V(gpu-no-library), V(gpu-cc-off), V(gpu-lost) or V(gpu-timeout).
   returned: failure
   type: str
   sample: not-a-tee
@@ -167,20 +229,27 @@ from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
-from ansible_collections.attested.ai.plugins.module_utils.target.collect import Request, collect
+from ansible_collections.attested.ai.plugins.module_utils.target.collect import Request, collect_all
 from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
 
 ARGUMENT_SPEC = {
     "nonce": {"type": "str", "required": True},
     "profile": {"type": "str", "choices": ["attested/1", "kbs"], "default": "attested/1"},
-    "method": {"type": "str", "choices": ["auto", "configfs", "ioctl"], "default": "auto"},
+    "method": {"type": "str", "choices": ["auto", "configfs", "ioctl", "azure"], "default": "auto"},
     "tsm_path": {"type": "path", "default": "/sys/kernel/config/tsm/report"},
     "device": {"type": "path", "default": "/dev/sev-guest"},
+    "tpm_device": {"type": "path", "default": "/dev/tpmrm0"},
     "privlevel": {"type": "int", "choices": [0, 1, 2, 3]},
     "tee_pubkey": {"type": "dict", "no_log": False},
     "bind_ssh_host_keys": {"type": "bool", "default": False, "no_log": False},
     "ssh_dir": {"type": "path", "default": "/etc/ssh"},
     "tls_certificate": {"type": "path"},
+    "gpus": {"type": "str", "choices": ["none", "auto", "required"], "default": "none"},
+    "switches": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
+    "nvml_library": {"type": "str", "default": "libnvidia-ml.so.1"},
+    "nscq_library": {"type": "str", "default": "libnvidia-nscq.so.2"},
+    "event_log": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
+    "event_log_path": {"type": "path", "default": "/sys/firmware/acpi/tables/data/CCEL"},
 }
 
 
@@ -188,8 +257,9 @@ def main() -> NoReturn:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     try:
         with signals_as_errors():
-            document = collect(Request(**module.params))
-        module.exit_json(changed=False, evidence=document.to_dict(), digest=document.digest())
+            found = collect_all(Request(**module.params))
+        document = found.document
+        module.exit_json(changed=False, evidence=document.to_dict(), digest=document.digest(), devices=list(found.devices))
     except AttestedError as error:
         module.fail_json(msg=str(error), code=error.code)
 

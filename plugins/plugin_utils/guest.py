@@ -11,6 +11,7 @@ import typing as t
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import CollectError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
+from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import PASSED_ON
 from ansible_collections.attested.ai.plugins.plugin_utils.text_table import one_line
 
 _SAID_MAX = 2000
@@ -49,11 +50,7 @@ class Guest:
         answer = self.run(
             "tee_evidence",
             nonce=base64.b64encode(nonce).decode("ascii"),
-            tsm_path=options["tsm_path"],
-            method=options["method"],
-            device=options["device"],
-            privlevel=options["privlevel"],
-            ssh_dir=options["ssh_dir"],
+            **{name: options[name] for name in PASSED_ON},
             bind_ssh_host_keys=bind_ssh_host_keys,
             tee_pubkey=dict(tee_pubkey) if tee_pubkey is not None else None,
             tls_certificate=tls_certificate,

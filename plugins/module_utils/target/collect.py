@@ -18,29 +18,68 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.evidence impor
     Binding,
     EvidenceDocument,
     EvidenceItem,
+    additional_evidence,
+    device_nonce,
     report_data,
 )
-from ansible_collections.attested.ai.plugins.module_utils.target import sev_guest, ssh_host_keys, tls, tsm
+from ansible_collections.attested.ai.plugins.module_utils.target import (
+    azure_vtpm,
+    firmware_log,
+    gpu_evidence,
+    nscq,
+    nvml,
+    sev_guest,
+    ssh_host_keys,
+    tls,
+    tpm,
+    tsm,
+)
 
-METHODS = ("auto", "configfs", "ioctl")
+METHODS = ("auto", "configfs", "ioctl", "azure")
 # What tells that this kernel has no configfs-tsm at all; every other failure is one of the TEE, which another way would only hide.
 _NO_CONFIGFS = ("no-configfs", "not-a-tee")
+TDX = "tdx"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to collect. ``nonce`` is base64 of 16 to 64 bytes; ``tee_pubkey`` a public JWK."""
+    """What to collect. ``nonce`` is base64 of 16 to 64 bytes; ``tee_pubkey`` a public JWK. See the module tee_evidence for the rest."""
 
     nonce: str
     profile: str = PROFILE_ATTESTED
     method: str = "auto"
     tsm_path: str = tsm.DEFAULT_PATH
     device: str = sev_guest.DEFAULT_DEVICE
+    tpm_device: str = tpm.DEFAULT_DEVICE
     privlevel: Optional[int] = None
     tee_pubkey: Optional[Mapping[str, Any]] = None
     bind_ssh_host_keys: bool = False
     ssh_dir: str = ssh_host_keys.DEFAULT_DIRECTORY
     tls_certificate: Optional[str] = None
+    gpus: str = gpu_evidence.NONE
+    switches: str = gpu_evidence.AUTO
+    nvml_library: str = nvml.DEFAULT_LIBRARY
+    nscq_library: str = nscq.DEFAULT_LIBRARY
+    event_log: str = "auto"
+    event_log_path: str = firmware_log.DEFAULT_PATH
+
+
+@dataclass(frozen=True)
+class Interfaces:
+    """Where evidence comes from. Tests put their own in."""
+
+    configfs: Callable[..., tsm.TsmReport] = tsm.collect
+    ioctl: Callable[..., sev_guest.SevGuestReport] = sev_guest.collect
+    azure: Callable[..., EvidenceItem] = azure_vtpm.collect
+    devices: Callable[..., gpu_evidence.DeviceEvidence] = gpu_evidence.collect
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The document, and what the guest's own libraries say of the devices in it, which is for people."""
+
+    document: EvidenceDocument
+    devices: Tuple[Dict[str, Any], ...] = ()
 
 
 def collect(
@@ -48,15 +87,28 @@ def collect(
     configfs: Callable[..., tsm.TsmReport] = tsm.collect,
     ioctl: Callable[..., sev_guest.SevGuestReport] = sev_guest.collect,
 ) -> EvidenceDocument:
-    """Bind what ``request`` names, obtain the report over it and return the document. Raises CollectError or FormatError."""
+    """The document of ``collect_all``."""
+    return collect_all(request, Interfaces(configfs, ioctl)).document
+
+
+def collect_all(request: Request, interfaces: Optional[Interfaces] = None) -> Collected:
+    """Bind what ``request`` names, obtain the reports over it and return the document. Raises CollectError or FormatError.
+
+    Devices come first: their reports answer a nonce, and the CPU's report then covers them.
+    """
+    interfaces = interfaces or Interfaces()
     nonce = strict.decode_base64(request.nonce, "nonce", NONCE_MIN, NONCE_MAX)
     binding, observations = _bind(request)
-    data = report_data(request.profile, nonce, binding)
-    item, how = _report(request, data, configfs, ioctl)
+    # Refuses what the profile cannot bind before any device is asked.
+    asked = device_nonce(request.profile, nonce, binding)
+    devices = interfaces.devices(asked, request.gpus, request.switches, request.nvml_library, request.nscq_library)
+    data = report_data(request.profile, nonce, binding, additional_evidence(request.profile, devices.items))
+    item, how = _report(request, data, interfaces)
     observations.update(how)
-    document = EvidenceDocument(request.profile, nonce, binding, (item,), observations)
+    # The CPU's item stands first, in whatever order they were collected.
+    document = EvidenceDocument(request.profile, nonce, binding, (item,) + devices.items, observations)
     # The verifier parses what we print: a document that it would refuse has to fail here, where the cause is known.
-    return EvidenceDocument.parse(document.to_dict())
+    return Collected(EvidenceDocument.parse(document.to_dict()), devices.devices)
 
 
 def _bind(request: Request) -> Tuple[Binding, Dict[str, Any]]:
@@ -73,33 +125,54 @@ def _bind(request: Request) -> Tuple[Binding, Dict[str, Any]]:
     return Binding.parse(members, request.profile, "binding"), observations
 
 
-def _report(
-    request: Request, data: bytes, configfs: Callable[..., tsm.TsmReport], ioctl: Callable[..., sev_guest.SevGuestReport]
-) -> Tuple[EvidenceItem, Dict[str, Any]]:
+def _report(request: Request, data: bytes, interfaces: Interfaces) -> Tuple[EvidenceItem, Dict[str, Any]]:
     if request.method == "ioctl":
-        return _by_ioctl(request, data, ioctl)
+        return _by_ioctl(request, data, interfaces)
+    if request.method == "azure":
+        return _by_azure(request, data, interfaces)
     try:
-        return _by_configfs(request, data, configfs)
+        return _by_configfs(request, data, interfaces)
     except CollectError as error:
-        if request.method == "configfs" or error.code not in _NO_CONFIGFS or not os.path.exists(request.device):
+        if request.method == "configfs" or error.code not in _NO_CONFIGFS:
             raise
-    return _by_ioctl(request, data, ioctl)
+        if os.path.exists(request.device):
+            return _by_ioctl(request, data, interfaces)
+        if not os.path.exists(request.tpm_device):
+            raise
+        try:
+            return _by_azure(request, data, interfaces)
+        except CollectError as of_tpm:
+            if of_tpm.code != "not-a-tee":
+                raise
+        # An ordinary TPM: what is missing is the interface that was looked for first.
+        raise
 
 
-def _by_configfs(request: Request, data: bytes, configfs: Callable[..., tsm.TsmReport]) -> Tuple[EvidenceItem, Dict[str, Any]]:
-    report = configfs(data, path=request.tsm_path, privlevel=request.privlevel)
+def _by_configfs(request: Request, data: bytes, interfaces: Interfaces) -> Tuple[EvidenceItem, Dict[str, Any]]:
+    report = interfaces.configfs(data, path=request.tsm_path, privlevel=request.privlevel)
     observations: Dict[str, Any] = {"collected_with": "configfs-tsm", "generation": report.generation}
     if report.privlevel is not None:
         observations["privlevel"] = report.privlevel
     if report.privlevel_floor is not None:
         observations["privlevel_floor"] = report.privlevel_floor
-    return EvidenceItem(report.type, report.provider, report.outblob, _auxiliary(report.auxblob)), observations
+    auxiliary = _auxiliary(report.auxblob)
+    # Read after the quote, so that no event can be missing that the quote covers.
+    log = firmware_log.read(request.event_log_path, request.event_log == "required") if report.type == TDX and request.event_log != "none" else None
+    if log is not None:
+        auxiliary["event-log"] = log
+    return EvidenceItem(report.type, report.provider, report.outblob, auxiliary), observations
 
 
-def _by_ioctl(request: Request, data: bytes, ioctl: Callable[..., sev_guest.SevGuestReport]) -> Tuple[EvidenceItem, Dict[str, Any]]:
-    report = ioctl(data, device=request.device, privlevel=request.privlevel)
+def _by_ioctl(request: Request, data: bytes, interfaces: Interfaces) -> Tuple[EvidenceItem, Dict[str, Any]]:
+    report = interfaces.ioctl(data, device=request.device, privlevel=request.privlevel)
     observations: Dict[str, Any] = {"collected_with": "sev-guest-ioctl", "privlevel": request.privlevel or 0}
     return EvidenceItem("sev-snp", "sev_guest", report.report, _auxiliary(report.certificates)), observations
+
+
+def _by_azure(request: Request, data: bytes, interfaces: Interfaces) -> Tuple[EvidenceItem, Dict[str, Any]]:
+    if request.privlevel is not None:
+        raise CollectError("the paravisor asks for the report, at its own level", where="privlevel", fix="Leave privlevel out", code="privlevel-refused")
+    return interfaces.azure(data, device=request.tpm_device), {"collected_with": azure_vtpm.COLLECTED_WITH}
 
 
 def _auxiliary(certificates: Optional[bytes]) -> Dict[str, bytes]:
