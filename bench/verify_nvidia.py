@@ -3,7 +3,8 @@
 
 Run it from any directory, with the collection on the path:
     PYTHONPATH=<collections> python bench/verify_nvidia.py --vectors <vectors> --json result.json
-Cold: no cache, every call parses and proves the chain of five certificates and the manifests. Warm: a cache of proven chains and
+Cold: no cache, every call parses and proves the chain of five certificates and the manifests; the authorities above a device were proven
+once in this process. Warm: a cache of proven chains and
 manifests, as for the next report of the same device; the report is always verified, its measurements always compared.
 Fleet: 1,000 reports of 12 devices in turn, in one process, with one cache that begins empty.
 """

@@ -73,6 +73,7 @@ def verify_nvidia(
     Bad evidence never raises. AttestedError with code "argument" means that the call itself is wrong.
     """
     at, nonce = _arguments(kind, at, expected_nonce)
+    rims, ocsp = tuple(rims), tuple(ocsp)
     chain = _chain(bytes(chain_pem), roots, cache)
     try:
         parsed = parse_spdm_report(report)

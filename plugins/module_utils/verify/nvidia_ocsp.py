@@ -63,11 +63,7 @@ def certificate_status(
     name, digest = ascii(certificate.common_name), hashlib.sha256(certificate.der).hexdigest()
     reasons: List[str] = []
     current: List[Tuple[OcspEntry, OcspResponse]] = []
-    serial = _serial_bytes(certificate.serial)
-    for data in responses:
-        # Only a response that holds this serial number can be about it.
-        if serial not in data:
-            continue
+    for data in _holding(_serial_bytes(certificate.serial), responses, cache):
         try:
             signed = _signed(data, issuer, cache)
         except FormatError as error:
@@ -92,6 +88,19 @@ def certificate_status(
         return Status(UNKNOWN, name, digest, "%s: the responder does not know it" % name)
     until = entry.next_update.isoformat() if entry.next_update else "?"
     return Status(GOOD, name, digest, "%s is good until %s" % (name, until), entry.next_update, response.nonce)
+
+
+def _holding(serial: bytes, responses: Sequence[bytes], cache: Optional[VerificationCache]) -> Sequence[bytes]:
+    """The responses that hold this serial number anywhere: no other can be about the certificate. A fleet brings many, and asks
+    about the same authorities again and again, so what was found is remembered."""
+    if cache is None:
+        return [data for data in responses if serial in data]
+    key = ("nvidia-ocsp-holding", serial, tuple(responses))
+    found: Optional[Tuple[bytes, ...]] = cache.get(key)
+    if found is None:
+        found = tuple([data for data in responses if serial in data])
+        cache.put(key, found)
+    return found
 
 
 def _serial_bytes(serial: int) -> bytes:
@@ -162,7 +171,7 @@ def _responder_offence(responder: Certificate, issuer: Certificate) -> str:
         return "its key may not sign data"
     if not _RESPONDER_CRITICAL.issuperset(responder.critical):
         return "a critical extension that is not known here"
-    return "" if issued_by(responder, issuer) else "it was not issued by %s" % ascii(issuer.common_name)
+    return "" if issued_by(responder, issuer, shared=True) else "it was not issued by %s" % ascii(issuer.common_name)
 
 
 def nonce_matches(data: bytes, nonce: bytes) -> bool:

@@ -12,7 +12,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import FrozenSet, List, Optional, Sequence
+from typing import FrozenSet, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import TrustRoots
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
@@ -104,9 +104,7 @@ def find_rims(
     Boards that share a version of the VBIOS have manifests of their own, which do not name the board.
     """
     found: List[Candidate] = []
-    for data in rims:
-        if _hint(data, cache) != version:
-            continue
+    for data in _naming(version, rims, cache):
         verified = verify_rim(data, roots, cache)
         # What was signed counts, not what a search in the text found.
         if verified.rim is not None and verified.rim.version != version:
@@ -116,16 +114,20 @@ def find_rims(
     return [candidate for candidate in found if _demerit(candidate) == least]
 
 
-def _hint(data: bytes, cache: Optional[VerificationCache]) -> str:
-    """The version that the text of a manifest names: only a reason to look closer."""
-    key = ("nvidia-rim-hint", data)
-    found = None if cache is None else cache.get(key)
+def _naming(version: str, rims: Sequence[bytes], cache: Optional[VerificationCache]) -> Sequence[bytes]:
+    """The manifests whose text names this version: only a reason to look closer. A fleet asks again and again, so it is remembered."""
+    key = ("nvidia-rims-naming", version, tuple(rims))
+    found: Optional[Tuple[bytes, ...]] = None if cache is None else cache.get(key)
     if found is None:
-        match = _VERSION_HINT.search(data)
-        found = match.group(1).decode("latin-1") if match else "?"
+        found = tuple([data for data in rims if _hint(data) == version])
         if cache is not None:
             cache.put(key, found)
-    return str(found)
+    return found
+
+
+def _hint(data: bytes) -> str:
+    match = _VERSION_HINT.search(data)
+    return match.group(1).decode("latin-1") if match else "?"
 
 
 def _candidate(verified: VerifiedRim, kind: str, products: FrozenSet[str], at: datetime) -> Candidate:
