@@ -300,25 +300,59 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pieces:
-  description:
-    - What became of each piece. With V(fetch) RV(pieces[].status) is V(fresh), V(added), V(replaced), V(unchanged) (the service had nothing newer), V(kept)
-      (no better answer, what is there still holds), V(planned) (check mode), V(missing), V(expired) or V(refused) (an answer that proves nothing).
-      With V(import) it is V(added), V(replaced) or V(unchanged), with V(check) V(ok), V(expiring), V(expired), V(damaged) or V(unlisted).
+  description: What became of each piece of collateral.
   returned: fetch, check and import
   type: list
   elements: dict
-  sample:
-    - about: revocation list of ARK-Genoa
-      code: ""
-      detail: ""
-      expires_at: "2026-11-30T00:00:00Z"
-      fetched_at: "2026-11-01T12:00:00Z"
-      issued_at: "2026-10-01T00:00:00Z"
-      kind: amd-crl
-      path: amd/crl/genoa.der
-      sha256: 0a7f2f7c6d1e9b3a5c8d4e2f1a0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b
-      source: https://kdsintf.amd.com/vcek/v1/Genoa/crl
-      status: added
+  contains:
+    path:
+      description: The file in the store.
+      type: str
+      sample: amd/crl/genoa.der
+    kind:
+      description: What it is.
+      type: str
+      sample: amd-crl
+    about:
+      description: What it is, in words.
+      type: str
+      sample: revocation list of ARK-Genoa
+    status:
+      description:
+        - With V(fetch) it is V(fresh), V(added), V(replaced), V(unchanged) (the service had nothing newer), V(kept) (no better answer, what is there still
+          holds), V(planned) (check mode), V(missing), V(expired) or V(refused) (an answer that proves nothing).
+        - With V(import) it is V(added), V(replaced), V(unchanged) or V(planned).
+        - With V(check) it is V(ok), V(expiring), V(expired), V(damaged) or V(unlisted).
+      type: str
+      sample: added
+    detail:
+      description: Why, in words. Empty where there is nothing to say.
+      type: str
+      sample: ""
+    code:
+      description: Why, as a stable word, for instance V(collateral-not-found) or V(collateral-throttled). Empty where nothing is wrong. Not with V(check).
+      type: str
+      sample: ""
+    source:
+      description: Where it came from.
+      type: str
+      sample: https://kdsintf.amd.com/vcek/v1/Genoa/crl
+    sha256:
+      description: The digest of the file.
+      type: str
+      sample: 0a7f2f7c6d1e9b3a5c8d4e2f1a0b9c8d7e6f5a4b3c2d1e0f9a8b7c6d5e4f3a2b
+    fetched_at:
+      description: When it was stored.
+      type: str
+      sample: "2026-11-01T12:00:00Z"
+    issued_at:
+      description: From when on it holds, if it says so.
+      type: str
+      sample: "2026-10-01T00:00:00Z"
+    expires_at:
+      description: Until when it holds, if it says so.
+      type: str
+      sample: "2026-11-30T00:00:00Z"
 counts:
   description: How many pieces have each status.
   returned: fetch, check and import
@@ -347,28 +381,63 @@ requests:
   type: int
   sample: 3
 bundle:
-  description: The bundle that was written or taken over. RV(bundle.created_at) is the date of its newest piece.
+  description: The bundle that was written or taken over.
   returned: export and import
   type: dict
-  sample: {created_at: "2026-11-01T12:00:00Z", entries: 43, path: /srv/play/collateral.tar}
+  contains:
+    path:
+      description: The file.
+      type: str
+      sample: /srv/play/collateral.tar
+    created_at:
+      description: The date of its newest piece, which is that of the bundle.
+      type: str
+      sample: "2026-11-01T12:00:00Z"
+    entries:
+      description: How many pieces it holds.
+      type: int
+      sample: 43
 forecast:
-  description:
-    - What will be refused, sorted by time, what has no date last. RV(forecast[].code) is the id of the check that will fail, RV(forecast[].item) the
-      submodule of the result that it belongs to. RV(forecast[].because) is V(now) (it fails today), V(expiry), V(planned-policy), V(early-tcb) (Intel's
-      early view refuses it already), V(shipped-floor) (the collection's own TCB floor would) or V(firmware-update). RV(forecast[].ends) names the files of
-      the store that end at this time.
+  description: What will be refused, sorted by time, what has no date last.
   returned: forecast
   type: list
   elements: dict
-  sample:
-    - at: "2026-11-30T00:00:00Z"
-      because: expiry
-      code: crl-expired
-      days: 29
-      detail: the revocation list ended at 2026-11-30T00:00:00+00:00; fetch the current revocation list
-      ends: [amd/crl/genoa.der]
-      guest: node1
-      item: cpu0
+  contains:
+    guest:
+      description: The name of the evidence.
+      type: str
+      sample: node1
+    item:
+      description: The submodule of the result that is refused. Empty if it is the whole.
+      type: str
+      sample: cpu0
+    code:
+      description: The id of the check that will fail.
+      type: str
+      sample: crl-expired
+    at:
+      description: From when on. Null where the day is not known.
+      type: str
+      sample: "2026-11-30T00:00:00Z"
+    days:
+      description: Whole days until then.
+      type: int
+      sample: 29
+    because:
+      description:
+        - V(now) (it fails today), V(expiry), V(planned-policy), V(early-tcb) (Intel's early view refuses it already), V(shipped-floor) (the collection's own
+          TCB floor would) or V(firmware-update) (the store is not ready for the next boot).
+      type: str
+      sample: expiry
+    detail:
+      description: What the check will say.
+      type: str
+      sample: the revocation list is valid from 2026-10-01T00:00:00+00:00 to 2026-11-30T00:00:00+00:00; fetch the current revocation list
+    ends:
+      description: The files of the store that end at this time.
+      type: list
+      elements: str
+      sample: [amd/crl/genoa.der]
 table:
   description: The forecast as lines of text for a person.
   returned: forecast

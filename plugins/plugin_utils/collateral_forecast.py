@@ -18,6 +18,7 @@ from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL
 from ansible_collections.attested.ai.plugins.module_utils.endorsements import kds
 from ansible_collections.attested.ai.plugins.module_utils.endorsements import forecast as core
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.forecast import Event, Verdict
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.needs import Planner, Sources, Wishes
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Entry, format_time
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
@@ -31,6 +32,8 @@ _COLUMNS = (Column("when", "WHEN"), Column("days", "DAYS", right=True), Column("
             Column("detail", "WHY"))  # fmt: skip
 _WIDTH = 200
 _EARLY = "-early.json"
+# Kinds that are fetched for the evidence that needs them. What is of another kind may concern any.
+_FETCHED = ("amd-vek", "amd-crl", "tdx", "rim", "ocsp")
 # What fails where the certificate of the chip is missing and those of others are tried.
 _LEAF_CODES = ("vek-missing", "report-signature", "vek-hwid-mismatch", "vek-tcb-mismatch")
 
@@ -48,15 +51,12 @@ def forecast(task: Task) -> dict[str, t.Any]:
         entries = dict(index.entries)
         endorsements = load_store(task.store.root)
         early = _early(task, entries, endorsements)
-    boundaries: dict[datetime, list[str]] = {}
-    for entry in entries.values():
-        if entry.expires_at is not None:
-            boundaries.setdefault(entry.expires_at, []).append(entry.path)
     cache = VerificationCache()
     events: list[Event] = []
     for guest, document in documents.items():
         judge = _Judge(document, values, cache)
         today = judge(own, endorsements, now)
+        boundaries = _boundaries(task, guest, document, entries)
         events += core.expiries(guest, lambda at: judge(own, endorsements, at), now, until, boundaries)  # noqa: B023 - used at once
         for at, policy in planned:
             if now < at <= until:
@@ -98,7 +98,22 @@ class _Judge:
         )  # fmt: skip
         failures = {(name, check.id): check.detail for name, item in result.items.items() for check in item.failures}
         failures.update({("", check.id): check.detail for check in result.checks if check.outcome == FAIL})
-        return Verdict(failures, result.expires_at)
+        return Verdict(failures, tuple(item.expires_at for item in result.items.values() if item.expires_at is not None))
+
+
+def _boundaries(task: Task, guest: str, document: EvidenceDocument, entries: t.Mapping[str, Entry]) -> dict[datetime, list[str]]:
+    """When files end that may matter to this document: those that it would be fetched, in any view, and those that nobody fetches."""
+    planner = Planner(Sources(), Wishes(kds.TCB_NAMES), task.roots_of, task.store, task.at)
+    planner.add_document(document, guest)
+    planner.followers()
+    wanted = {need.path for need in planner.needs} | set(planner.found)
+    stems = {path.rpartition("-")[0] for path in wanted if path.endswith(".json")}
+    found: dict[datetime, list[str]] = {}
+    for path, entry in entries.items():
+        concerns = path in wanted or entry.kind not in _FETCHED or entry.kind == "tdx" and path.rpartition("-")[0] in stems
+        if entry.expires_at is not None and concerns:
+            found.setdefault(entry.expires_at, []).append(path)
+    return found
 
 
 def _timeless(policy: Policy, measured: bool) -> Policy:

@@ -10,7 +10,7 @@ import typing as t
 from datetime import timedelta
 
 from ansible_collections.attested.ai.plugins.module_utils.endorsements import kds, pcs
-from ansible_collections.attested.ai.plugins.module_utils.endorsements.fetch import ADDED, BAD, FRESH, PLANNED, Mode, Outcome, refresh
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.fetch import ADDED, BAD, FRESH, KEPT, PLANNED, Mode, Outcome, refresh
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.needs import Planner, Sources, Wishes, vcek_of
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Entry, format_time
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, EndorsementError
@@ -106,7 +106,11 @@ def _summary(outcomes: t.Sequence[Outcome], bad: t.Sequence[Outcome], task: Task
         shown = "; ".join(f"{outcome.path}: {outcome.detail}" for outcome in bad[:3])
         return f"{len(bad)} of {len(outcomes)} pieces cannot be had. {shown}" + (f" (and {len(bad) - 3} more)" if len(bad) > 3 else "")
     planned = sum(outcome.status == PLANNED for outcome in outcomes)
-    return f"{len(outcomes)} pieces are in {task.store.root}" if not planned else f"{planned} of {len(outcomes)} pieces would be asked for or stored"
+    if planned:
+        return f"{planned} of {len(outcomes)} pieces would be asked for or stored"
+    kept = [outcome for outcome in outcomes if outcome.status == KEPT and outcome.code]
+    said = f"{len(outcomes)} pieces are in {task.store.root}"
+    return said + (f"; {len(kept)} hold still, but nothing better could be had. {kept[0].path}: {kept[0].detail}" if kept else "")
 
 
 def check(task: Task) -> dict[str, t.Any]:

@@ -20,8 +20,9 @@ from ansible_collections.attested.ai.plugins.module_utils.endorsements.store imp
 NOW, EXPIRY, PLANNED_POLICY, EARLY_TCB, SHIPPED_FLOOR, FIRMWARE_UPDATE = (
     "now", "expiry", "planned-policy", "early-tcb", "shipped-floor", "firmware-update",
 )  # fmt: skip
-# Boundaries beyond this number are not looked at one by one.
+# So many times are looked at for one guest. Not one that is left out goes without being told.
 INSTANTS_MAX = 256
+INCOMPLETE = "forecast-incomplete"
 _AFTER = timedelta(seconds=1)
 
 # (submodule or empty, check id): what failed.
@@ -30,10 +31,10 @@ Failure = Tuple[str, str]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What fails at one time, with the details, and when the first of what was relied on ends."""
+    """What fails at one time, with the details, and for each item when the first of what it relies on ends."""
 
     failures: Mapping[Failure, str]
-    expires_at: Optional[datetime] = None
+    ends: Tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,12 @@ def expiries(guest: str, judge: Callable[[datetime], Verdict], now: datetime, un
     waiting = {moment for moment in boundaries if now < moment <= until}
     looked: Set[datetime] = set()
     while True:
-        if verdict.expires_at is not None and now < verdict.expires_at <= until and verdict.expires_at not in looked:
-            waiting.add(verdict.expires_at)
-        if not waiting or len(looked) >= INSTANTS_MAX:
+        waiting.update(moment for moment in verdict.ends if now < moment <= until and moment not in looked)
+        if not waiting:
             return events
+        if len(looked) >= INSTANTS_MAX:
+            detail = "more than %d things end, from here on nothing was looked at: forecast again with a shorter horizon" % INSTANTS_MAX
+            return events + [Event(guest, "", INCOMPLETE, min(waiting), EXPIRY, detail)]
         moment = min(waiting)
         waiting.remove(moment)
         looked.add(moment)

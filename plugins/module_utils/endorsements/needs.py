@@ -116,7 +116,10 @@ class Planner:
             path = kds.chain_path(product, role)
             self._need(path, "amd-chain", "CA certificates of %s" % product, lambda client: kds.fetch_chain(client, self._sources.kds, product, roots, role))
         if self._wishes.revocation:
-            get = lambda client: kds.fetch_crl(client, self._sources.kds, product, roots, self._at)  # noqa: E731
+
+            def get(client: Client) -> Tuple[Piece, str]:
+                return kds.fetch_crl(client, self._sources.kds, product, roots, self._at)
+
             self._need(kds.crl_path(product), "amd-crl", "revocation list of %s" % product, get)
 
     def add_fmspc(self, fmspc: str, ca: str) -> None:
@@ -153,8 +156,10 @@ class Planner:
 
     def add_rim(self, rim_id: str) -> None:
         prove = proofs.rim_prover(self._roots_of(NVIDIA_RIM))
-        sources = self._sources
-        get = lambda client: rim_service.fetch(client, sources.rim, rim_id, sources.rim_token, prove)  # noqa: E731
+
+        def get(client: Client) -> Tuple[Piece, str]:
+            return rim_service.fetch(client, self._sources.rim, rim_id, self._sources.rim_token, prove)
+
         self._need(rim_service.path_of(rim_service.check_id(rim_id)), "rim", "manifest %s" % rim_id, get)
 
     def add_ocsp(self, wanted: ocsp_service.Wanted) -> None:

@@ -209,13 +209,13 @@ class Services:
                 else:
                     self.wfile.write(body)
 
-            do_GET = do_POST = lambda self: self._guarded()
-
-            def _guarded(self):
+            def do_GET(self):
                 try:
                     self._serve()
                 except OSError:
                     self.close_connection = True
+
+            do_POST = do_GET
 
         return Handler
 
@@ -244,7 +244,7 @@ def make_tls(directory):
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
         return builder.sign(signer, hashes.SHA256())
 
-    authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    authority, server = (ec.generate_private_key(ec.SECP256R1()) for _number in range(2))
     root = build("Lab CA", authority, "Lab CA", authority, True)
     leaf = build("127.0.0.1", server, "Lab CA", authority, False)
     encoding = serialization.Encoding.PEM

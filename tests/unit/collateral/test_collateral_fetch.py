@@ -53,7 +53,7 @@ def test_a_second_run_asks_nothing_and_changes_nothing(lab, services, store_path
 def test_many_processes_share_one_request(lab, services, store_path):
     services.delay = 0.1
     documents, results = [lab.document(1)], []
-    threads = [threading.Thread(target=lambda: results.append(fetch(services, store_path, documents, force=True))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: results.append(fetch(services, store_path, documents, force=True))) for _number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -33,7 +33,7 @@ def test_a_list_that_ends_is_foretold(lab, services, store_path):
         ("node1", "crl-expired", "2026-11-30T00:00:00Z", 29, "expiry"),
         ("node2", "crl-expired", "2026-11-30T00:00:00Z", 29, "expiry"),
     ]
-    assert result["forecast"][0]["ends"] == ["amd/crl/genoa.der", "amd/crl/turin.der"] and result["guests_at_risk"] == ["node1", "node2"]
+    assert [event["ends"] for event in result["forecast"]] == [["amd/crl/genoa.der"], ["amd/crl/turin.der"]] and result["guests_at_risk"] == ["node1", "node2"]
     assert [entry["path"] for entry in result["collateral_ending"]] == ["amd/crl/genoa.der", "amd/crl/turin.der"]
     assert "node1" in result["table"][2] and "crl-expired" in result["table"][2] and "2 of 2 guests" in result["msg"]
     assert not look(lab, store_path, evidence, horizon=20)["forecast"]
@@ -128,12 +128,31 @@ def test_each_failure_is_told_once_at_its_first_day():
             failures["cpu0", "crl-expired"] = "x"
         if at > day(5):
             failures["gpu0", "driver-rim-expired"] = "y"
-        return Verdict(failures, min((moment for moment in (day(3), day(5), day(90)) if moment > at), default=None))
+        return Verdict(failures, tuple(moment for moment in (day(3), day(5), day(90)) if moment > at))
 
     events = core.expiries("node", judge, T0, day(30), {day(3): ["amd/crl/genoa.der"], day(4): ["other"]})
     assert [(event.code, event.at, event.ends) for event in events] == [("crl-expired", day(3), ("amd/crl/genoa.der",)), ("driver-rim-expired", day(5), ())]
 
 
-def test_it_ends_even_if_every_second_brings_another_end():
-    events = core.expiries("node", lambda at: Verdict({}, at + timedelta(seconds=1)), T0, day(30), {})
-    assert events == []
+def test_it_ends_even_if_every_second_brings_another_end_and_says_so():
+    (event,) = core.expiries("node", lambda at: Verdict({}, (at + timedelta(seconds=1),)), T0, day(30), {})
+    assert event.code == core.INCOMPLETE and "shorter horizon" in event.detail
+
+
+def test_one_item_that_has_ended_does_not_hide_the_others():
+    """What ends in the evidence itself is in no store: only the verdict knows of it."""
+
+    def judge(at):
+        failures = {(name, "expired"): name for name, end in (("gpu0", day(1)), ("cpu0", day(20))) if at > end}
+        return Verdict(failures, (day(1), day(20)))
+
+    events = core.expiries("node", judge, T0, day(30), {})
+    assert [(event.item, event.at) for event in events] == [("gpu0", day(1)), ("cpu0", day(20))]
+
+
+def test_what_ends_for_others_is_not_looked_at(lab, services, store_path, monkeypatch):
+    """A store of a fleet has thousands of ends; a guest has a few."""
+    mine, others = lab.document(1), [lab.document(number, "turin") for number in range(2, 6)]
+    fetch(services, store_path, [mine, *others])
+    monkeypatch.setattr(core, "INSTANTS_MAX", 2)
+    assert [event["code"] for event in look(lab, store_path, {"node": mine}, horizon=4000)["forecast"]].count(core.INCOMPLETE) == 0
