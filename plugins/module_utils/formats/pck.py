@@ -9,7 +9,9 @@ Source: Intel SGX PCK Certificate and CRL Profile Specification, 1.5. Nothing he
 from __future__ import annotations
 
 import binascii
+import functools
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -112,6 +114,32 @@ def _svn(data: bytes, found: Mapping[int, Tuple[int, int, int]], number: int, li
     return value
 
 
+# The TCB as Intel writes it: members in order, numbers of one or two bytes in minimal form. Any other order is for the reader.
+_IN_ORDER = re.compile(b"".join(
+    [rb"\x30(?:\x10\x06\x0b%s\x02\x01([\x00-\x7f])|\x11\x06\x0b%s\x02\x02\x00([\x80-\xff]))" % ((re.escape(OID_SGX + bytes((2, n))),) * 2) for n in range(1, 17)]
+    + [rb"\x30(?:\x10\x06\x0b%s\x02\x01([\x00-\x7f])|\x11\x06\x0b%s\x02\x02(\x00[\x80-\xff]|[\x01-\x7f].))" % ((re.escape(OID_SGX + b"\x02\x11"),) * 2)]
+    + [rb"\x30\x1f\x06\x0b%s\x04\x10(.{16})" % re.escape(OID_SGX + b"\x02\x12")]
+), re.DOTALL)  # fmt: skip
+
+
+def _tcb(data: bytes, tag: int, start: int, end: int) -> Tuple[Tuple[int, ...], int, bytes]:
+    """(components, PCESVN, CPUSVN) of the TCB member."""
+    match = _IN_ORDER.match(data, start, end) if tag == SEQUENCE else None
+    if match is not None and match.end() == end:
+        groups = match.groups()
+        svns = [short or long for short, long in zip(groups[:34:2], groups[1:34:2])]
+        return tuple([svn[0] for svn in svns[:COMPONENTS]]), int.from_bytes(svns[COMPONENTS], "big"), groups[34]
+    return _tcb_members(data, tag, start, end)
+
+
+def _tcb_members(data: bytes, tag: int, start: int, end: int) -> Tuple[Tuple[int, ...], int, bytes]:
+    tcb = _members(data, start, end, OID_SGX + b"\x02") if tag == SEQUENCE else {}
+    if len(tcb) != _CPUSVN or max(tcb) != _CPUSVN:
+        raise _bad("the TCB of the SGX extension has not %d members" % _CPUSVN)
+    components = tuple([_svn(data, tcb, number, 0xFF) for number in range(1, COMPONENTS + 1)])
+    return components, _svn(data, tcb, _PCESVN, 0xFFFF), _octets(data, tcb, _CPUSVN, COMPONENTS)
+
+
 def parse_pck_extensions(extensions: Mapping[bytes, Tuple[bool, bytes]]) -> PckExtensions:
     """Read the SGX extension among a certificate's. Raises FormatError if it is missing, malformed, or has a member that is not known."""
     extension = extensions.get(OID_SGX)
@@ -121,20 +149,15 @@ def parse_pck_extensions(extensions: Mapping[bytes, Tuple[bool, bytes]]) -> PckE
     found = _members(data, *whole(data, SEQUENCE), OID_SGX)
     if not {_PPID, _TCB, _PCEID, _FMSPC, _TYPE} <= found.keys() <= {_PPID, _TCB, _PCEID, _FMSPC, _TYPE, _INSTANCE, _CONFIGURATION}:
         raise _bad("the SGX extension has the members %s" % ", ".join(str(number) for number in sorted(found)))
-    tag, start, end = found[_TCB]
-    tcb = _members(data, start, end, OID_SGX + b"\x02") if tag == SEQUENCE else {}
-    if len(tcb) != _CPUSVN or max(tcb) != _CPUSVN:
-        raise _bad("the TCB of the SGX extension has not %d members" % _CPUSVN)
-    components = tuple([_svn(data, tcb, number, 0xFF) for number in range(1, COMPONENTS + 1)])
+    components, pcesvn, cpusvn = _tcb(data, *found[_TCB])
     tag, start, end = found[_TYPE]
     if tag != ENUMERATED or end - start != 1 or data[start] >= len(SGX_TYPES):
         raise _bad("the SGX type is not known")
-    cpusvn = _octets(data, tcb, _CPUSVN, COMPONENTS)
     flags: Dict[str, bool] = {}
     if _CONFIGURATION in found:
         flags = _configuration(data, found[_CONFIGURATION])
     return PckExtensions(
-        ppid=_octets(data, found, _PPID, 16), components=components, pcesvn=_svn(data, tcb, _PCESVN, 0xFFFF), cpusvn=cpusvn,
+        ppid=_octets(data, found, _PPID, 16), components=components, pcesvn=pcesvn, cpusvn=cpusvn,
         pceid=_octets(data, found, _PCEID, 2), fmspc=_octets(data, found, _FMSPC, 6), sgx_type=SGX_TYPES[data[start]],
         platform_instance_id=_octets(data, found, _INSTANCE, 16) if _INSTANCE in found else None, **flags,
     )  # fmt: skip
@@ -152,6 +175,8 @@ def _configuration(data: bytes, value: Tuple[int, int, int]) -> Dict[str, bool]:
     return flags
 
 
+# Authorities and root are the same in every chain.
+@functools.lru_cache(maxsize=32)
 def _decode(block: bytes) -> bytes:
     """One block of PEM: lines of 64 characters, only the last one may be shorter; one spelling per certificate."""
     lines = block.split(b"\n")

@@ -165,6 +165,7 @@ def _isvsvn_levels(value: Any, where: str) -> Tuple[Level, ...]:
 
 
 _TEXTS = ("category", "type")
+_KNOWN = {"svn", "category", "type"}
 
 
 def _components(value: Any, where: str) -> Tuple[int, ...]:
@@ -172,13 +173,15 @@ def _components(value: Any, where: str) -> Tuple[int, ...]:
         raise FormatError("%d components were expected" % COMPONENTS, where=where)
     svns: List[int] = []
     for component in value:
-        svn = component.get("svn") if isinstance(component, dict) else None
         # Most are bare numbers: what else may stand there is looked at only if something does.
-        if svn is None or len(component) > 1:
+        if component.__class__ is not dict or "svn" not in component or len(component) > 1 and not component.keys() <= _KNOWN:
             strict.members(component, ("svn",), _TEXTS, where)
-            for name in _TEXTS:
-                strict.text_of(component.get(name, ""), where)
-        svns.append(_number(svn, where, 0xFF))
+        svn = component["svn"]
+        if svn.__class__ is not int or not 0 <= svn <= 0xFF:
+            raise FormatError("a component's svn is no number from 0 to 255", where=where)
+        if len(component) > 1 and any(value.__class__ is not str for name, value in component.items() if name != "svn"):
+            raise FormatError("a component's category or type is no text", where=where)
+        svns.append(svn)
     return tuple(svns)
 
 

@@ -26,7 +26,6 @@ _MEMBERS = (
 # Some tools keep a machine's own certificate beside its collateral. It is not needed: the quote has it.
 _IGNORED = ("pck_certificate_chain",)
 _TEXT_MAX = 4 << 20
-_HEX = re.compile(r"(?:[0-9a-fA-F]{2})*\Z")
 _FMSPC = re.compile(r'"fmspc"\s*:\s*"([0-9a-fA-F]{12})"')
 _SPACE = re.compile(r"[ \t\r\n]*")
 
@@ -63,9 +62,14 @@ class TdxCollateral:
 
 def _hex(value: Any, name: str, size: Optional[int] = None) -> bytes:
     text = strict.text_of(value, "%s %s" % (WHERE, name), _TEXT_MAX)
-    if not _HEX.match(text) or (size is not None and len(text) != 2 * size):
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        data = b""
+    # Spaces between digits would be skipped: then the text is longer than its bytes.
+    if 2 * len(data) != len(text) or len(data) != (len(data) if size is None else size):
         raise FormatError("%s hexadecimal digits were expected" % ("an even number of" if size is None else 2 * size), where="%s %s" % (WHERE, name))
-    return bytes.fromhex(text)
+    return data
 
 
 def _chain(value: Any, name: str) -> bytes:

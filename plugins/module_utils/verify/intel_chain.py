@@ -9,6 +9,7 @@ can be cached. A root in a chain is only compared: what counts is our own copy.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
@@ -18,7 +19,6 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import FormatEr
 from ansible_collections.attested.ai.plugins.module_utils.formats import der
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import Certificate, RevocationList, parse_certificate
 from ansible_collections.attested.ai.plugins.module_utils.formats.pck import OID_SGX, PckExtensions, chain_to_der, parse_pck_extensions
-from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.primitives import ecdsa_p256_verifies, p256_key
 
 PLATFORM, PROCESSOR = "platform", "processor"
@@ -43,42 +43,16 @@ def signed_by(signed: Union[Certificate, RevocationList], spki: bytes) -> bool:
 
 
 class Authorities:
-    """Certificates that stand right below a pinned root: parsed and proven once per call, or once per cache.
+    """Certificates that stand right below a pinned root. An answer holds for exactly these bytes under exactly this root."""
 
-    An entry holds for exactly these bytes under exactly this root; failures are not remembered beyond the call.
-    """
-
-    def __init__(self, roots: TrustRoots, cache: Optional[VerificationCache] = None) -> None:
+    def __init__(self, roots: TrustRoots) -> None:
         self.roots = roots
-        self._cache = cache
-        self._found: Dict[Tuple[bytes, bytes], Tuple[Certificate, TrustRoot]] = {}
 
     def prove(self, data: bytes, claimed_root: bytes) -> Tuple[Certificate, TrustRoot]:
         """The certificate and the pinned root that issued it. Raises FormatError: code "root-not-pinned" if the chain ends at another root,
         "pck-chain" if the link does not hold, "format" if it cannot be read."""
-        key = (data, claimed_root)
-        found = self._found.get(key)
-        if found is None and self._cache is not None:
-            found = self._cache.get(("intel-authority", key, self.roots.identity))
-        if found is None:
-            found = self._prove(data, claimed_root)
-            if self._cache is not None:
-                self._cache.put(("intel-authority", key, self.roots.identity), found)
-        self._found[key] = found
-        return found
-
-    def _prove(self, data: bytes, claimed_root: bytes) -> Tuple[Certificate, TrustRoot]:
         root = self._root(claimed_root)
-        certificate = parse_certificate(data)
-        name = ascii(certificate.common_name)
-        if certificate.issuer != root.certificate.subject:
-            raise FormatError("%s was issued by %s, not by %s" % (name, ascii(certificate.issuer_common_name), root.name), code="pck-chain")
-        offence = authority_offence(root.certificate, 1)
-        if offence:
-            raise FormatError("%s: %s" % (root.name, offence), code="pck-chain")
-        if not signed_by(certificate, root.certificate.spki):
-            raise FormatError("the signature of %s is not one of %s (ECDSA P-256 with SHA-256)" % (name, root.name), code="pck-chain")
-        return certificate, root
+        return _below_root(data, root.certificate), root
 
     def _root(self, data: bytes) -> TrustRoot:
         for root in self.roots.roots:
@@ -93,6 +67,34 @@ class Authorities:
         raise FormatError(
             "the chain ends at %s, which is none of the pinned roots (%s)" % (ascii(certificate.common_name), pinned), code="root-not-pinned"
         )  # fmt: skip
+
+
+# Intel has a handful of them, and every chain of every machine has one.
+@functools.lru_cache(maxsize=32)
+def _parsed(data: bytes) -> Certificate:
+    return parse_certificate(data)
+
+
+def _below_root(data: bytes, root: Certificate) -> Certificate:
+    """The certificate, if the root issued it. Raises FormatError."""
+    certificate = _parsed(data)
+    name = ascii(certificate.common_name)
+    if certificate.issuer != root.subject:
+        raise FormatError("%s was issued by %s, not by %s" % (name, ascii(certificate.issuer_common_name), ascii(root.common_name)), code="pck-chain")
+    offence = _link_offence(data, root.der)
+    if offence:
+        raise FormatError("%s: %s" % (name, offence), code="pck-chain")
+    return certificate
+
+
+@functools.lru_cache(maxsize=32)
+def _link_offence(data: bytes, root_der: bytes) -> str:
+    """Why the root did not issue a certificate; empty if it did. Pure: what it says of two certificates never changes."""
+    root = _parsed(root_der)
+    offence = authority_offence(root, 1)
+    if offence:
+        return "%s: %s" % (ascii(root.common_name), offence)
+    return "" if signed_by(_parsed(data), root.spki) else "its signature is not one of %s (ECDSA P-256 with SHA-256)" % ascii(root.common_name)
 
 
 def authority_offence(certificate: Certificate, below: int) -> str:

@@ -96,7 +96,7 @@ def verify_tdx(
         parsed = parse_quote(quote)
     except FormatError as error:
         return Verification(False, (failed(error.code if error.code in FORMAT_CHECKS else "format", error.what),), None, None, ANCHOR_NONE, None)
-    authorities = Authorities(roots, cache)
+    authorities = Authorities(roots)
     chain = _chain(parsed.certification_data, authorities, cache)
     checks: List[Check] = list(_FORMAT_OK)
     checks[1] = _VERSIONS[parsed.version]

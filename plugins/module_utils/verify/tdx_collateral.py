@@ -97,7 +97,7 @@ def prove_collateral(data: bytes, roots: TrustRoots, cache: Optional[Verificatio
     key = ("tdx-collateral", data, roots.identity)
     found: Optional[ProvenCollateral] = cache.get(key) if cache is not None else None
     if found is None:
-        found = _prove(data, authorities or Authorities(roots, cache))
+        found = _prove(data, authorities or Authorities(roots))
         if cache is not None and found.proven:
             cache.put(key, found)
     return found

@@ -198,6 +198,7 @@ def _relaunch(body: TdReport, platform: PlatformLevel, launched: Level, module: 
     if now is None or launched.status != OUT_OF_DATE or platform.status not in _CURRENT or qe.status in (OUT_OF_DATE, OUT_OF_DATE_CONFIGURATION, REVOKED):
         return None
     # Another version of the module has an identity and SVNs of its own, which say nothing about this one's.
-    if now[1] != body.tee_tcb_svn[1] or now[0] < module.levels[0].svns[0] or now[2] < info.levels[0].tdx[2]:
+    newest = module.levels[0]
+    if now[1] != body.tee_tcb_svn[1] or now[0] < newest.svns[0] or now[2] < info.levels[0].tdx[2] or newest.status not in _CURRENT:
         return None
     return RELAUNCH_CONFIGURATION if _CONFIGURE in _MEANINGS[platform.status] | _MEANINGS[qe.status] else RELAUNCH
