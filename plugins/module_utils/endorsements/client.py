@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import os
 import random
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ BODY_MAX = 8 << 20
 # Worth another try: the service is busy, or something between us and it is.
 TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504))
 _POLL = 0.05
+# Not str.isdigit, which counts superscripts as digits.
+_DIGITS = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,7 @@ def _problem(response: Response) -> str:
     if response.status != 200:
         return "the service answers %d" % response.status
     stated = response.headers.get("content-length", "")
-    if stated.isdigit() and int(stated) != len(response.body) <= BODY_MAX and "content-encoding" not in response.headers:
+    if _DIGITS.match(stated) and int(stated) != len(response.body) <= BODY_MAX and "content-encoding" not in response.headers:
         return "the answer ended after %d of %s bytes" % (len(response.body), stated)
     return ""
 
@@ -259,7 +262,7 @@ def _refusal(response: Response, url: str) -> EndorsementError:
 def _retry_after(response: Response, now: float) -> Optional[float]:
     """Seconds that the service asks us to wait (RFC 9110 section 10.2.3): a number or a date. None if it names none that can be read."""
     text = response.headers.get("retry-after", "").strip()
-    if text.isdigit() and len(text) <= 9:
+    if _DIGITS.match(text) and len(text) <= 9:
         return float(text)
     if not text:
         return None

@@ -156,3 +156,33 @@ def test_what_ends_for_others_is_not_looked_at(lab, services, store_path, monkey
     fetch(services, store_path, [mine, *others])
     monkeypatch.setattr(core, "INSTANTS_MAX", 2)
     assert [event["code"] for event in look(lab, store_path, {"node": mine}, horizon=4000)["forecast"]].count(core.INCOMPLETE) == 0
+
+
+def test_the_early_view_is_asked_beside_the_standard_one(lab, services, store_path, monkeypatch):
+    """A level that is in the early view only refuses from a day on that nobody knows yet."""
+    from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Piece, Store
+    from ansible_collections.attested.ai.plugins.plugin_utils import collateral_forecast as module
+
+    document = lab.document(1)
+    fetch(services, store_path, [document])
+    pieces = [Piece("tdx", f"intel/tdx/90c06f000000-platform-{view}.json", view.encode(), view) for view in ("standard", "early")]
+    Store(store_path).put([(piece, piece.entry("x", AT)) for piece in pieces])
+    assert load([store_path]).tdx == (b"standard",)
+    genuine = module.appraise
+
+    class Judged:
+        """The genuine result, and for the early view one more failure."""
+
+        def __init__(self, result, early):
+            from ansible_collections.attested.ai.plugins.module_utils.checks import failed
+
+            self.items, self.checks = result.items, result.checks + ((failed("tcb-out-of-date", "OutOfDate"),) if early else ())
+
+    def fake(document, *, endorsements, **more):
+        assert endorsements.tdx in ((b"standard",), (b"early",))
+        return Judged(genuine(document, endorsements=endorsements, **more), endorsements.tdx == (b"early",))
+
+    monkeypatch.setattr(module, "appraise", fake)
+    result = look(lab, store_path, {"node": document}, horizon=1)
+    assert [(event["code"], event["because"], event["at"]) for event in result["forecast"]] == [("tcb-out-of-date", "early-tcb", None)]
+    assert result["table"][2].startswith("early-tcb")
