@@ -104,5 +104,5 @@ TARGETS = {
     "tdreport": Target(lambda: [read("az-tdx-vtpm", "hcl-report.bin")[0x20:0x420]], tdreport.quoted_part),
     "azure-tdx-verify": Target(lambda: evidence("az-tdx-vtpm", "v1"), verify_td),
     "gce-endorsement": Target(endorsements, gce_endorsement.parse_gce_endorsement),
-    "gce-verify": Target(endorsements, lambda data: verify_gce_endorsement(data, trust_roots((), kind="gce"), (), AT)),
+    "gce-verify": Target(endorsements, lambda data: verify_gce_endorsement(data, trust_roots((), kind="gce"), AT)),
 }

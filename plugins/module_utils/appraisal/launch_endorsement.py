@@ -35,7 +35,7 @@ def endorsed(tee: str, measurement: bytes, embedded: Optional[bytes], context: I
     named = [data for data in candidates if measurement in data][:_TRIED]
     problems = []
     for data in named:
-        found = verify_gce_endorsement(data, context.roots_of(GCE), context.endorsements.certificates, context.at, context.cache)
+        found = verify_gce_endorsement(data, context.roots_of(GCE), context.at, context.cache)
         claims, svn = found.claims, None if found.claims is None else found.claims.endorsement.svn(tee)
         if found.authentic is not True or claims is None:
             problems += ["%s: %s" % (check.id, check.detail) for check in found.checks if check.id == found.code]

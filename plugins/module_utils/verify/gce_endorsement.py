@@ -13,11 +13,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.checks import PASS, Check, failed, not_checked, passed
-from ansible_collections.attested.ai.plugins.module_utils.endorsements.gce import gce_certificate_pins
-from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import NONVENDOR, VENDOR, TrustRoots
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import TrustRoot, TrustRoots
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import der
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import Certificate
@@ -38,7 +37,6 @@ RSA_PSS_SHA256 = frozenset((
     bytes.fromhex("3046" + _PSS_HASHES % 0x39 + "a303020101"),
 ))  # fmt: skip
 _IDS = ("endorsement-format", "endorsement-root", "endorsement-chain", "endorsement-expired", "endorsement-signature")
-_BUNDLE_MAX = 8
 _DIGITAL_SIGNATURE = 0
 _UNDERSTOOD = frozenset((der.OID_BASIC_CONSTRAINTS, der.OID_KEY_USAGE))
 
@@ -59,9 +57,8 @@ class _Proven:
     """What does not depend on the time: the message, its signer, its root, and the checks."""
 
     endorsement: GceEndorsement
-    leaf: Optional[Certificate]
-    root: Optional[Certificate]
-    anchor: str
+    leaf: Certificate
+    root: Optional[TrustRoot]
     checks: Tuple[Check, ...]
 
     @property
@@ -70,17 +67,17 @@ class _Proven:
 
 
 def verify_gce_endorsement(
-    data: bytes, roots: TrustRoots, supplied: Sequence[bytes], at: datetime, cache: Optional[VerificationCache] = None
+    data: bytes, roots: TrustRoots, at: datetime, cache: Optional[VerificationCache] = None
 ) -> Verification[GceClaims]:
     """Verify a serialised VMLaunchEndorsement at ``at`` (aware). Never raises for what it holds.
 
-    A root is a certificate of ``roots``, or one of ``supplied`` (DER) or of the endorsement's own bundle whose digest is pinned.
+    Only a certificate of ``roots`` is a root, never one of the endorsement's own bundle.
     """
-    key = ("gce-endorsement", bytes(data), tuple(supplied), roots.identity)
+    key = ("gce-endorsement", bytes(data), roots.identity)
     proven = None if cache is None else cache.get(key)
     if proven is None:
         try:
-            proven = _prove(parse_gce_endorsement(data), roots, supplied)
+            proven = _prove(parse_gce_endorsement(data), roots)
         except FormatError as error:
             rest = tuple(not_checked(check_id, "the endorsement cannot be read") for check_id in _IDS[1:])
             return Verification(False, (failed(_IDS[0], str(error)),) + rest, None, None, ANCHOR_NONE, None)
@@ -89,52 +86,36 @@ def verify_gce_endorsement(
     validity = _validity(proven, at.astimezone(timezone.utc))
     checks = proven.checks[:3] + (validity,) + proven.checks[3:]
     authentic = all(check.outcome == PASS for check in checks)
-    certificates = [certificate for certificate in (proven.leaf, proven.root) if certificate is not None]
     return Verification(
         authentic=authentic,
         checks=checks,
-        claims=GceClaims(proven.endorsement, proven.root.common_name if proven.root else None),
-        not_after=min(certificate.not_after for certificate in certificates) if authentic else None,
-        anchor=proven.anchor if authentic else ANCHOR_NONE,
+        claims=GceClaims(proven.endorsement, proven.root.name if proven.root else None),
+        not_after=min(certificate.not_after for certificate in _certificates(proven)) if authentic else None,
+        anchor=proven.root.anchor if authentic and proven.root else ANCHOR_NONE,
         evidence_id=hashlib.sha256(proven.endorsement.payload).hexdigest() if authentic else None,
     )
 
 
-def _prove(endorsement: GceEndorsement, roots: TrustRoots, supplied: Sequence[bytes]) -> _Proven:
+def _certificates(proven: _Proven) -> List[Certificate]:
+    return [proven.leaf] + ([proven.root.certificate] if proven.root else [])
+
+
+def _prove(endorsement: GceEndorsement, roots: TrustRoots) -> _Proven:
     checks: List[Check] = [passed("endorsement-format", "signed payload of %d bytes" % len(endorsement.payload))]
     leaf = der.parse_certificate(endorsement.certificate)
-    root, anchor = _root(leaf, endorsement, roots, supplied)
+    root = next(iter(roots.named(leaf.issuer)), None)
     if root is None:
-        checks.append(failed("endorsement-root", "no certificate with a pinned digest is named %r" % leaf.issuer_common_name))
+        checks.append(failed("endorsement-root", "no pinned root is named %r as the signer's issuer is" % leaf.issuer_common_name))
         checks.append(not_checked("endorsement-chain", "there is no pinned root"))
     else:
-        checks.append(passed("endorsement-root", "%r is pinned" % root.common_name))
-        offence = _chain_offence(leaf, root)
+        checks.append(passed("endorsement-root", "%r is pinned" % root.name))
+        offence = _chain_offence(leaf, root.certificate)
         checks.append(failed("endorsement-chain", offence) if offence else passed("endorsement-chain", "the root issued %r" % leaf.common_name))
     if pss_sha256_verifies(leaf.spki, endorsement.signature, endorsement.payload):
         checks.append(passed("endorsement-signature", "RSASSA-PSS with SHA-256"))
     else:
         checks.append(failed("endorsement-signature", "the payload was not signed (RSASSA-PSS, SHA-256, salt 32) with its certificate's key"))
-    return _Proven(endorsement, leaf, root, anchor, tuple(checks))
-
-
-def _root(leaf: Certificate, endorsement: GceEndorsement, roots: TrustRoots, supplied: Sequence[bytes]) -> Tuple[Optional[Certificate], str]:
-    for candidate in roots.named(leaf.issuer):
-        return candidate.certificate, candidate.anchor
-    for data in list(supplied) + _bundle(endorsement.ca_bundle):
-        if hashlib.sha256(data).hexdigest() in gce_certificate_pins():
-            certificate = der.parse_certificate(data)
-            if certificate.subject == leaf.issuer:
-                return certificate, VENDOR
-    return None, NONVENDOR
-
-
-def _bundle(pem: bytes) -> List[bytes]:
-    """The certificates of the bundle. A bundle that cannot be read gives none: the operator may have given the root."""
-    try:
-        return der.pem_to_der(pem.decode("ascii"))[:_BUNDLE_MAX]
-    except (FormatError, UnicodeDecodeError):
-        return []
+    return _Proven(endorsement, leaf, root, tuple(checks))
 
 
 def _chain_offence(leaf: Certificate, root: Certificate) -> str:
@@ -154,8 +135,8 @@ def _chain_offence(leaf: Certificate, root: Certificate) -> str:
 
 def _validity(proven: _Proven, at: datetime) -> Check:
     code = "endorsement-expired"
-    for certificate in (proven.leaf, proven.root):
-        if certificate is not None and not certificate.not_before <= at <= certificate.not_after:
+    for certificate in _certificates(proven):
+        if not certificate.not_before <= at <= certificate.not_after:
             return failed(code, "%r is valid from %s to %s" % (certificate.common_name, certificate.not_before.isoformat(), certificate.not_after.isoformat()))
     if proven.endorsement.timestamp > at.timestamp():
         return failed(code, "the endorsement was made later than %s" % at.isoformat())
