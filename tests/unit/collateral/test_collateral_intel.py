@@ -230,3 +230,15 @@ def test_the_tests_use_a_time_at_which_the_collateral_holds(vectors):
     at = datetime.fromisoformat(AT.replace("Z", "+00:00"))
     info = json.loads(collateral(vectors)["tcb_info"])
     assert info["issueDate"] < AT < info["nextUpdate"] and at.tzinfo == timezone.utc and Response(200, {}, b"").status == 200
+
+
+def test_what_was_fetched_is_what_the_verifier_needs(intel, vectors, store_path):
+    """A genuine quote is authentic and up to date with collateral that went through service, store and loading."""
+    from ansible_collections.attested.ai.plugins.module_utils.verify.result import UNCHECKED
+    from ansible_collections.attested.ai.plugins.module_utils.verify.tdx import verify_tdx
+
+    run(intel, store_path, [tdx_document(vectors)])
+    at = datetime.fromisoformat(AT.replace("Z", "+00:00"))
+    quoted = (vectors / "tdx" / QUOTE).read_bytes()
+    found = verify_tdx(quoted, load([store_path]).tdx, load_roots(None, INTEL), at, UNCHECKED)
+    assert found.authentic is True and found.claims.tcb_status == "UpToDate", [check for check in found.checks if check.outcome == "fail"]
