@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -15,14 +16,16 @@ from cloud_lab import AT, NONCE
 from soft_azure import SoftGuest, SoftImds, thim
 from softtee.snp_authority import pem
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import Endorsements, appraise_report
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import Endorsements, appraise, appraise_report
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import load_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues, load_reference_values
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, CollectError
 from ansible_collections.attested.ai.plugins.module_utils.formats import tpm2
 from ansible_collections.attested.ai.plugins.module_utils.formats.azure_evidence import parse_azure_evidence
+from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
 from ansible_collections.attested.ai.plugins.module_utils.target import azure_imds, azure_vtpm
 from ansible_collections.attested.ai.plugins.module_utils.target.azure_imds import CERTIFICATION, TD_QUOTE, Imds
+from ansible_collections.attested.ai.plugins.module_utils.target.collect import Interfaces, Request, collect_all
 from ansible_collections.attested.ai.plugins.module_utils.target.tpm import Device, Tpm
 from ansible_collections.attested.ai.plugins.module_utils.verify.azure_vtpm import verify_az_snp
 
@@ -333,3 +336,24 @@ def test_nobody_there():
     with pytest.raises(CollectError) as caught:
         Imds("http://127.0.0.1:1", timeout=1).vcek()
     assert caught.value.code == "imds" and azure_imds.DEFAULT_BASE_URL == "http://169.254.169.254"
+
+
+@needs_swtpm
+def test_a_whole_document(azure, guest, imds):
+    """The module's way: nonce and binding in, a document out, appraised against the verifier's own nonce."""
+    nonce = os.urandom(32)
+    request = Request(nonce=base64.b64encode(nonce).decode(), method="azure")
+    interfaces = Interfaces(azure=lambda data, device: azure_vtpm.collect(data, guest, base_url=imds.url, device=device, sleep=no_sleep))
+    document = EvidenceDocument.from_json(json.dumps(collect_all(request, interfaces).document.to_dict()))
+    assert document.items[0].type == "az-snp-vtpm" and document.observations["collected_with"] == "azure-vtpm"
+    policy = load_policy({
+        "schema": "attested.ai/policy/1", "id": "azure", "allow_nonvendor_roots": True, "roots": azure.roots_pem, "measurements_required": False,
+        "sev_snp": {"min_tcb": {}, "min_launch_tcb": {}},
+    })  # fmt: skip
+
+    def judge(expected):
+        return appraise(document, policy=policy, reference_values=ReferenceValues(), endorsements=Endorsements(certificates=azure.path),
+                        expected_nonce=expected, at=AT, connection=None)
+
+    assert judge(nonce).accepted, judge(nonce).explain()
+    assert "report-data-mismatch" in {check.id for check in judge(os.urandom(32)).reasons}
