@@ -17,7 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise imp
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import load_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues, load_reference_values
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
-from ansible_collections.attested.ai.plugins.module_utils.checks import failed, passed
+from ansible_collections.attested.ai.plugins.module_utils.checks import failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.formats.azure_evidence import parse_azure_evidence
 
 END = datetime(2026, 12, 1, tzinfo=timezone.utc)
@@ -35,7 +35,8 @@ def quotes(monkeypatch):
         if len(item.evidence) < 1000:
             return ItemResult("tdx", False, (failed("format", "short"),), {"hardware": ar4si.UNEXPECTED_EVIDENCE})
         same = item.evidence[568:632] == context.expected_report_data
-        checks = (passed("quote-ok", "x"), (passed if same else failed)("report-data-mismatch", "x"), failed("measurement-mismatch", "none given"))
+        unknown = failed if context.policy.measurements_required else not_checked
+        checks = (passed("quote-ok", "x"), (passed if same else failed)("report-data-mismatch", "x"), unknown("measurement-mismatch", "none given"))
         vector = {"hardware": ar4si.APPROVED, "configuration": ar4si.APPROVED, "executables": ar4si.UNRECOGNISED_EXECUTABLES, "file-system": ar4si.APPROVED}
         claims = {"measurement": item.evidence[184:232].hex(), "machine": "m" * 64}
         identity = None if stub.authentic is False else "ab" * 32
@@ -93,6 +94,9 @@ def test_a_td_that_nobody_knows(quotes, genuine):
 def test_a_quote_that_fails_fails_all(quotes, genuine):
     quotes.more = (failed("policy-sept-ve", "x"),)
     assert reasons(judge(genuine, values(genuine))) == ["policy-sept-ve"]
+    # What the policy asks of MRSEAM, MRCONFIGID and so on is asked here too.
+    quotes.more = (failed("measurement-mismatch", "MRSEAM"),)
+    assert reasons(judge(genuine, values(genuine))) == ["measurement-mismatch"]
     quotes.authentic = False
     result = judge(genuine, values(genuine))
     assert result.authentic is False and result.items["cpu0"].reaches is None
