@@ -7,6 +7,7 @@ pays once; the windows of validity are judged on every use.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Callable, Dict, List, Optional, Sequence, Tuple, TypeVar
@@ -30,6 +31,13 @@ from ansible_collections.attested.ai.plugins.module_utils.verify.intel_chain imp
 from ansible_collections.attested.ai.plugins.module_utils.verify.primitives import ecdsa_p256_raw_verifies, p256_key
 
 T = TypeVar("T")
+
+# Readers are pure: what the same bytes say is the same. Only reading is remembered here, for a few documents; signatures are
+# verified every time, unless the caller brings a cache.
+_collateral = functools.lru_cache(maxsize=8)(parse_collateral)
+_tcb_info = functools.lru_cache(maxsize=8)(parse_tcb_info)
+_qe_identity = functools.lru_cache(maxsize=8)(parse_qe_identity)
+_crl = functools.lru_cache(maxsize=8)(der.parse_crl)
 
 # In the order of telling. Those in TIMED are put by ``judge_windows``.
 CHECKS = (
@@ -94,6 +102,7 @@ class ProvenCollateral:
 def prove_collateral(data: bytes, roots: TrustRoots, cache: Optional[VerificationCache] = None, authorities: Optional[Authorities] = None) -> ProvenCollateral:
     """Parse and prove the raw JSON of one piece of collateral. With a ``cache`` proven collateral is not proven again; the key is every byte
     of it and of the roots. Never raises for bad collateral: ``offence`` says what is wrong."""
+    data = bytes(data)
     key = ("tdx-collateral", data, roots.identity)
     found: Optional[ProvenCollateral] = cache.get(key) if cache is not None else None
     if found is None:
@@ -106,7 +115,7 @@ def prove_collateral(data: bytes, roots: TrustRoots, cache: Optional[Verificatio
 def _prove(data: bytes, authorities: Authorities) -> ProvenCollateral:
     checks: Dict[str, Check] = {}
     try:
-        collateral = parse_collateral(data)
+        collateral = _collateral(data)
     except FormatError as error:
         checks["collateral-format"] = failed("collateral-format", "the collateral cannot be read: %s" % error)
         for name in CHECKS[1:]:
@@ -139,7 +148,7 @@ def _prove_crls(collateral: TdxCollateral, authorities: Authorities, checks: Dic
     wrong_issuer, wrong_list = [], []
     for name, data, signer in (("root", collateral.root_ca_crl, root.certificate), ("PCK", collateral.pck_crl, issuer)):
         try:
-            crl = der.parse_crl(data)
+            crl = _crl(data)
             offence = crl_offence(crl, signer) if crl.issuer == signer.subject else ""
         except FormatError as error:
             wrong_list.append("%s revocation list: %s" % (name, error.what))
@@ -197,8 +206,8 @@ def _prove_members(collateral: TdxCollateral, signers: Sequence[Certificate], ch
         for name in ("tcb-info-signature", "qe-identity-signature", "tcb-info-id", "qe-identity-id"):
             checks[name] = not_checked(name, "the TCB signing key is not proven")
         return None, None
-    info = _member("tcb-info", "TCB info", collateral.tcb_info, collateral.tcb_info_signature, signers[0], parse_tcb_info, checks)
-    identity = _member("qe-identity", "QE identity", collateral.qe_identity, collateral.qe_identity_signature, signers[1], parse_qe_identity, checks)
+    info = _member("tcb-info", "TCB info", collateral.tcb_info, collateral.tcb_info_signature, signers[0], _tcb_info, checks)
+    identity = _member("qe-identity", "QE identity", collateral.qe_identity, collateral.qe_identity_signature, signers[1], _qe_identity, checks)
     return info, identity
 
 

@@ -113,7 +113,10 @@ def converge(statuses: Sequence[str]) -> str:
 
 
 def _reaches(have: Sequence[int], need: Sequence[int], first: int = 0) -> bool:
-    return all(have[index] >= need[index] for index in range(first, len(need)))
+    for index in range(first, len(need)):
+        if have[index] < need[index]:
+            return False
+    return True
 
 
 def _platform(body: TdReport, pck: PckExtensions, info: TcbInfo, checks: Dict[str, Check]) -> Optional[PlatformLevel]:
@@ -133,7 +136,8 @@ def _platform(body: TdReport, pck: PckExtensions, info: TcbInfo, checks: Dict[st
 
 
 def _masked_equal(have: bytes, want: bytes, mask: bytes) -> bool:
-    return all(a & m == b & m for a, b, m in zip(have, want, mask))
+    bits = int.from_bytes(mask, "big")
+    return int.from_bytes(have, "big") & bits == int.from_bytes(want, "big") & bits
 
 
 def _module(body: TdReport, info: TcbInfo, checks: Dict[str, Check]) -> Tuple[Optional[ModuleIdentity], Optional[Level]]:
