@@ -84,9 +84,11 @@ def _distinct(found: Mapping[str, ItemResult]) -> Check:
         device = item.claims.get("device")
         if not isinstance(device, str):
             continue
-        if device in owners:
-            return failed(DUPLICATE, "%s and %s are the same device (%s); collect the evidence again" % (owners[device], name, device))
-        owners[device] = name
+        # A service's token speaks of several devices and knows them by another number, which reports have, too.
+        for known in {device, *("ueid %s" % ueid for ueid in item.claims.get("ueids") or (item.claims.get("ueid"),) if ueid)}:
+            if known in owners:
+                return failed(DUPLICATE, "%s and %s are the same device (%s); collect the evidence again" % (owners[known], name, known))
+            owners[known] = name
     unnamed = [name for name, item in found.items() if not isinstance(item.claims.get("device"), str) and item.authentic is True]
     if unnamed:
         return failed(DUPLICATE, "%s does not say which device it is, so it may be counted twice" % ", ".join(unnamed))

@@ -20,7 +20,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import FormatEr
 KEYS: Tuple[str, ...] = (
     "architectures", "modes", "allow_unstated_mode", "revocation", "allow_hold", "allow_expired_rim", "allow_missing_rim",
     "allow_mismatch", "allow_unread_rim_records", "min_driver", "min_vbios", "min_switch_bios", "min_fsp_svn", "drivers", "vbios",
-    "switch_bios", "nvle_status", "devices", "topology", "ppcie_gpus", "ppcie_switches",
+    "switch_bios", "nvle_status", "devices", "topology", "ppcie_gpus", "ppcie_switches", "nras",
 )  # fmt: skip
 ARCHITECTURES = ("hopper", "blackwell", "ls10")
 MODES = ("spt", "mpt", "ppcie")
@@ -30,6 +30,7 @@ RIMS = (DRIVER, FIRMWARE)
 TOPOLOGIES = ("required", "off")
 _U16 = 0xFFFF
 _INDEX_MAX = 254
+_SKEW_MAX = 300
 _DRIVER_VERSION = re.compile(r"[0-9]{1,5}(?:\.[0-9]{1,5}){1,3}\Z")
 _FIRMWARE_VERSION = re.compile(r"[0-9A-F]{2}(?:\.[0-9A-F]{2}){4}\Z")
 _CHIP = re.compile(r"[A-Z0-9_]{2,16}\Z")
@@ -73,6 +74,20 @@ class Devices:
 
 
 @dataclass(frozen=True)
+class Nras:
+    """Whether tokens of NVIDIA's attestation service count in the place of reports. ``certificates`` are the SHA-256 (hexadecimal) of
+    issuers of the service's signers, besides the pinned one; ``clock_skew`` is in seconds."""
+
+    accept: bool = False
+    issuer: str = "https://nras.attestation.nvidia.com"
+    certificates: Tuple[str, ...] = ()
+    clock_skew: int = 60
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {"accept": self.accept, "issuer": self.issuer, "certificates": list(self.certificates), "clock_skew": self.clock_skew}
+
+
+@dataclass(frozen=True)
 class NvidiaPolicy:
     """What is asked of NVIDIA device evidence, every default filled in. Make one with load_nvidia.
 
@@ -101,6 +116,7 @@ class NvidiaPolicy:
     topology: str = "required"
     ppcie_gpus: int = 8
     ppcie_switches: int = 4
+    nras: Nras = Nras()
 
     def to_dict(self) -> Dict[str, Any]:
         """The normalised section: every key. load_nvidia reads it back to an equal policy."""
@@ -109,7 +125,7 @@ class NvidiaPolicy:
             value = getattr(self, name)
             if name == "min_vbios":
                 value = dict(value)
-            elif name == "devices":
+            elif name in ("devices", "nras"):
                 value = value.to_dict()
             elif isinstance(value, tuple):
                 value = [item.to_dict() if isinstance(item, Allowance) else item for item in value]
@@ -121,6 +137,7 @@ def load_nvidia(section: schema.Section, document: str) -> NvidiaPolicy:
     """Read the section. Raises PolicyError with the path of the key at fault."""
     devices = schema.Section(section.raw("devices", {}), ("allow", "deny"), document, _path(section, "devices"))
     identity = schema.check_hex(32)
+    service = schema.Section(section.raw("nras", {}), ("accept", "issuer", "certificates", "clock_skew"), document, _path(section, "nras"))
     policy = NvidiaPolicy(
         architectures=section.choices("architectures", NvidiaPolicy.architectures, ARCHITECTURES),
         modes=section.choices("modes", NvidiaPolicy.modes, MODES),
@@ -143,6 +160,10 @@ def load_nvidia(section: schema.Section, document: str) -> NvidiaPolicy:
         topology=_switch(section, "topology"),
         ppcie_gpus=section.integer("ppcie_gpus", 8, 64),
         ppcie_switches=section.integer("ppcie_switches", 4, 64),
+        nras=Nras(
+            service.boolean("accept", False), service.text("issuer", Nras.issuer), service.listed("certificates", (), identity),
+            service.integer("clock_skew", Nras.clock_skew, _SKEW_MAX),
+        ),
     )
     for name in ("architectures", "modes"):
         if not getattr(policy, name):
