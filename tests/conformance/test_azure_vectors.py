@@ -17,8 +17,9 @@ from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots imp
 from ansible_collections.attested.ai.plugins.module_utils.formats.azure_evidence import parse_azure_evidence
 from ansible_collections.attested.ai.plugins.module_utils.formats.hcl_report import parse_hcl_report
 from ansible_collections.attested.ai.plugins.module_utils.formats.tpm2 import parse_signature
-from ansible_collections.attested.ai.plugins.module_utils.verify.azure_vtpm import verify_az_snp
+from ansible_collections.attested.ai.plugins.module_utils.verify.azure_vtpm import verify_az_snp, verify_az_tdx
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
+from ansible_collections.attested.ai.plugins.module_utils.verify.tdx import verify_tdx
 from ansible_collections.attested.ai.plugins.module_utils.verify.tpm_quote import verify_quote
 
 VECTORS = Path(os.environ.get("ATTESTED_VECTORS", Path(__file__).resolve().parents[3] / "shared" / "vectors"))
@@ -87,6 +88,39 @@ def test_azure_tdx_links_to_its_quote(name):
     assert outcome.proven and not [check for check in outcome.checks if check.outcome == "fail"]
     # REPORTDATA of a version 4 quote: header of 48 bytes, and 520 bytes of the TD report before it.
     assert evidence.endorsement[48 + 520:48 + 584] == hcl.runtime_digest + bytes(32)
+
+
+def verify_td(data, expected=CHALLENGE, cache=None):
+    return verify_az_tdx(data, expected, lambda quote, wanted: verify_tdx(quote, (), trust_roots(kind="intel"), AT, wanted, cache))
+
+
+@pytest.mark.parametrize("name", ["evidence-v0.json", "evidence-v1.json"])
+def test_azure_tdx_holds_as_far_as_it_can_without_collateral(name):
+    """No collateral of Intel for this platform is among the vectors: that is all that is missing."""
+    result = verify_td(read("az-tdx-vtpm", name))
+    assert result.authentic is None and result.failed == ("collateral-missing",)
+    good = {check.id for check in result.checks if check.outcome == "pass"}
+    assert {"hcl-report-mismatch", "ak-binding", "quote-signature", "pcr-selection", "pcr-digest", "report-data-mismatch"} <= good
+    assert len(result.claims.to_dict()["machine"]) == 64 and result.claims.pcrs[4]
+    assert verify_td(read("az-tdx-vtpm", name), b"another").failed == ("collateral-missing", "report-data-mismatch")
+
+
+# CPUSVN and MAC of the TDREPORT, by their place in the HCL report: for the machine itself to check, and judged by nobody else.
+TDREPORT_FREE = list(range(0x20 + 16, 0x20 + 32)) + list(range(0x20 + 224, 0x20 + 256))
+
+
+@pytest.mark.parametrize(("part", "free"), [("hcl_report", TDREPORT_FREE), ("message", []), ("signature", [])], ids=["hcl", "message", "signature"])
+def test_every_byte_of_genuine_tdx_evidence_counts(part, free):
+    from dataclasses import replace
+
+    evidence, cache, kept = parse_azure_evidence(read("az-tdx-vtpm", "evidence-v1.json"), "az-tdx-vtpm"), VerificationCache(), []
+    data = getattr(evidence, part)
+    for place in range(len(data)):
+        broken = bytearray(data)
+        broken[place] ^= 1 << (place + 2) % 8
+        if verify_td(replace(evidence, **{part: bytes(broken)}).to_json(), cache=cache).authentic is not False:
+            kept.append(place)
+    assert kept == free
 
 
 def test_a_tpm_signature_of_the_generic_shape():
