@@ -218,6 +218,7 @@ class RevocationList:
     signature: bytes
 
 
+@functools.lru_cache(maxsize=64)
 def basic_constraints(value: bytes) -> Tuple[bool, Optional[int]]:
     """(cA, pathLenConstraint) of the extension's value."""
     position, end = whole(value, SEQUENCE)
@@ -235,6 +236,7 @@ def basic_constraints(value: bytes) -> Tuple[bool, Optional[int]]:
     return is_ca, path_length
 
 
+@functools.lru_cache(maxsize=64)
 def key_usage(value: bytes) -> Tuple[int, ...]:
     """The numbers of the bits that are set in the extension's value."""
     start, stop = whole(value, BIT_STRING)

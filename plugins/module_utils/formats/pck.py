@@ -115,21 +115,41 @@ def _svn(data: bytes, found: Mapping[int, Tuple[int, int, int]], number: int, li
 
 
 # The TCB as Intel writes it: members in order, numbers of one or two bytes in minimal form. Any other order is for the reader.
+_SVN = rb"\x30(?:\x10\x06\x0b%s\x02\x01([\x00-\x7f])|\x11\x06\x0b%s\x02\x02\x00([\x80-\xff]))"
 _IN_ORDER = re.compile(b"".join(
-    [rb"\x30(?:\x10\x06\x0b%s\x02\x01([\x00-\x7f])|\x11\x06\x0b%s\x02\x02\x00([\x80-\xff]))" % ((re.escape(OID_SGX + bytes((2, n))),) * 2) for n in range(1, 17)]
+    [_SVN % ((re.escape(OID_SGX + bytes((2, n))),) * 2) for n in range(1, 17)]
     + [rb"\x30(?:\x10\x06\x0b%s\x02\x01([\x00-\x7f])|\x11\x06\x0b%s\x02\x02(\x00[\x80-\xff]|[\x01-\x7f].))" % ((re.escape(OID_SGX + b"\x02\x11"),) * 2)]
     + [rb"\x30\x1f\x06\x0b%s\x04\x10(.{16})" % re.escape(OID_SGX + b"\x02\x12")]
 ), re.DOTALL)  # fmt: skip
 
 
-def _tcb(data: bytes, tag: int, start: int, end: int) -> Tuple[Tuple[int, ...], int, bytes]:
-    """(components, PCESVN, CPUSVN) of the TCB member."""
-    match = _IN_ORDER.match(data, start, end) if tag == SEQUENCE else None
-    if match is not None and match.end() == end:
-        groups = match.groups()
-        svns = [short or long for short, long in zip(groups[:34:2], groups[1:34:2])]
-        return tuple([svn[0] for svn in svns[:COMPONENTS]]), int.from_bytes(svns[COMPONENTS], "big"), groups[34]
-    return _tcb_members(data, tag, start, end)
+# The members as certificates of the Platform CA have them, around the TCB; the last two are left out by the Processor CA.
+_HEAD = re.compile(rb"\x30\x82..\x30\x1e\x06\x0a%s\x01\x04\x10(.{16})\x30\x82(..)\x06\x0a%s\x02\x30\x82(..)" % ((re.escape(OID_SGX),) * 2), re.DOTALL)
+_TAIL = re.compile(
+    rb"\x30\x10\x06\x0a%(o)s\x03\x04\x02(..)\x30\x14\x06\x0a%(o)s\x04\x04\x06(.{6})\x30\x0f\x06\x0a%(o)s\x05\x0a\x01([\x00-\x02])"
+    rb"(?:\x30\x1e\x06\x0a%(o)s\x06\x04\x10(.{16})\x30\x44\x06\x0a%(o)s\x07\x30\x36\x30\x10\x06\x0b%(o)s\x07\x01\x01\x01([\x00\xff])"
+    rb"\x30\x10\x06\x0b%(o)s\x07\x02\x01\x01([\x00\xff])\x30\x10\x06\x0b%(o)s\x07\x03\x01\x01([\x00\xff]))?" % {b"o": re.escape(OID_SGX)}, re.DOTALL
+)  # fmt: skip
+
+
+def _in_order(data: bytes) -> Optional[PckExtensions]:
+    """The extension if it is written exactly as Intel does, else None: then the reader decides. Both come to the same."""
+    head = _HEAD.match(data)
+    tcb = _IN_ORDER.match(data, head.end()) if head is not None else None
+    tail = _TAIL.match(data, tcb.end()) if tcb is not None else None
+    if head is None or tcb is None or tail is None or tail.end() != len(data):
+        return None
+    # Every length that the expressions leave open, against what it spans; below 256 it would have another form.
+    spans = ((data[2:4], len(data) - 4), (head.group(2), tcb.end() - head.start(2) - 2), (head.group(3), tcb.end() - head.end()))
+    if any(stated != span.to_bytes(2, "big") or span < 256 for stated, span in spans):
+        return None
+    groups = tcb.groups()
+    svns = [short or long for short, long in zip(groups[:34:2], groups[1:34:2])]
+    pceid, fmspc, kind, instance, dynamic, cached, smt = tail.groups()
+    return PckExtensions(
+        head.group(1), tuple([svn[0] for svn in svns[:COMPONENTS]]), int.from_bytes(svns[COMPONENTS], "big"), groups[34], pceid, fmspc, SGX_TYPES[kind[0]],
+        instance, *[None if flag is None else flag == b"\xff" for flag in (dynamic, cached, smt)],
+    )  # fmt: skip
 
 
 def _tcb_members(data: bytes, tag: int, start: int, end: int) -> Tuple[Tuple[int, ...], int, bytes]:
@@ -145,11 +165,14 @@ def parse_pck_extensions(extensions: Mapping[bytes, Tuple[bool, bytes]]) -> PckE
     extension = extensions.get(OID_SGX)
     if extension is None:
         raise _bad("it has no SGX extension")
-    data = extension[1]
+    return _in_order(extension[1]) or _in_any_order(extension[1])
+
+
+def _in_any_order(data: bytes) -> PckExtensions:
     found = _members(data, *whole(data, SEQUENCE), OID_SGX)
     if not {_PPID, _TCB, _PCEID, _FMSPC, _TYPE} <= found.keys() <= {_PPID, _TCB, _PCEID, _FMSPC, _TYPE, _INSTANCE, _CONFIGURATION}:
         raise _bad("the SGX extension has the members %s" % ", ".join(str(number) for number in sorted(found)))
-    components, pcesvn, cpusvn = _tcb(data, *found[_TCB])
+    components, pcesvn, cpusvn = _tcb_members(data, *found[_TCB])
     tag, start, end = found[_TYPE]
     if tag != ENUMERATED or end - start != 1 or data[start] >= len(SGX_TYPES):
         raise _bad("the SGX type is not known")

@@ -268,7 +268,8 @@ def parse_qe_identity(text: str) -> QeIdentity:
         id=document["id"], version=document["version"], issue_date=_time(document["issueDate"], where + " issueDate"),
         next_update=_time(document["nextUpdate"], where + " nextUpdate"), evaluation_number=_number(document["tcbEvaluationDataNumber"], where, 1 << 31),
         # The text is written with the most significant digit first, the report holds the value little-endian.
-        miscselect=int.from_bytes(_hex(document["miscselect"], where, 4), "big"), miscselect_mask=int.from_bytes(_hex(document["miscselectMask"], where, 4), "big"),
+        miscselect=int.from_bytes(_hex(document["miscselect"], where, 4), "big"),
+        miscselect_mask=int.from_bytes(_hex(document["miscselectMask"], where, 4), "big"),
         attributes=_hex(document["attributes"], where, 16), attributes_mask=_hex(document["attributesMask"], where, 16),
         mrsigner=_hex(document["mrsigner"], where, 32), isvprodid=_number(document["isvprodid"], where, 0xFFFF),
         levels=_isvsvn_levels(document["tcbLevels"], where),

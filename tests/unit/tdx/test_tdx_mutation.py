@@ -125,15 +125,22 @@ def test_verifier_never_raises(place, piece):
     verify_tdx(quote, [whole[:place] + piece + whole[place + len(piece):]], lab().roots(), AT, UNCHECKED)
 
 
-@settings(max_examples=60, deadline=None)
-@given(svns=st.lists(st.integers(0, 255), min_size=16, max_size=16), pcesvn=st.integers(0, 65535))
-def test_both_readers_of_the_tcb_agree(svns, pcesvn):
-    data = t.sgx_extension(tuple(svns), pcesvn)
-    fast = pck.parse_pck_extensions({pck.OID_SGX: (False, data)})
-    assert fast.components == tuple(svns) and fast.pcesvn == pcesvn and fast.cpusvn == bytes(svns)
-    position, end = der.whole(data, der.SEQUENCE)
-    tag, start, stop = pck._members(data, position, end, pck.OID_SGX)[2]
-    assert pck._tcb_members(data, tag, start, stop) == (fast.components, fast.pcesvn, fast.cpusvn)
+@settings(max_examples=120, deadline=None)
+@given(
+    svns=st.lists(st.integers(0, 255), min_size=16, max_size=16), pcesvn=st.integers(0, 65535), flags=st.none() | st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    place=st.integers(0, 700), flip=st.integers(0, 255),
+)  # fmt: skip
+def test_both_readers_of_the_extension_agree(svns, pcesvn, flags, place, flip):
+    data = bytearray(t.sgx_extension(tuple(svns), pcesvn, configuration=flags))
+    fast = pck._in_order(bytes(data))
+    # A number of three bytes is left to the reader.
+    assert (fast is None) is (pcesvn > 0x7FFF)
+    fast = fast or pck._in_any_order(bytes(data))
+    assert fast == pck._in_any_order(bytes(data))
+    assert (fast.components, fast.pcesvn, fast.cpusvn, fast.smt_enabled) == (tuple(svns), pcesvn, bytes(svns), flags[2] if flags else None)
+    data[place % len(data)] ^= flip
+    fast = pck._in_order(bytes(data))
+    assert fast is None or fast == pck._in_any_order(bytes(data))
 
 
 @settings(max_examples=60, deadline=None)
