@@ -35,7 +35,8 @@ def key_sets() -> tuple[bytes, ...]:
 
 def verify(data: bytes) -> None:
     found = verify_nras(data, key_sets(), [service().pin], [], AT, NONCE, ISSUER)
-    if found.authentic is True and not found.failed and data not in bundles():
+    # Space around the tokens means nothing and nobody signed it; the tokens themselves may not differ.
+    if found.authentic is True and not found.failed and parse_bundle(data) not in [parse_bundle(one) for one in bundles()]:
         raise AssertionError("a changed token was accepted")
 
 
