@@ -126,7 +126,8 @@ def main() -> int:
             print("%-14s %10.2f times dcap-qvl%s" % (kind, ratio, " (target %.1f)" % target if target else ""))
     document = {
         "bench": "verify_tdx", "python": platform.python_version(), "cryptography": cryptography.__version__, "machine": platform.machine(),
-        "clock": "process_time", "evidence": {name: hashlib.sha256((arguments.vectors / "tdx" / name).read_bytes()).hexdigest() for name in (QUOTE, COLLATERAL)},
+        "clock": "process_time",
+        "evidence": {name: hashlib.sha256((arguments.vectors / "tdx" / name).read_bytes()).hexdigest() for name in (QUOTE, COLLATERAL)},
         "results": figures,
     }  # fmt: skip
     print(json.dumps(document, indent=2, sort_keys=True))

@@ -168,7 +168,8 @@ def td_report(svn=bytes((8, 1, 6)) + bytes(13), mrsignerseam=bytes(48), seamattr
 
 
 def qe_report(reportdata, mrsigner=QE_SIGNER, isvprodid=2, isvsvn=4, miscselect=0, attributes=b"\x15" + bytes(7) + b"\xe7" + bytes(7)):
-    return struct.pack("<16sI28s16s32s32s32s96sHH60s64s", b"\x08" * 16, miscselect, b"", attributes, b"\x77" * 32, b"", mrsigner, b"", isvprodid, isvsvn, b"", reportdata)
+    fields = (b"\x08" * 16, miscselect, b"", attributes, b"\x77" * 32, b"", mrsigner, b"", isvprodid, isvsvn, b"", reportdata)
+    return struct.pack("<16sI28s16s32s32s32s96sHH60s64s", *fields)
 
 
 class Lab:
@@ -211,7 +212,8 @@ class Lab:
         return json.dumps({key: value for key, value in document.items() if value is not None}).encode()
 
     def quote(self, body=None, version=4, body_type=None, header=None, user_data=bytes(20), auth=bytes(range(32)), reportdata=None, qe=None, chain=None,
-              outer_type=6, inner_type=5, padding=b"", ak_type=2, tee_type=0x81, vendor=QE_VENDOR, qe_key=None, ak=None, signed_by=None, size=None):  # fmt: skip
+              outer_type=6, inner_type=5, padding=b"", ak_type=2, tee_type=0x81, vendor=QE_VENDOR, qe_key=None, ak=None,
+              signed_by=None, size=None):  # fmt: skip
         body = td_report() if body is None else body
         header = header or struct.pack("<HHI4s16s20s", version, ak_type, tee_type, b"", vendor, user_data)
         if version == 5:
@@ -220,7 +222,8 @@ class Lab:
         reportdata = hashlib.sha256(point(ak) + auth).digest() + bytes(32) if reportdata is None else reportdata
         report = qe_report(reportdata, **(qe or {}))
         chain = (self.chain() if chain is None else chain).encode()
-        inner = report + raw_signature(qe_key or self.pck_key, report) + struct.pack("<H", len(auth)) + auth + struct.pack("<HI", inner_type, len(chain)) + chain
+        inner = report + raw_signature(qe_key or self.pck_key, report) + struct.pack("<H", len(auth)) + auth
+        inner += struct.pack("<HI", inner_type, len(chain)) + chain
         signature = raw_signature(signed_by or ak, header + body) + point(ak) + struct.pack("<HI", outer_type, len(inner)) + inner
         return header + body + struct.pack("<I", len(signature)) + signature + padding
 

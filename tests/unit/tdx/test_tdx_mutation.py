@@ -93,8 +93,10 @@ PARSERS = {
     "collateral": (tdx_collateral.parse_collateral, lambda: [collateral()]),
     "tcb-info": (lambda data: tcb_info.parse_tcb_info(data.decode("latin-1")), lambda: [json.dumps(t.tcb_info()).encode()]),
     "qe-identity": (lambda data: tcb_info.parse_qe_identity(data.decode("latin-1")), lambda: [json.dumps(t.qe_identity()).encode()]),
-    "answer": (lambda data: tdx_collateral.extract_signed_member(data, "tcbInfo"), lambda: [json.dumps({"tcbInfo": t.tcb_info(), "signature": "11" * 64}).encode()]),
-}
+    "answer": (lambda data: tdx_collateral.extract_signed_member(data, "tcbInfo"), lambda: [
+        json.dumps({"tcbInfo": t.tcb_info(), "signature": "11" * 64}).encode(),
+    ]),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PARSERS)
@@ -127,7 +129,8 @@ def test_verifier_never_raises(place, piece):
 
 @settings(max_examples=120, deadline=None)
 @given(
-    svns=st.lists(st.integers(0, 255), min_size=16, max_size=16), pcesvn=st.integers(0, 65535), flags=st.none() | st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    svns=st.lists(st.integers(0, 255), min_size=16, max_size=16), pcesvn=st.integers(0, 65535),
+    flags=st.none() | st.tuples(st.booleans(), st.booleans(), st.booleans()),
     place=st.integers(0, 700), flip=st.integers(0, 255),
 )  # fmt: skip
 def test_both_readers_of_the_extension_agree(svns, pcesvn, flags, place, flip):
@@ -165,14 +168,16 @@ def test_the_signed_member_is_cut_out_exactly():
     for body in (b'{"tcbInfo":{"a": 1 , "b":"}\\""},"signature":"%s"}', b' { "signature" : "%s" , "tcbInfo" : {"a": 1 , "b":"}\\""} } \n'):
         text, signature = tdx_collateral.extract_signed_member(body % (b"ab" * 64), "tcbInfo")
         assert (text, signature) == ('{"a": 1 , "b":"}\\""}', b"\xab" * 64)
-    for body in (b"{}", b"[]", b'{"tcbInfo":{},"signature":"00"}', b'{"tcbInfo":[],"signature":"%s"}' % (b"ab" * 64), b'{"tcbInfo":{},"tcbInfo":{},"signature":""}', b""):
+    for body in (b"{}", b"[]", b'{"tcbInfo":{},"signature":"00"}', b'{"tcbInfo":[],"signature":"%s"}' % (b"ab" * 64),
+                 b'{"tcbInfo":{},"tcbInfo":{},"signature":""}', b""):
         with pytest.raises(FormatError):
             tdx_collateral.extract_signed_member(body, "tcbInfo")
 
 
 def test_strict_pem():
     text = lab().chain().encode()
-    for bad in (text.replace(b"\n", b"\r\n"), b" " + text, text + b"x", text.replace(b"-----BEGIN", b"\n-----BEGIN"), text[:-30], text.replace(b"\n", b"\n\n", 3)):
+    for bad in (text.replace(b"\n", b"\r\n"), b" " + text, text + b"x",
+                text.replace(b"-----BEGIN", b"\n-----BEGIN"), text[:-30], text.replace(b"\n", b"\n\n", 3)):
         with pytest.raises(FormatError):
             pck.chain_to_der(bad)
     assert len(pck.chain_to_der(text + b"\n\0")) == 3

@@ -38,7 +38,8 @@ def status(*arguments, **options):
 # What Intel's library makes of a platform's status with a module or quoting enclave that is out of date.
 BELOW = {
     "UpToDate": "OutOfDate", "SWHardeningNeeded": "OutOfDate", "ConfigurationNeeded": "OutOfDateConfigurationNeeded",
-    "ConfigurationAndSWHardeningNeeded": "OutOfDateConfigurationNeeded", "OutOfDate": "OutOfDate", "OutOfDateConfigurationNeeded": "OutOfDateConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded": "OutOfDateConfigurationNeeded", "OutOfDate": "OutOfDate",
+    "OutOfDateConfigurationNeeded": "OutOfDateConfigurationNeeded",
     "Revoked": "Revoked",
 }  # fmt: skip
 
@@ -127,7 +128,8 @@ def test_relaunch():
 
 
 @pytest.mark.parametrize(("options", "wanted"), [
-    ({"now": (7, 1, 6)}, "OutOfDate"), ({"now": (8, 1, 5)}, "OutOfDate"), ({"now": (8, 3, 6)}, "OutOfDate"), ({"now": (8, 1, 6), "platform": "OutOfDate"}, "OutOfDate"),
+    ({"now": (7, 1, 6)}, "OutOfDate"), ({"now": (8, 1, 5)}, "OutOfDate"), ({"now": (8, 3, 6)}, "OutOfDate"),
+    ({"now": (8, 1, 6), "platform": "OutOfDate"}, "OutOfDate"),
     ({"now": (8, 1, 6), "platform": "Revoked"}, "Revoked"), ({"now": (8, 1, 6), "qe": {"isvsvn": 2}}, "OutOfDate"),
     ({"now": (8, 1, 6), "launched": (8, 1, 6)}, "UpToDate"),
     ({"now": (8, 1, 6), "info": t.tcb_info(tdxModuleIdentities=[t.module(1, [t.svn_level(8, "OutOfDate"), t.svn_level(6, "OutOfDate")])])}, "OutOfDate"),

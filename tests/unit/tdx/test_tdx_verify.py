@@ -226,7 +226,8 @@ def test_signer_role():
 @pytest.mark.parametrize(("member", "make"), [("info", t.tcb_info), ("identity", t.qe_identity)])
 def test_windows_of_signed_members(member, make):
     for code, changes in (
-        ("collateral-expired", {"nextUpdate": t.stamp(AT - timedelta(seconds=1))}), ("collateral-not-yet-valid", {"issueDate": t.stamp(AT + timedelta(seconds=1))}),
+        ("collateral-expired", {"nextUpdate": t.stamp(AT - timedelta(seconds=1))}),
+        ("collateral-not-yet-valid", {"issueDate": t.stamp(AT + timedelta(seconds=1))}),
     ):  # fmt: skip
         found = judge(collateral=lab().collateral(**{member: make(**changes)}))
         assert (found.failed, found.authentic, found.claims.tcb_status) == ((code,), None, None)
@@ -323,7 +324,8 @@ def test_signatures():
     of = lab()
     digest = lambda tail: hashlib.sha256(t.point(of.ak) + bytes(range(32))).digest() + tail  # noqa: E731
     for codes, options in (
-        (("qe-report-signature",), {"qe_key": t.new_key()}), (("ak-binding",), {"reportdata": digest(bytes(31) + b"\1")}), (("ak-binding",), {"reportdata": bytes(64)}),
+        (("qe-report-signature",), {"qe_key": t.new_key()}), (("ak-binding",), {"reportdata": digest(bytes(31) + b"\1")}),
+        (("ak-binding",), {"reportdata": bytes(64)}),
         (("quote-signature",), {"signed_by": t.new_key()}),
     ):  # fmt: skip
         found = judge(of.quote(**options))
