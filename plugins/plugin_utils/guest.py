@@ -15,6 +15,8 @@ from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options im
 from ansible_collections.attested.ai.plugins.plugin_utils.text_table import one_line
 
 _SAID_MAX = 2000
+# Option -> type of the items that must be there if it says required.
+_DEVICES = {"gpus": "nvidia-gpu", "switches": "nvidia-switch"}
 _CODE = re.compile(r"(?!None)[A-Za-z0-9-]{1,64}\Z")
 
 
@@ -56,6 +58,11 @@ class Guest:
             tls_certificate=tls_certificate,
         )
         document = EvidenceDocument.parse(answer.get("evidence"), where=f"evidence of {self.name}")
+        found = {item.type for item in document.items}
+        for option, kind in _DEVICES.items():
+            if options[option] == "required" and kind not in found:
+                # Whoever answers for the guest may leave the devices out and say that all is well.
+                raise CollectError(f"it holds no evidence of type {kind}, which was asked for", where=f"evidence of {self.name}", fix="Do not trust this guest")
         if tls_certificate is not None and document.binding.tls_spki is None:
             raise CollectError("it does not bind the TLS certificate that was asked for", where=f"evidence of {self.name}", fix="Do not trust this guest")
         return document

@@ -186,7 +186,8 @@ class Nvml:
         self._call("nvmlDeviceGetArchitecture", device, ctypes.byref(number), where=where)
         if number.value not in ARCHITECTURES:
             known = ", ".join(sorted(ARCHITECTURES.values()))
-            raise CollectError("its architecture (%d) is none of %s" % (number.value, known), where=where, fix="Leave it out of the guest", code="gpu-not-supported")
+            what = "its architecture (%d) is none of %s" % (number.value, known)
+            raise CollectError(what, where=where, fix="Leave it out of the guest", code="gpu-not-supported")
         try:
             vbios: Optional[str] = self._text("nvmlDeviceGetVbiosVersion", device, where=where)
         except CollectError:

@@ -20,11 +20,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
-from ansible_collections.attested.ai.plugins.module_utils.formats import der
-from ansible_collections.attested.ai.plugins.module_utils.formats.der import P384_SPKI_PREFIX, Certificate, parse_certificate
-from ansible_collections.attested.ai.plugins.module_utils.formats.nras_token import Bundle, ServiceKey, Token, parse_bundle, parse_jwks
+from ansible_collections.attested.ai.plugins.module_utils.formats.nras_token import Bundle, Token, parse_bundle
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
-from ansible_collections.attested.ai.plugins.module_utils.verify.primitives import ecdsa_p384_verifies, p384_key, rsa_key
+from ansible_collections.attested.ai.plugins.module_utils.verify.nras_signer import Signer, find_keys, make_signer
+from ansible_collections.attested.ai.plugins.module_utils.verify.primitives import ecdsa_p384_verifies
 from ansible_collections.attested.ai.plugins.module_utils.verify.result import ANCHOR_NONE, ANCHOR_NONVENDOR, ANCHOR_VENDOR, UNCHECKED, Unchecked, Verification
 
 SOURCE = "nras"
@@ -33,10 +32,6 @@ SUBJECT = "NVIDIA-PLATFORM-ATTESTATION"
 NONCE_SIZE = 32
 SIGNATURE_SIZE = 96
 LIFETIME_MAX = timedelta(hours=24)
-_DIGITAL_SIGNATURE, _KEY_CERT_SIGN = 0, 5
-# PKCS #1 v1.5, whole AlgorithmIdentifiers (RFC 4055): with SHA-256 as the service has it, and with SHA-384.
-_RSA = {bytes.fromhex("300d06092a864886f70d01010b0500"): "SHA256", bytes.fromhex("300d06092a864886f70d01010c0500"): "SHA384"}
-_KNOWN_CRITICAL = frozenset((der.OID_BASIC_CONSTRAINTS, der.OID_KEY_USAGE))
 _BREAKING = frozenset(("format", "token-algorithm", "signer-not-pinned", "signer-chain", "signer-expired", "token-signature", "submod-digest", "device-count"))
 IDS = ("format", "token-algorithm", "signer-unknown", "signer-not-pinned", "signer-chain", "signer-expired", "token-signature", "submod-digest",
        "device-count", "token-issuer", "token-expired", "nonce-mismatch", "overall-result", "device-result")  # fmt: skip
@@ -90,17 +85,6 @@ class NrasClaims:
             "source": SOURCE, "issuer": self.issuer, "nonce": self.nonce, "issued_at": self.issued_at, "signer_sha256": self.signer,
             "device": self.device, "ueids": list(self.ueids), "devices": [device.to_dict() for device in self.devices],
         }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Signer:
-    """A key of the service with its certificates, and what speaks against the path to the pin, whatever the time is."""
-
-    leaf: Certificate
-    issuer: Certificate
-    key: Any
-    pin: str
-    offence: str
 
 
 def verify_nras(
@@ -179,7 +163,7 @@ def _device(name: str, claims: Mapping[str, Any]) -> NrasDevice:
 
 def _judge_signers(
     tokens: Sequence[Token], jwks: Sequence[bytes], pins: Sequence[str], at: datetime, found: Dict[str, Check], cache: Optional[VerificationCache]
-) -> List[_Signer]:
+) -> List[Signer]:
     """The signers of all tokens; none unless every one is known, pinned and has signed."""
     wrong = sorted({token.algorithm for token in tokens if token.algorithm != ALGORITHM or len(token.signature) != SIGNATURE_SIZE})
     if wrong:
@@ -188,7 +172,7 @@ def _judge_signers(
         found["token-algorithm"] = passed("token-algorithm", ALGORITHM)
     later = ("signer-not-pinned", "signer-chain", "signer-expired", "token-signature")
     wanted = {token.kid for token in tokens}
-    known, offences = _find(wanted, jwks, cache)
+    known, offences = find_keys(wanted, jwks, cache)
     missing = sorted(wanted - set(known))
     if missing or wrong:
         detail = "no key set was given" if not jwks else "no key set that was given has the key %s" % ", ".join(map(ascii, missing))
@@ -199,7 +183,7 @@ def _judge_signers(
             found[check_id] = not_checked(check_id, "the signer is not known" if missing else "the algorithm is not one that counts")
         return []
     found["signer-unknown"] = passed("signer-unknown", "%d keys are in the key sets" % len(wanted))
-    signers = {kid: _signer(key, cache) for kid, key in known.items()}
+    signers = {kid: make_signer(key, cache) for kid, key in known.items()}
     names = ", ".join(sorted({ascii(signer.issuer.common_name) for signer in signers.values()}))
     pinned = all(signer.pin in pins for signer in signers.values())
     digests = ", ".join(sorted({signer.pin for signer in signers.values()}))
@@ -221,80 +205,6 @@ def _judge_signers(
     else:
         found["token-signature"] = not_checked("token-signature", "it holds, but for certificates that are not proven")
     return list(signers.values())
-
-
-def _find(wanted: Any, jwks: Sequence[bytes], cache: Optional[VerificationCache]) -> Tuple[Dict[str, ServiceKey], List[str]]:
-    """The keys that are named; of two with one name neither is guessed at: the first counts, as for every reader of such sets."""
-    known: Dict[str, ServiceKey] = {}
-    offences: List[str] = []
-    for data in jwks:
-        try:
-            keys = None if cache is None else cache.get(("nras-jwks", data))
-            if keys is None:
-                keys = parse_jwks(data)
-                if cache is not None:
-                    cache.put(("nras-jwks", data), keys)
-        except FormatError as error:
-            offences.append(str(error))
-            continue
-        for key in keys:
-            if key.kid in wanted and key.kid not in known:
-                if len(key.certificates) < 2:
-                    offences.append("the key %s comes without the certificate of its issuer" % ascii(key.kid))
-                    continue
-                try:
-                    for one in key.certificates[:2]:
-                        parse_certificate(one)
-                except FormatError as error:
-                    offences.append(str(error))
-                    continue
-                known[key.kid] = key
-    return known, offences
-
-
-def _signer(key: ServiceKey, cache: Optional[VerificationCache]) -> _Signer:
-    cached = ("nras-signer",) + key.certificates[:2] + (key.x, key.y)
-    found = None if cache is None else cache.get(cached)
-    if found is None:
-        leaf, issuer = parse_certificate(key.certificates[0]), parse_certificate(key.certificates[1])
-        found = _Signer(leaf, issuer, p384_key(leaf.spki), hashlib.sha256(issuer.der).hexdigest(), _offence(leaf, issuer, key))
-        if cache is not None and not found.offence:
-            cache.put(cached, found)
-    return found
-
-
-def _offence(leaf: Certificate, issuer: Certificate, key: ServiceKey) -> str:
-    """What speaks against a signer; empty if nothing does."""
-    name = ascii(leaf.common_name)
-    if leaf.spki != P384_SPKI_PREFIX + key.x + key.y or p384_key(leaf.spki) is None:
-        return "%s has another key than the key set says" % name
-    try:
-        if leaf.is_ca or not leaf.may(_DIGITAL_SIGNATURE):
-            return "%s may not sign data" % name
-        if not issuer.is_ca or not issuer.may(_KEY_CERT_SIGN):
-            return "%s may not issue certificates" % ascii(issuer.common_name)
-    except FormatError as error:
-        return "%s: %s" % (name, error.what)
-    if not (_KNOWN_CRITICAL.issuperset(leaf.critical) and _KNOWN_CRITICAL.issuperset(issuer.critical)):
-        return "%s or its issuer has a critical extension that is not known here" % name
-    if leaf.issuer != issuer.subject or not _rsa_signed(leaf, issuer):
-        return "%s was not issued by %s" % (name, ascii(issuer.common_name))
-    return ""
-
-
-def _rsa_signed(certificate: Certificate, issuer: Certificate) -> bool:
-    hash_name, key = _RSA.get(certificate.signature_algorithm), rsa_key(issuer.spki)
-    if hash_name is None or key is None:
-        return False
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import padding
-
-    try:
-        key.verify(certificate.signature, certificate.tbs, padding.PKCS1v15(), getattr(hashes, hash_name)())
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _signed(token: Token, key: Any) -> bool:
@@ -322,7 +232,10 @@ def _judge_time(tokens: Sequence[Token], issuer: str, at: datetime, skew: timede
     """Append token-issuer and token-expired; returns when the first token ends."""
     others = sorted({token.text("iss") for token in tokens} - {issuer})
     text = "issued by %s" % ascii(issuer)
-    found["token-issuer"] = failed("token-issuer", "issued by %s, expected was %s" % (", ".join(map(ascii, others)), issuer)) if others else passed("token-issuer", text)
+    if others:
+        found["token-issuer"] = failed("token-issuer", "issued by %s, expected was %s" % (", ".join(map(ascii, others)), issuer))
+    else:
+        found["token-issuer"] = passed("token-issuer", text)
     now = int(at.timestamp())
     first = min(token.number("exp") for token in tokens)
     offence = ""

@@ -148,7 +148,15 @@ def test_a_pin_of_another_issuer(service, attacker):
 
 
 @pytest.mark.parametrize(
-    "jwks", [lambda s: [], lambda s: [s.jwks(kid="another")], lambda s: [b"{}"], lambda s: [b"\xff"], lambda s: [s.jwks(chain=[s.leaf])], lambda s: [s.jwks(x5c=["MAA="] * 2)]]
+    "jwks",
+    [
+        lambda s: [],
+        lambda s: [s.jwks(kid="another")],
+        lambda s: [b"{}"],
+        lambda s: [b"\xff"],
+        lambda s: [s.jwks(chain=[s.leaf])],
+        lambda s: [s.jwks(x5c=["MAA="] * 2)],
+    ],
 )
 def test_without_the_key_nothing_is_known(service, jwks):
     found = verify(service, service.bundle(), jwks=jwks(service))
@@ -223,7 +231,10 @@ def test_any_bytes(data):
             pass
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=20), lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+)
 
 
 @settings(max_examples=150)

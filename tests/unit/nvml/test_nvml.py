@@ -243,7 +243,8 @@ def test_warnings_of_nscq_are_no_errors():
 
 
 @pytest.mark.parametrize(
-    "options", [{"answers": 0}, {"answers": 2}, {"size": 0}, {"size": 0x2001}, {"label": b""}, {"label": b"../x"}, {"label": b"\xff"}, {"arch": 1}, {"session": False}]
+    "options",
+    [{"answers": 0}, {"answers": 2}, {"size": 0}, {"size": 0x2001}, {"label": b""}, {"label": b"../x"}, {"label": b"\xff"}, {"arch": 1}, {"session": False}],
 )
 def test_answers_of_nscq_that_make_no_sense(options):
     assert refused(FaultySwitches(**options).reports).code in ("switch-error", "switch-not-supported")

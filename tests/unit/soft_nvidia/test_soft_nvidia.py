@@ -100,7 +100,9 @@ def test_what_is_not_made(authority):
         authority.report(authority.device("gpu", "hopper", 0), b"short")
 
 
-@pytest.mark.parametrize("question", ["", "gpu", "report 0", "report 0 zz", "report 1 " + "00" * 32, "report -1 " + "00" * 32, "uuid", "uuid x", "switch-report 0 " + "00" * 32])
+@pytest.mark.parametrize(
+    "question", ["", "gpu", "report 0", "report 0 zz", "report 1 " + "00" * 32, "report -1 " + "00" * 32, "uuid", "uuid x", "switch-report 0 " + "00" * 32]
+)
 def test_questions_that_make_no_sense(authority, question):
     machine = Machine(authority)
     try:
@@ -156,7 +158,14 @@ class System:
     def reference_values(evidence):
         """What the guest measures counts as good here: this is about devices."""
         report = base64.b64decode(evidence["items"][0]["evidence"])
-        value = {"tee": "sev-snp", "measurement": report[MEASUREMENT].hex(), "covers": "launch", "image": "soft", "source": "this test", "not_after": "2099-01-01T00:00:00Z"}
+        value = {
+            "tee": "sev-snp",
+            "measurement": report[MEASUREMENT].hex(),
+            "covers": "launch",
+            "image": "soft",
+            "source": "this test",
+            "not_after": "2099-01-01T00:00:00Z",
+        }
         return load_reference_values({"schema": "attested.ai/reference-values/1", "values": [value]})
 
     def appraise(self, evidence, nvidia=None, hold=(), **top):

@@ -243,7 +243,15 @@ class NvidiaAuthority:
         return builder.sign(responder.key, hashes.SHA384()).public_bytes(serialization.Encoding.DER)
 
     def _entity(
-        self, name: str, common_name: str, issuer: Any = None, *, ca: bool = True, end: datetime = _NO_EXPIRY, serial: bool = False, extensions: Sequence[Any] = ()
+        self,
+        name: str,
+        common_name: str,
+        issuer: Any = None,
+        *,
+        ca: bool = True,
+        end: datetime = _NO_EXPIRY,
+        serial: bool = False,
+        extensions: Sequence[Any] = (),
     ) -> Entity:
         with self._mutex:
             if name not in self._entities:
