@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
@@ -22,69 +21,20 @@ from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, Ch
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.nras_token import Bundle, Token, parse_bundle
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
+from ansible_collections.attested.ai.plugins.module_utils.verify.nras_claims import NrasClaims, NrasDevice, make_claims
 from ansible_collections.attested.ai.plugins.module_utils.verify.nras_signer import Signer, find_keys, make_signer
 from ansible_collections.attested.ai.plugins.module_utils.verify.primitives import ecdsa_p384_verifies
 from ansible_collections.attested.ai.plugins.module_utils.verify.result import ANCHOR_NONE, ANCHOR_NONVENDOR, ANCHOR_VENDOR, UNCHECKED, Unchecked, Verification
 
-SOURCE = "nras"
+__all__ = ["UNCHECKED", "NrasClaims", "NrasDevice", "verify_nras"]
+
 ALGORITHM = "ES384"
-SUBJECT = "NVIDIA-PLATFORM-ATTESTATION"
 NONCE_SIZE = 32
 SIGNATURE_SIZE = 96
 LIFETIME_MAX = timedelta(hours=24)
 _BREAKING = frozenset(("format", "token-algorithm", "signer-not-pinned", "signer-chain", "signer-expired", "token-signature", "submod-digest", "device-count"))
 IDS = ("format", "token-algorithm", "signer-unknown", "signer-not-pinned", "signer-chain", "signer-expired", "token-signature", "submod-digest",
        "device-count", "token-issuer", "token-expired", "nonce-mismatch", "overall-result", "device-result")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class NrasDevice:
-    """What the service says of one device. ``chip`` is for example "GH100", None where the token does not say."""
-
-    name: str
-    ueid: Optional[str]
-    chip: Optional[str]
-    driver_version: Optional[str]
-    vbios: Optional[str]
-
-    @property
-    def architecture(self) -> Optional[str]:
-        return {"GH": "hopper", "GB": "blackwell", "LS": "ls10"}.get((self.chip or "")[:2])
-
-    def to_dict(self) -> Dict[str, Any]:
-        return {
-            "name": self.name, "ueid": self.ueid, "chip": self.chip, "architecture": self.architecture, "driver_version": self.driver_version,
-            "firmware_version": self.vbios,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class NrasClaims:
-    """To be relied on only if the verification is authentic, and then as the word of the service. ``nonce`` is hexadecimal."""
-
-    issuer: Optional[str]
-    nonce: Optional[str]
-    devices: Tuple[NrasDevice, ...]
-    issued_at: Optional[str]
-    signer: Optional[str] = None
-
-    @property
-    def ueids(self) -> Tuple[str, ...]:
-        return tuple(sorted(device.ueid for device in self.devices if device.ueid is not None))
-
-    @property
-    def device(self) -> Optional[str]:
-        """One name for all devices of the token; None unless each says which it is."""
-        if len(self.ueids) != len(self.devices):
-            return None
-        return hashlib.sha256("\n".join(self.ueids).encode("utf-8")).hexdigest()
-
-    def to_dict(self) -> Dict[str, Any]:
-        """JSON-able."""
-        return {
-            "source": SOURCE, "issuer": self.issuer, "nonce": self.nonce, "issued_at": self.issued_at, "signer_sha256": self.signer,
-            "device": self.device, "ueids": list(self.ueids), "devices": [device.to_dict() for device in self.devices],
-        }  # fmt: skip
 
 
 def verify_nras(
@@ -110,7 +60,7 @@ def verify_nras(
         raise AttestedError("%d bytes of nonce were expected" % NONCE_SIZE, where="verify_nras", code="argument")
     try:
         bundle = parse_bundle(data)
-        claims = _claims(bundle)
+        claims = make_claims(bundle)
     except FormatError as error:
         checks = [failed("format", str(error))] + [not_checked(check_id, "the token cannot be read") for check_id in IDS[1:]]
         return Verification(False, tuple(checks), None, None, ANCHOR_NONE, None)
@@ -132,33 +82,6 @@ def verify_nras(
     identity = hashlib.sha256(signers[0].leaf.spki + b"".join(token.signed for token in tokens)).hexdigest() if proven else None
     named = NrasClaims(claims.issuer, claims.nonce, claims.devices, claims.issued_at, signers[0].pin if proven else None)
     return Verification(authentic, tuple(checks), named, min(ends) if ends and proven else None, anchor, identity)
-
-
-def _claims(bundle: Bundle) -> NrasClaims:
-    """Raises FormatError where a token lacks what every token has."""
-    overall = bundle.overall
-    overall.nonce()
-    for token in [overall] + list(bundle.devices.values()):
-        if "eat_nonce" in token.claims:
-            token.nonce()
-        token.number("exp"), token.number("iat"), token.text("iss")
-    if overall.claims.get("sub") != SUBJECT:
-        raise FormatError("sub is not %s" % SUBJECT, where="NRAS token")
-    devices = tuple([_device(name, token.claims) for name, token in sorted(bundle.devices.items(), key=lambda pair: (pair[0][0], len(pair[0]), pair[0]))])
-    issued = (datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=min(overall.number("iat"), 253402300799))).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return NrasClaims(overall.text("iss"), overall.nonce().hex(), devices, issued)
-
-
-def _device(name: str, claims: Mapping[str, Any]) -> NrasDevice:
-    def text(*names: str) -> Optional[str]:
-        value = next((claims[one] for one in names if one in claims), None)
-        return value if isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable() else None
-
-    model = text("hwmodel")
-    return NrasDevice(
-        name, text("ueid"), model.split(" ")[0] if model else None, text("x-nvidia-gpu-driver-version"),
-        text("x-nvidia-gpu-vbios-version", "x-nvidia-switch-bios-version"),
-    )  # fmt: skip
 
 
 def _judge_signers(
