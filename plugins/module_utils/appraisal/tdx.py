@@ -101,7 +101,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
         told["event_log"] = None if log is None else _told(log)
         checks += tdx_checks.check_policy(claims, policy.tdx, policy.machines)
         measured = check_measurement(claims.body, context)
-        checks.append(measured.check)
+        checks += measured.checks
         reaches = measured.covers
         ends.append(measured.expires_at)
     return ItemResult(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import List, NamedTuple, Optional, Sequence
 
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import launch_endorsement
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue
@@ -22,7 +23,7 @@ _REGISTERS = ("mrseam", "mrconfigid", "mrowner", "mrownerconfig")
 class Outcome(NamedTuple):
     """``covers`` is how far the measurement vouches, ``expires_at`` until when."""
 
-    check: Check
+    checks: List[Check]
     covers: Optional[str] = None
     expires_at: Optional[datetime] = None
 
@@ -32,16 +33,21 @@ def check_measurement(body: TdReport, context: ItemContext) -> Outcome:
     mrtd = body.mrtd.hex()
     same = context.reference_values.measured(TEE, mrtd)
     valid = [value for value in same if value.not_after > context.at]
+    # Google's word for its firmware counts where nobody else's is known, if the policy takes it.
+    checks, endorsed = launch_endorsement.endorsed(TEE, body.mrtd, None, context)
+    if not valid:
+        same, valid = same + endorsed, endorsed
     matching = [value for value in valid if not offences(value, body)]
     if matching:
         # Values that disagree still vouch for no more than the least of them.
         matched = min(matching, key=lambda value: (STAGES.index(value.covers), -value.not_after.timestamp()))
         named = ", ".join(["MRTD"] + ["RTMR%s" % number for number, _allowed in matched.rtmr])
-        return Outcome(passed(CODE, "%s are those of image %s (%s)" % (named, matched.image, matched.source)), matched.covers, matched.not_after)
+        checks.append(passed(CODE, "%s are those of image %s (%s)" % (named, matched.image, matched.source)))
+        return Outcome(checks, matched.covers, matched.not_after)
     detail = _refusal(mrtd, same, valid, body, len(context.reference_values.of(TEE)))
     if context.policy.measurements_required:
-        return Outcome(failed(CODE, detail))
-    return Outcome(not_checked(CODE, detail + " (measurements_required is false)"))
+        return Outcome(checks + [failed(CODE, detail)])
+    return Outcome(checks + [not_checked(CODE, detail + " (measurements_required is false)")])
 
 
 def _refusal(mrtd: str, same: Sequence[ReferenceValue], valid: Sequence[ReferenceValue], body: TdReport, number: int) -> str:
