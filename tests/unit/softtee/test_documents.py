@@ -14,6 +14,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy impor
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import load_reference_values
 from softtee import documents
 from softtee.machine import Machine, measurement, old_tcb
+from softtee.machines import Guest, open_guest
 from softtee.snp_report import DEFAULT_TCB
 
 
@@ -21,7 +22,7 @@ from softtee.snp_report import DEFAULT_TCB
 @pytest.mark.parametrize("key", ["vcek", "vlek"])
 def test_the_policy_is_one(tmp_path, product, key):
     machine = Machine.open(tmp_path, product, key, rsa_bits=2048)
-    policy = load_policy(yaml.safe_load(documents.policy(machine)))
+    policy = load_policy(yaml.safe_load(documents.policy(Guest(tmp_path, machine, None))))
     assert policy.allow_nonvendor_roots and policy.roots == (machine.authority.ark_pem(product),)
     assert policy.sev_snp.products == (product,) and policy.sev_snp.signing_keys == (key,)
     assert dict(policy.sev_snp.min_tcb.everywhere) == dict(policy.sev_snp.min_launch_tcb.everywhere) == DEFAULT_TCB[product]
@@ -30,9 +31,9 @@ def test_the_policy_is_one(tmp_path, product, key):
     assert not policy.sev_snp.allow_debug and policy.measurements_required
 
 
-def test_the_reference_value_is_one():
+def test_the_reference_value_is_one(tmp_path):
     now = datetime(2026, 11, 1, tzinfo=timezone.utc)
-    (value,) = load_reference_values(json.loads(documents.reference_values(now))).values
+    (value,) = load_reference_values(json.loads(documents.reference_values(open_guest(tmp_path), now))).values
     assert value.measurement == measurement().hex() and value.covers == "launch"
     assert (value.not_after - now).days == 90
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command line: python -m softtee serve|stop|status|misbehave|roots|reference-values|policy."""
+"""Command line: python -m softtee serve|stop|status|misbehave|roots|reference-values|policy|collateral."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import argparse
 import json
 import os
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import List, Optional
 
 from softtee import daemon, documents
-from softtee.behaviour import BEHAVIOURS, Behaviour, ensure_directory, set_behaviour
+from softtee.behaviour import BEHAVIOURS, Behaviour, check_possible, ensure_directory, set_behaviour
 from softtee.errors import SoftTeeError
-from softtee.machine import Machine
+from softtee.machines import ARCHITECTURES, TEES, Choice, Guest, open_guest
+from softtee.snp_authority import write_private
 
 
 def default_state() -> str:
@@ -31,8 +33,12 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     def machine(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--product", choices=("milan", "genoa", "turin"), help="processor (default: as before, at first genoa)")
-        sub.add_argument("--key", choices=("vcek", "vlek"), help="key that signs reports (default: as before, at first vcek)")
+        sub.add_argument("--tee", choices=TEES, help="TEE of the CPU (default: as before, at first sev-snp)")
+        sub.add_argument("--product", choices=("milan", "genoa", "turin"), help="SEV-SNP: processor (default: as before, at first genoa)")
+        sub.add_argument("--key", choices=("vcek", "vlek"), help="SEV-SNP: key that signs reports (default: as before, at first vcek)")
+        sub.add_argument("--quote", choices=("4", "5"), help="TDX: version of quotes; 5 gives bodies of TD 1.5 (default: as before, at first 4)")
+        sub.add_argument("--gpus", type=int, metavar="N", help="number of GPUs behind a stub of NVIDIA's library (default: as before, at first 0)")
+        sub.add_argument("--gpu-arch", choices=ARCHITECTURES, help="their kind (default: as before, at first hopper)")
 
     serve = command("serve", "serve the configfs-tsm interface under MOUNT/report")
     machine(serve)
@@ -42,10 +48,13 @@ def parser() -> argparse.ArgumentParser:
     mode.add_argument("--foreground", action="store_true", help="serve in this process (default)")
     serve.add_argument("--pidfile", metavar="FILE", help="write the server's process id here")
     serve.add_argument("--privlevel-floor", type=int, default=0, choices=range(4), help="lowest VMPL that the guest may ask for")
-    serve.add_argument("--provider", choices=("sev_guest", "none"), default="sev_guest", help="none: mkdir fails with ENXIO, as without a TEE")
-    machine(command("roots", "print the soft root (ARK) in PEM"))
+    serve.add_argument("--provider", choices=("tee", "sev_guest", "none"), default="tee", help="none: mkdir fails with ENXIO, as without a TEE")
+    machine(command("roots", "print the soft roots in PEM"))
     machine(command("policy", "print a policy that accepts this soft TEE"))
-    command("reference-values", "print the reference value of the demonstration guest")
+    machine(command("reference-values", "print the reference values of the demonstration guest"))
+    collateral = command("collateral", "print what a verifier needs beside the evidence, made for now: TDX collateral, CCA endorsements, GPU manifests, OCSP")
+    machine(collateral)
+    collateral.add_argument("--output", metavar="DIR", help="write the files there instead, and print their paths")
     misbehave = command("misbehave", "make the soft TEE misbehave; none makes it behave again. " + "; ".join("%s: %s" % item for item in BEHAVIOURS.items()))
     misbehave.add_argument("behaviour", choices=tuple(BEHAVIOURS), metavar="BEHAVIOUR")
     misbehave.add_argument("--count", type=int, default=0, metavar="N", help="spoil N requests, then behave (default: all; busy: 3)")
@@ -73,13 +82,39 @@ def run(options: argparse.Namespace) -> int:
     if options.command == "status":
         return status(state)
     if options.command == "misbehave":
+        guest = open_guest(state)
+        check_possible(options.behaviour, guest.cpu.tee, guest.gpus is not None)
         set_behaviour(state, options.behaviour, options.count)
         return 0
-    if options.command == "reference-values":
-        sys.stdout.write(documents.reference_values())
+    guest = open_guest(state, choice(options))
+    if options.command == "collateral":
+        return collateral(guest, options.output)
+    if options.command == "roots":
+        sys.stdout.write("".join(guest.roots()))
+    else:
+        sys.stdout.write(documents.policy(guest) if options.command == "policy" else documents.reference_values(guest))
+    return 0
+
+
+def choice(options: argparse.Namespace) -> Choice:
+    return Choice(options.tee, options.product, options.key, options.quote, options.gpus, options.gpu_arch)
+
+
+def collateral(guest: Guest, output: Optional[str]) -> int:
+    files = guest.collateral(datetime.now(timezone.utc))
+    if output is None:
+        if len(files) > 1:
+            raise SoftTeeError("there are %d files: name a directory for them with --output" % len(files))
+        sys.stdout.buffer.write(*files.values())
         return 0
-    machine = Machine.open(state, options.product, options.key)
-    sys.stdout.write(machine.authority.ark_pem(machine.product) if options.command == "roots" else documents.policy(machine))
+    directory = Path(os.path.abspath(output))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            write_private(directory / name, data)
+    except OSError as error:
+        raise SoftTeeError("collateral cannot be written to %s: %s" % (directory, error.strerror)) from None
+    print("\n".join(str(directory / name) for name in files))
     return 0
 
 
@@ -88,11 +123,14 @@ def serve(options: argparse.Namespace, state: Path) -> int:
     mount = Path(os.path.realpath(options.mount))
     pidfile = os.path.abspath(options.pidfile) if options.pidfile else None
     if not options.daemon:
-        daemon.run(state, mount, options.product, options.key, pidfile, options.privlevel_floor, options.provider, lambda path: print(path, flush=True))
+        provider = options.provider != "none"
+        daemon.run(state, mount, choice(options), pidfile, options.privlevel_floor, provider, lambda path: print(path, flush=True))
         return 0
     arguments = ["--state", str(state), "--mount", str(mount), "--privlevel-floor", str(options.privlevel_floor), "--provider", options.provider]
-    for name, value in (("--product", options.product), ("--key", options.key), ("--pidfile", pidfile)):
-        arguments += [name, value] if value else []
+    for name in ("tee", "product", "key", "quote", "gpus", "gpu_arch"):
+        value = getattr(options, name)
+        arguments += ["--" + name.replace("_", "-"), str(value)] if value is not None else []
+    arguments += ["--pidfile", pidfile] if pidfile else []
     print(daemon.start(state, mount, arguments))
     return 0
 
@@ -102,7 +140,8 @@ def status(state: Path) -> int:
     running = server is not None and server.runs()
     report = {"running": running, "state": str(state), "behaviour": Behaviour(state).peek()}
     if server is not None:
-        report.update(pid=server.pid, mount=str(server.mount), tsm_path=str(server.tsm_path), product=server.product, key=server.key)
+        report.update(pid=server.pid, mount=str(server.mount), tsm_path=str(server.tsm_path), tee=server.tee)
+        report.update((name, getattr(server, name)) for name in ("product", "key", "nvml", "event_log") if getattr(server, name))
     print(json.dumps(report, indent=2))
     return 0 if running else 3
 

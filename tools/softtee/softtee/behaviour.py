@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Tuple
 
 from softtee.errors import SoftTeeError
+from softtee.nvidia_socket import BEHAVIOURS as GPU_BEHAVIOURS
 from softtee.snp_authority import write_private
 
 FILE = "behaviour.json"
 BEHAVIOURS = {
     "none": "behave well",
-    "debug": "the guest was launched with debugging allowed (POLICY bit 19)",
+    "debug": "the guest was launched with debugging allowed (SEV-SNP: POLICY bit 19, TDX: TDATTRIBUTES.DEBUG); CCA: the platform is in debug state",
     "wrong-measurement": "another guest image was launched",
-    "old-tcb": "the machine runs old firmware, and has the certificate that goes with it",
+    "old-tcb": "the machine runs old firmware, and has the certificate that goes with it (CCA: firmware that no reference value knows)",
+    "old-module": "the machine runs an old TDX module",
     "replay": "always give the first report ever made, whatever was asked",
     "stale-generation": "the counter stands still, and the report answers an earlier request",
     "torn": "another writer changes the request between the write and the read",
@@ -29,7 +31,19 @@ BEHAVIOURS = {
     "foreign-chip": "the certificate belongs to another chip than the report",
     "other-machine": "consistent evidence of another machine under the same root (what a relay would give)",
     "no-provider": "mkdir fails with ENXIO, as on a machine that is no TEE",
+    **{name: text for name, text in GPU_BEHAVIOURS.items() if name != "none"},
 }
+# What only some TEEs can do.
+ONLY = {"vmpl1": ("sev-snp",), "foreign-chip": ("sev-snp",), "old-module": ("tdx",)}
+GPU_PREFIX = "gpu-"
+
+
+def check_possible(name: str, tee: str, gpus: bool) -> None:
+    """Raises SoftTeeError when the guest cannot do this."""
+    if tee not in ONLY.get(name, (tee,)):
+        raise SoftTeeError("%s is nothing that %s could do, only %s" % (name, tee, " and ".join(ONLY[name])))
+    if name.startswith(GPU_PREFIX) and not gpus:
+        raise SoftTeeError("%s needs a GPU, and this guest has none: serve with --gpus" % name)
 
 
 def set_behaviour(state: Path, name: str, count: int = 0) -> None:
@@ -38,6 +52,8 @@ def set_behaviour(state: Path, name: str, count: int = 0) -> None:
         raise SoftTeeError("unknown misbehaviour %s: one of %s" % (name, ", ".join(BEHAVIOURS)))
     if count < 0:
         raise SoftTeeError("the count is %d: 0 means always" % count)
+    if count and name.startswith(GPU_PREFIX):
+        raise SoftTeeError("%s has no count: a GPU is asked several questions for each report" % name)
     count = count or (3 if name == "busy" else 0)
     write_private(state / FILE, json.dumps({"behaviour": name, "count": count, "id": secrets.token_hex(8)}).encode("ascii"))
 
@@ -56,6 +72,11 @@ class Behaviour:
 
     def take(self) -> str:
         return self._current(use=True)
+
+    def of_gpus(self) -> str:
+        """What applies to the GPUs: none, unless one of theirs is set."""
+        name = self.peek()
+        return name if name.startswith(GPU_PREFIX) else "none"
 
     def _current(self, use: bool) -> str:
         with self._lock:

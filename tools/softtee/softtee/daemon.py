@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Optional
 
-from softtee import mounting
+from softtee import mounting, nvidia_socket
 from softtee.behaviour import Behaviour
 from softtee.entry import Entry
 from softtee.errors import SoftTeeError
 from softtee.machine import Machine
+from softtee.machines import Choice, open_guest
 from softtee.snp_authority import write_private
+from softtee.tdx_machine import EVENT_LOG, TdxMachine
 
 RECORD = "server.json"
 LOG = "server.log"
@@ -30,7 +32,10 @@ STOP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Server:
-    """Who serves: process id and its start time (a number is used again, the pair is not), mount point, kind of machine."""
+    """Who serves: process id and its start time (a number is used again, the pair is not), mount point, kind of machine.
+
+    ``product`` and ``key`` are empty but for SEV-SNP, ``nvml`` and ``event_log`` where there are no GPUs and no log.
+    """
 
     pid: int
     started: int
@@ -38,6 +43,9 @@ class Server:
     product: str
     key: str
     pidfile: Optional[str]
+    tee: str = "sev-snp"
+    nvml: str = ""
+    event_log: str = ""
 
     @property
     def tsm_path(self) -> Path:
@@ -60,14 +68,15 @@ def read_server(state: Path) -> Optional[Server]:
     try:
         record = json.loads((state / RECORD).read_text("utf-8"))
         return Server(
-            int(record["pid"]), int(record["started"]), Path(record["mount"]), record["product"], record["key"], record.get("pidfile")
-        )
+            int(record["pid"]), int(record["started"]), Path(record["mount"]), record["product"], record["key"], record.get("pidfile"),
+            record["tee"], record["nvml"], record["event_log"],
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def run(
-    state: Path, mount: Path, product: Optional[str], key: Optional[str], pidfile: Optional[str], floor: int = 0, provider: str = "sev_guest",
+    state: Path, mount: Path, choice: Choice, pidfile: Optional[str], floor: int = 0, provider: bool = True,
     announce: Callable[[Path], None] = lambda path: None,
 ) -> None:
     """Serve in this process until unmounted or told to end by a signal."""
@@ -81,26 +90,33 @@ def run(
         running = read_server(state)
         raise SoftTeeError("a soft TEE serves from %s already%s: stop it first" % (state, " on %s" % running.mount if running else "")) from None
     mounting.prepare(mount)
-    machine = Machine.open(state, product, key)
+    guest = open_guest(state, choice)
+    machine = guest.cpu
     machine.prepare()
     behaviour = Behaviour(state)
+    devices = None if guest.gpus is None else nvidia_socket.serve(guest.nvml_directory, guest.gpus, behaviour.of_gpus)
+    product, key = (machine.product, machine.key_kind) if isinstance(machine, Machine) else ("", "")
+    log = state / EVENT_LOG
 
     def ready() -> None:
-        record = {"pid": os.getpid(), "started": start_time(os.getpid()), "mount": str(mount), "product": machine.product,
-                  "key": machine.key_kind, "pidfile": pidfile}
+        record = {"pid": os.getpid(), "started": start_time(os.getpid()), "mount": str(mount), "product": product, "key": key,
+                  "pidfile": pidfile, "tee": machine.tee, "nvml": str(devices.nvml) if devices else "",
+                  "event_log": str(log) if isinstance(machine, TdxMachine) else ""}
         write_private(state / RECORD, json.dumps(record).encode("utf-8"))
         if pidfile:
             Path(pidfile).write_text("%d\n" % os.getpid(), "ascii")
         announce(mount / "report")
 
     operations = TsmFileSystem(
-        lambda: Entry(machine.evidence, behaviour.take, behaviour.peek, floor),
-        lambda: provider != "none" and behaviour.peek() != "no-provider",
+        lambda: Entry(machine.evidence, behaviour.take, behaviour.peek, floor, machine.provider),
+        lambda: provider and behaviour.peek() != "no-provider",
         ready,
     )
     try:
         mounting.serve(operations, mount, mfusepy)
     finally:
+        if devices is not None:
+            devices.stop()
         _forget(state, pidfile)
         os.close(lock)
 

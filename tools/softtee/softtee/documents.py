@@ -4,52 +4,45 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from datetime import datetime, timedelta, timezone
-from typing import Optional
+from typing import Any, Dict, Optional
 
-from softtee.machine import GUEST, Machine, measurement
-from softtee.snp_report import DEFAULT_TCB
+from softtee.machines import Guest
 
 WAIVER = (
-    "Soft TEE: the report is signed by software on an ordinary machine. It exercises the whole path and protects nothing, "
+    "Soft TEE: the evidence is signed by software on an ordinary machine. It exercises the whole path and protects nothing, "
     "and the demonstration guest has no image behind its measurement. Never use this policy for real data."
 )
 
 
-def reference_values(now: Optional[datetime] = None) -> str:
+def reference_values(guest: Guest, now: Optional[datetime] = None) -> str:
     """attested.ai/reference-values/1 (JSON) with the demonstration guest; valid for 90 days from ``now``."""
     end = (now or datetime.now(timezone.utc)) + timedelta(days=90)
-    value = {
-        "tee": "sev-snp",
-        "measurement": measurement().hex(),
-        "covers": "launch",
-        "image": GUEST,
-        "source": "softtee reference-values (made up: there is no image behind it)",
-        "not_after": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    return json.dumps({"schema": "attested.ai/reference-values/1", "values": [value]}, indent=2) + "\n"
+    values = guest.cpu.reference_values(end.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    return json.dumps({"schema": "attested.ai/reference-values/1", "values": values}, indent=2) + "\n"
 
 
-def policy(machine: Machine) -> str:
-    """attested.ai/policy/1 (YAML) that accepts this soft TEE when it behaves, and nothing else."""
-    root = "\n".join("    " + line for line in machine.authority.ark_pem(machine.product).splitlines())
-    floor = ", ".join("%s: %d" % item for item in DEFAULT_TCB[machine.product].items())
-    return POLICY % {"product": machine.product, "key": machine.key_kind, "root": root, "waiver": json.dumps(WAIVER), "floor": floor}
+def policy(guest: Guest) -> str:
+    """attested.ai/policy/1 (YAML) that accepts this soft TEE when it behaves, and nothing else; its GPUs are required."""
+    gpus = guest.gpus
+    sections: Dict[str, Dict[str, Any]] = {"require": {"cpu": 1, "gpu": gpus.gpus if gpus else 0}, **guest.cpu.policy()}
+    if gpus is not None:
+        sections["nvidia"] = {"architectures": [gpus.arch]}
+    text = HEAD % {"name": getattr(guest.cpu, "product", guest.cpu.tee), "waiver": json.dumps(WAIVER)}
+    roots = guest.roots() if gpus is not None or guest.cpu.tee != "cca" else []
+    if roots:
+        text += "roots:\n" + "".join("  - |\n" + textwrap.indent(root, "    ") for root in roots)
+    for name, section in sections.items():
+        text += "%s:\n" % name + "".join("  %s: %s\n" % (key, json.dumps(value)) for key, value in section.items())
+    return text
 
 
-POLICY = """---
+HEAD = """---
 # For the soft TEE of this state directory only. It proves nothing about the machine.
 schema: attested.ai/policy/1
-id: soft-tee-%(product)s
+id: soft-tee-%(name)s
 allow_nonvendor_roots: true
-roots:
-  - |
-%(root)s
 chain_of_trust:
   waiver: %(waiver)s
-sev_snp:
-  products: [%(product)s]
-  signing_keys: [%(key)s]
-  min_tcb: {%(floor)s}
-  min_launch_tcb: {%(floor)s}
 """

@@ -29,6 +29,10 @@ ATTRIBUTES: Dict[str, int] = {
     "service_guid": 0o200,
     "service_manifest_version": 0o200,
 }
+# The drivers of TDX and CCA show these and no others.
+PLAIN = ("inblob", "outblob", "provider", "generation")
+# Shortest request that a provider takes: the SEV and TDX drivers take exactly 64 bytes, the CCA driver 32 to 64.
+SHORTEST = {"sev_guest": 64, "tdx_guest": 64, "arm_cca_guest": 32}
 BLOBS = ("outblob", "auxblob", "manifestblob")
 # Answers a request: (report data, VMPL, behaviour).
 Provider = Callable[[bytes, int, str], Evidence]
@@ -50,6 +54,7 @@ class Entry:
         self._peek = peek
         self._floor = floor
         self._name = name
+        self.attributes = ATTRIBUTES if name == "sev_guest" else {attribute: ATTRIBUTES[attribute] for attribute in PLAIN}
         self._lock = threading.RLock()
         self._inblob = b""
         self._privlevel = floor
@@ -119,9 +124,9 @@ class Entry:
             raise fail(errno.EINVAL)
         if self._evidence is not None and self.read_generation == self.write_generation:
             return self._evidence
-        # The SEV driver takes requests of exactly 64 bytes, and this machine has no SVSM to ask.
-        if len(self._inblob) != INBLOB_MAX:
+        if len(self._inblob) < SHORTEST[self._name]:
             raise fail(errno.EINVAL)
+        # This machine has no SVSM to ask.
         if self._service is not None:
             raise fail(errno.ENXIO if self._service == b"svsm" else errno.EINVAL)
         behaviour = self._take()

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import mfusepy
 
-from softtee.entry import ATTRIBUTES, INBLOB_MAX, Entry, fail
+from softtee.entry import INBLOB_MAX, Entry, fail
 
 ATTRIBUTE_SIZE = 4096
 
@@ -66,19 +66,20 @@ class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
             raise fail(errno.ENOENT)
         with self._lock:
             found = self._entries.get(parts[1])
-        if found is None or (len(parts) == 3 and parts[2] not in ATTRIBUTES):
+        if found is None or (len(parts) == 3 and parts[2] not in found[0].attributes):
             raise fail(errno.ENOENT)
         return found[0], found[1], parts[2] if len(parts) == 3 else None
 
     def getattr(self, path: str, fh: Optional[int] = None) -> Dict[str, Any]:
         parts = self._split(path)
-        born, name = self._born, None
+        born, name, mode = self._born, None, 0
         if parts and parts != ["report"]:
-            _entry, born, name = self._find(path)
+            entry, born, name = self._find(path)
+            mode = entry.attributes[name] if name else 0
         common = {"st_uid": os.getuid(), "st_gid": os.getgid(), "st_atime": born, "st_mtime": born, "st_ctime": born}
         if name is None:
             return {**common, "st_mode": stat.S_IFDIR | 0o755, "st_nlink": 2, "st_size": 0}
-        return {**common, "st_mode": stat.S_IFREG | ATTRIBUTES[name], "st_nlink": 1, "st_size": ATTRIBUTE_SIZE}
+        return {**common, "st_mode": stat.S_IFREG | mode, "st_nlink": 1, "st_size": ATTRIBUTE_SIZE}
 
     def readdir(self, path: str, fh: int) -> List[str]:
         parts = self._split(path)
@@ -87,9 +88,10 @@ class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
         if parts == ["report"]:
             with self._lock:
                 return [".", "..", *self._entries]
-        if self._find(path)[2] is not None:
+        entry, _born, name = self._find(path)
+        if name is not None:
             raise fail(errno.ENOTDIR)
-        return [".", "..", *ATTRIBUTES]
+        return [".", "..", *entry.attributes]
 
     # Entries.
 
@@ -160,7 +162,7 @@ class TsmFileSystem(mfusepy.Operations):  # type: ignore[misc]
             raise fail(errno.EISDIR)
         # configfs refuses even root: the attribute has no such method.
         access = flags & os.O_ACCMODE
-        writable = bool(ATTRIBUTES[name] & 0o200)
+        writable = bool(entry.attributes[name] & 0o200)
         if access == os.O_RDWR or (access == os.O_WRONLY) != writable:
             raise fail(errno.EACCES)
         with self._lock:

@@ -10,8 +10,9 @@ import secrets
 import threading
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -65,6 +66,9 @@ class Evidence:
 class Machine:
     """One chip of one product. ``key_kind`` is vcek or vlek."""
 
+    tee = "sev-snp"
+    provider = "sev_guest"
+
     def __init__(self, state: Path, product: str, key_kind: str, chip_id: bytes, rsa_bits: int = 4096) -> None:
         self.state = state
         self.product = product
@@ -108,6 +112,22 @@ class Machine:
         if behaviour == "empty":
             return Evidence(b"", b"")
         return self._make(report_data, vmpl, behaviour)
+
+    def roots(self) -> List[str]:
+        return [self.authority.ark_pem(self.product)]
+
+    def policy(self) -> Dict[str, Any]:
+        """The policy's section about this machine."""
+        floor = DEFAULT_TCB[self.product]
+        return {"sev_snp": {"products": [self.product], "signing_keys": [self.key_kind], "min_tcb": floor, "min_launch_tcb": floor}}
+
+    def reference_values(self, not_after: str) -> List[Dict[str, Any]]:
+        source = "softtee reference-values (made up: there is no image behind it)"
+        return [{"tee": self.tee, "measurement": measurement().hex(), "covers": "launch", "image": GUEST, "source": source, "not_after": not_after}]
+
+    def collateral(self, at: datetime) -> Dict[str, bytes]:
+        """The ARK's list of revoked certificates; the chip's certificate comes with the report."""
+        return {"ark.crl": self.authority.crl(self.product, this_update=at)}
 
     def _make(self, report_data: bytes, vmpl: int, behaviour: str) -> Evidence:
         chip = "other" if behaviour == "other-machine" else "own"
