@@ -69,7 +69,7 @@ def read_server(state: Path) -> Optional[Server]:
         record = json.loads((state / RECORD).read_text("utf-8"))
         return Server(
             int(record["pid"]), int(record["started"]), Path(record["mount"]), record["product"], record["key"], record.get("pidfile"),
-            record["tee"], record["nvml"], record["event_log"],
+            record.get("tee", "sev-snp"), record.get("nvml", ""), record.get("event_log", ""),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
