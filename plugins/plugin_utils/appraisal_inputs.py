@@ -115,15 +115,15 @@ class Inputs:
         """The path of a task as one that can be opened."""
         return self._resolve(path)
 
-    def read(self, path: str, where: str) -> bytes:
-        """The bytes of a file of at most FILE_MAX bytes."""
+    def read(self, path: str, where: str, maximum: int = FILE_MAX) -> bytes:
+        """The bytes of a file of at most ``maximum`` bytes."""
         try:
             with open(self._resolve(path), "rb") as stream:
-                data = stream.read(FILE_MAX + 1)
+                data = stream.read(maximum + 1)
         except OSError as error:
             raise FormatError("it cannot be read: %s" % (error.strerror or error), where=f"{where} {path}") from None
-        if len(data) > FILE_MAX:
-            raise FormatError("it is larger than %d bytes" % FILE_MAX, where=f"{where} {path}")
+        if len(data) > maximum:
+            raise FormatError("it is larger than %d bytes" % maximum, where=f"{where} {path}")
         return data
 
     def read_text(self, path: str, where: str) -> str:
