@@ -19,6 +19,7 @@ CPU = "cpu"
 DEVICE_KINDS = tuple(kind for kind in KINDS if kind != CPU)
 REPORT_DATA, NONCE = "report-data-mismatch", "nonce-mismatch"
 REQUIRED, BINDING, DUPLICATE, TOPOLOGY = "required-evidence", "device-binding", "duplicate-device", "ppcie-members"
+ONE_GUEST = "cpu-evidence"
 
 
 def kind_of(submod: str) -> str:
@@ -39,7 +40,7 @@ def binds(submod: str, item: ItemResult) -> bool:
 
 def check_composite(items: Mapping[str, ItemResult], policy: Policy, single: bool) -> List[Check]:
     """The checks over all items. ``single`` tells that one bare report was given and not a document of a guest."""
-    checks = [_required(items, policy, single)]
+    checks = [_required(items, policy, single), *_one_guest(items)]
     found = devices(items)
     if not found:
         return checks
@@ -67,6 +68,20 @@ def _required(items: Mapping[str, ItemResult], policy: Policy, single: bool) -> 
         return failed(REQUIRED, "the policy requires more evidence than was given (%s): collect that of the devices too (option gpus of "
                       "attest and tee_evidence), or change require" % ", ".join(missing))
     return passed(REQUIRED, "%s, as the policy requires" % seen)
+
+
+def _one_guest(items: Mapping[str, ItemResult]) -> List[Check]:
+    """Several items of the CPU must be different evidence of one machine: a guest runs on one, and nothing counts twice."""
+    cpus = [(name, item) for name, item in items.items() if kind_of(name) == CPU]
+    if len(cpus) < 2:
+        return []
+    names, again = ", ".join(name for name, _item in cpus), "collect the evidence of one guest in one task"
+    machines, identities = {item.claims.get("machine") for _name, item in cpus}, {item.identity for _name, item in cpus}
+    if len(machines) > 1 or None in machines:
+        return [failed(ONE_GUEST, "%s do not all name one machine, so they may be of several guests; %s" % (names, again))]
+    if len(identities) < len(cpus) or None in identities:
+        return [failed(ONE_GUEST, "%s hold the same evidence twice, or some that is not proven; %s" % (names, again))]
+    return [passed(ONE_GUEST, "%s are different evidence of one machine" % names)]
 
 
 def _bound(items: Mapping[str, ItemResult], found: Mapping[str, ItemResult], single: bool) -> Check:

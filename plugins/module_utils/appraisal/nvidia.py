@@ -93,7 +93,7 @@ def _appraise(kind: str, item: EvidenceItem, context: ItemContext) -> ItemResult
         tee=TEES[kind],
         authentic=verification.authentic,
         checks=tuple(checks),
-        vector=_vector(verification, checks, policy),
+        vector=_vector(verification, checks, policy, bool(used)),
         claims={} if claims is None else claims.to_dict(),
         anchor=verification.anchor,
         expires_at=min((end for end in ends if end is not None), default=None),
@@ -150,8 +150,9 @@ def _covering(allowances: Sequence[Allowance], wanted: Sequence[object], at: dat
     return [one for one in found if one is not None] if all(one is not None for one in found) else []
 
 
-def _vector(verification: Verification[NvidiaClaims], checks: Sequence[Check], policy: NvidiaPolicy) -> Dict[str, int]:
-    """The AR4SI claims that this item makes; those that nothing is known about are left out."""
+def _vector(verification: Verification[NvidiaClaims], checks: Sequence[Check], policy: NvidiaPolicy, allowed: bool) -> Dict[str, int]:
+    """The AR4SI claims that this item makes; those that nothing is known about are left out. ``allowed`` tells that an allowance of the
+    policy was used: what would have been refused without it is accepted, but never affirmed."""
     bad = frozenset(check.id for check in checks if check.outcome == FAIL)
     claims = verification.claims
     if verification.authentic is not True or claims is None:
@@ -163,7 +164,7 @@ def _vector(verification: Verification[NvidiaClaims], checks: Sequence[Check], p
         vector["configuration"] = ar4si.CONTRAINDICATED_VALUE
     else:
         vector["configuration"] = ar4si.UNSAFE if bad & _CONFIGURATION_CODES else ar4si.APPROVED
-    vector["executables"] = ar4si.APPROVED_BOOT if claims.secure_boot else ar4si.UNRECOGNISED_EXECUTABLES
+    vector["executables"] = ar4si.APPROVED_BOOT if claims.secure_boot and not allowed else ar4si.UNRECOGNISED_EXECUTABLES
     if any(check.id == _MISMATCH and check.outcome == FAIL for check in checks):
         vector["executables"] = ar4si.CONTRAINDICATED_VALUE
     if policy.devices.allow:

@@ -181,7 +181,7 @@ def report_data(profile: str, nonce: Union[bytes, str], binding: Union[Binding, 
     ssh-host-keys and tls-spki. Raises FormatError.
     """
     members = _runtime_data(profile, nonce, binding)
-    members["additional-evidence"] = strict.text_of(additional_evidence, "additional-evidence", limit=ADDITIONAL_EVIDENCE_MAX)
+    members["additional-evidence"] = _limited(additional_evidence)
     return runtime_data_digest(members)
 
 
@@ -207,8 +207,12 @@ def additional_evidence(profile: str, items: Sequence[EvidenceItem]) -> str:
         return ""
     if profile == PROFILE_KBS:
         listed = [_kbs_device(item, index) for index, item in enumerate(devices)]
-        return jcs.canonicalize({"nvidia": {"device_evidence_list": listed}}).decode("utf-8")
-    return jcs.canonicalize([item.to_dict() for item in devices]).decode("utf-8")
+        return _limited(jcs.canonicalize({"nvidia": {"device_evidence_list": listed}}).decode("utf-8"))
+    return _limited(jcs.canonicalize([item.to_dict() for item in devices]).decode("utf-8"))
+
+
+def _limited(text: str) -> str:
+    return strict.text_of(text, "additional-evidence", limit=ADDITIONAL_EVIDENCE_MAX)
 
 
 def _kbs_device(item: EvidenceItem, index: int) -> Dict[str, str]:

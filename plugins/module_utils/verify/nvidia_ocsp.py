@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import der
@@ -28,6 +28,7 @@ _OID_ECDSA_SHA384 = "1.2.840.10045.4.3.3"
 _HASHES = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 _RESPONDER_CRITICAL = frozenset((der.OID_BASIC_CONSTRAINTS, der.OID_KEY_USAGE, bytes.fromhex("551d25")))
 _DIGITAL_SIGNATURE = 0
+_UNREADABLE_TOLD = 64
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def certificate_status(
     name, digest = ascii(certificate.common_name), hashlib.sha256(certificate.der).hexdigest()
     reasons: List[str] = []
     current: List[Tuple[OcspEntry, OcspResponse]] = []
-    for data in _holding(_serial_bytes(certificate.serial), responses, cache):
+    for data in _holding(certificate.serial, responses, cache):
         try:
             signed = _signed(data, issuer, cache)
         except FormatError as error:
@@ -90,17 +91,34 @@ def certificate_status(
     return Status(GOOD, name, digest, "%s is good until %s" % (name, until), entry.next_update, response.nonce)
 
 
-def _holding(serial: bytes, responses: Sequence[bytes], cache: Optional[VerificationCache]) -> Sequence[bytes]:
-    """The responses that hold this serial number anywhere: no other can be about the certificate. A fleet brings many, and asks
-    about the same authorities again and again, so what was found is remembered."""
+def _holding(serial: int, responses: Sequence[bytes], cache: Optional[VerificationCache]) -> Sequence[bytes]:
+    """The responses that may be about this serial number. A fleet brings one for each device: with a cache they are read once and found by
+    number, for a search through all of them for each device would grow with its square."""
+    written = _serial_bytes(serial)
     if cache is None:
-        return [data for data in responses if serial in data]
-    key = ("nvidia-ocsp-holding", serial, tuple(responses))
-    found: Optional[Tuple[bytes, ...]] = cache.get(key)
+        return [data for data in responses if written in data]
+    key = ("nvidia-ocsp-serials", tuple(responses))
+    found: Optional[Tuple[Dict[int, List[bytes]], List[bytes]]] = cache.get(key)
     if found is None:
-        found = tuple([data for data in responses if serial in data])
+        found = _by_serial(responses)
         cache.put(key, found)
-    return found
+    by_serial, unreadable = found
+    # Those that cannot be read prove nothing, but tell why nothing is known.
+    return by_serial.get(serial, []) + [data for data in unreadable[:_UNREADABLE_TOLD] if written in data]
+
+
+def _by_serial(responses: Sequence[bytes]) -> Tuple[Dict[int, List[bytes]], List[bytes]]:
+    by_serial: Dict[int, List[bytes]] = {}
+    unreadable: List[bytes] = []
+    for data in responses:
+        try:
+            serials = dict.fromkeys(entry.serial for entry in parse_ocsp(data).entries)
+        except FormatError:
+            unreadable.append(data)
+            continue
+        for serial in serials:
+            by_serial.setdefault(serial, []).append(data)
+    return by_serial, unreadable
 
 
 def _serial_bytes(serial: int) -> bytes:

@@ -89,6 +89,22 @@ def test_one_device_counts_once():
     assert check.outcome == "fail" and "gpu0" in check.detail and "gpu1" in check.detail
 
 
+def cpu(identity, machine):
+    return ItemResult("sev-snp", True, CPU.checks, claims={"machine": machine}, identity=identity)
+
+
+@pytest.mark.parametrize(("first", "second", "outcome"), [
+    (("a", "m"), ("b", "m"), "pass"),
+    (("a", "m"), ("a", "m"), "fail"),
+    (("a", "m"), ("b", "n"), "fail"),
+    (("a", "m"), ("b", None), "fail"),
+    (("a", None), ("b", None), "fail"),
+    (("a", "m"), (None, "m"), "fail"),
+])
+def test_evidence_of_several_cpus_is_of_one_machine_and_counts_once(first, second, outcome):
+    assert outcomes({"cpu0": cpu(*first), "cpu1": cpu(*second)}, policy(cpu=2))["cpu-evidence"] == outcome
+
+
 def test_a_device_without_a_name_cannot_be_told_from_another():
     assert outcomes({"cpu0": CPU, "gpu0": gpu("a", claims={})}, policy())["duplicate-device"] == "fail"
 

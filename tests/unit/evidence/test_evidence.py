@@ -354,6 +354,13 @@ def test_the_report_data_covers_the_devices():
     assert len({other.expected_report_data(bytes(32)) for other in others} | {parsed.expected_report_data(bytes(32))}) == 5
 
 
+@pytest.mark.parametrize("profile", evidence.PROFILES)
+def test_devices_that_report_data_cannot_cover_are_refused_when_read(profile):
+    chain = base64.b64encode(bytes(evidence.AUXILIARY_MAX)).decode()
+    with pytest.raises(FormatError, match="additional-evidence"):
+        with_devices(profile, *[device(chain=chain) for _number in range(4)])
+
+
 def test_a_kbs_gets_the_devices_in_its_own_form():
     parsed = with_devices("kbs", device(), device("nvidia-gpu", "blackwell"))
     listed = [{"arch": arch, "evidence": "c3BkbQ==", "certificate": "Y2hhaW4="} for arch in ("HOPPER", "BLACKWELL")]

@@ -168,7 +168,8 @@ def test_expired_manifests_need_an_allowance_for_that_version(lab: NvidiaLab, ca
     for wrong in ({"rim": "driver", "version": "1.2"}, {"rim": "firmware", "version": VBIOS["GH100"]}):
         assert codes(case.appraise(allow_expired_rim=[{**wrong, "reason": "x"}])) == ["driver-rim-expired"]
     right = {"rim": "driver", "version": DRIVER, "reason": "no newer one is published"}
-    assert case.appraise(allow_expired_rim=[right]).accepted
+    found = case.appraise(allow_expired_rim=[right])
+    assert found.accepted and found.status == ar4si.WARNING
     until = AT + timedelta(hours=1)
     found = case.appraise(allow_expired_rim=[{**right, "until": schema.format_time(until)}])
     assert found.accepted and found.expires_at == until

@@ -18,6 +18,7 @@ from nvidia_lab import AT, NvidiaLab, Signer, issue, key
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import parse_certificate
 from ansible_collections.attested.ai.plugins.module_utils.formats.ocsp import RESPONSE_MAX, parse_ocsp
+from ansible_collections.attested.ai.plugins.module_utils.verify import nvidia_ocsp
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_ocsp import Status, certificate_status, nonce_matches
 
@@ -50,6 +51,15 @@ def test_a_good_answer_counts(lab: NvidiaLab, subject: Signer, delegated: bool) 
 
 def test_other_hashes_in_the_certificate_id_are_read(lab: NvidiaLab, subject: Signer) -> None:
     assert status(subject, lab.ocsp(subject, digest=hashes.SHA384())).kind == "good"
+
+
+def test_responses_of_a_fleet_are_read_once_and_found_by_number(lab: NvidiaLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    subjects = [lab.device("GH100", 20 + number).chain[1] for number in range(4)]
+    responses, cache, read = (*(lab.ocsp(one) for one in subjects), b"\x30\x00"), VerificationCache(), []
+    monkeypatch.setattr(nvidia_ocsp, "parse_ocsp", lambda data: read.append(data) or parse_ocsp(data))
+    assert [status(one, *responses, cache=cache).kind for one in subjects] == ["good"] * 4
+    # Once for the index, and once more where the signature is proven.
+    assert sorted(map(read.count, responses)) == [1, 2, 2, 2, 2] and cache.stored == 1 + len(subjects)
 
 
 def test_without_an_answer_the_status_is_unknown(lab: NvidiaLab, subject: Signer) -> None:
