@@ -13,12 +13,20 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_va
 from ansible_collections.attested.ai.plugins.module_utils.checks import Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import GCE
 from ansible_collections.attested.ai.plugins.module_utils.verify.gce_endorsement import verify_gce_endorsement
+from ansible_collections.attested.ai.plugins.module_utils.verify.result import ANCHOR_NONVENDOR, ANCHOR_VENDOR
 
 CODE = "launch-endorsement"
 SOURCE = "gce"
+# Under a root of the operator's own.
+SOURCE_NONVENDOR = "gce-nonvendor"
 # The firmware is Google's; what it starts is for nobody's word.
 COVERS = "launch"
 _TRIED = 64
+
+
+def anchor_with(anchor: str, matched: Optional[ReferenceValue]) -> str:
+    """The anchor of an item whose evidence rests on ``anchor`` and whose measurement was known by ``matched``: the weaker of both."""
+    return ANCHOR_NONVENDOR if anchor == ANCHOR_VENDOR and matched is not None and matched.source == SOURCE_NONVENDOR else anchor
 
 
 def endorsed(tee: str, measurement: bytes, embedded: Optional[bytes], context: ItemContext) -> Tuple[List[Check], List[ReferenceValue]]:
@@ -45,7 +53,8 @@ def endorsed(tee: str, measurement: bytes, embedded: Optional[bytes], context: I
             problems.append("its security version is %s, gcp.min_svn is %d" % (svn, context.policy.gcp.min_svn))
         elif found.not_after is not None:
             image = "Google's firmware %s, security version %d" % (claims.endorsement.digest.hex(), svn)
-            value = ReferenceValue(tee=tee, measurement=measurement.hex(), covers=COVERS, image=image, source=SOURCE, not_after=found.not_after)
+            source = SOURCE if found.anchor == ANCHOR_VENDOR else SOURCE_NONVENDOR
+            value = ReferenceValue(tee=tee, measurement=measurement.hex(), covers=COVERS, image=image, source=source, not_after=found.not_after)
             return [passed(CODE, "%s, endorsed under %r (%s)" % (image, claims.root_name, found.anchor))], [value]
     if problems:
         detail = "no launch endorsement of %s holds (%s); fetch it again" % (measurement.hex(), "; ".join(dict.fromkeys(problems)))

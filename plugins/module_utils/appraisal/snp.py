@@ -79,7 +79,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
     checks += [table_problem] if table_problem is not None else []
     checks.append(check_replay(verification.evidence_id, context.seen))
     claims = verification.claims
-    reaches, expires_at = None, verification.not_after
+    reaches, expires_at, anchor = None, verification.not_after, verification.anchor
     # The verifier gives an evidence id only where a proven key signed the report: only then its fields are worth judging.
     unproven = verification.authentic is False or verification.evidence_id is None
     if unproven or claims is None or claims.product is None or claims.tcb is None:
@@ -91,7 +91,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
         measurement_checks, matched = _measurement(facts, endorsement, context)
         checks += measurement_checks
         if matched is not None:
-            reaches = matched.covers
+            reaches, anchor = matched.covers, launch_endorsement.anchor_with(anchor, matched)
             expires_at = min(filter(None, (expires_at, matched.not_after)))
     return ItemResult(
         tee=TEE,
@@ -99,7 +99,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
         checks=tuple(checks),
         vector=trust_vector(verification, checks, reaches, policy),
         claims={} if claims is None else claims.to_dict(),
-        anchor=verification.anchor,
+        anchor=anchor,
         expires_at=expires_at,
         reaches=reaches,
         identity=verification.evidence_id,

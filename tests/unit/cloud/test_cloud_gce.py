@@ -12,9 +12,10 @@ from cloud_lab import AT, AzureLab, GoogleLab, blob, integer, tag, varint
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import launch_endorsement
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import UNCHECKED, Endorsements, appraise_report
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import load_policy
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues, load_reference_values
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue, ReferenceValues, load_reference_values
 from ansible_collections.attested.ai.plugins.module_utils.endorsements import gce as gce_pins
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import trust_roots
 from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError, FormatError
@@ -206,7 +207,7 @@ def test_an_endorsement_counts_only_where_the_policy_says_so(azure, google):
         result = appraise(azure, google, {"launch_endorsement": mode}, endorsements=[b"\xff", google.endorsement(bytes(48)), data])
         assert result.accepted, result.explain()
         assert result.items["cpu0"].reaches == "launch"
-        assert [check.detail for check in result.items["cpu0"].checks if check.id == "measurement-mismatch"][0].endswith("(gce)")
+        assert [check.detail for check in result.items["cpu0"].checks if check.id == "measurement-mismatch"][0].endswith("(gce-nonvendor)") and result.anchor == "nonvendor"
 
 
 def test_the_host_hands_it_over_in_its_table(azure, google):
@@ -242,6 +243,13 @@ def test_a_value_of_our_own_speaks_first_and_reaches_further(azure, google):
     result = appraise(azure, google, {"launch_endorsement": "accepted"}, endorsements=[google.endorsement(MEASUREMENT)], values=own)
     assert result.accepted and result.items["cpu0"].reaches == "service"
     assert result.expires_at == datetime(2027, 1, 1, tzinfo=timezone.utc)
+
+
+def test_a_word_under_a_root_of_the_operator_is_no_vendors():
+    value = ReferenceValue(tee="sev-snp", measurement=MEASUREMENT.hex(), covers="launch", image="i", source=launch_endorsement.SOURCE, not_after=AT)
+    own = replace(value, source=launch_endorsement.SOURCE_NONVENDOR)
+    found = [launch_endorsement.anchor_with(*pair) for pair in (("vendor", None), ("vendor", value), ("vendor", own), ("none", own), ("nonvendor", value))]
+    assert found == ["vendor", "vendor", "nonvendor", "none", "nonvendor"]
 
 
 def test_lengths_beyond_the_end():
