@@ -115,8 +115,9 @@ class Inputs:
         """The path of a task as one that can be opened."""
         return self._resolve(path)
 
-    def read(self, path: str, where: str, maximum: int = FILE_MAX) -> bytes:
-        """The bytes of a file of at most ``maximum`` bytes."""
+    def read(self, path: str, where: str, maximum: int | None = None) -> bytes:
+        """The bytes of a file of at most ``maximum`` bytes, FILE_MAX if it is not given."""
+        maximum = FILE_MAX if maximum is None else maximum
         try:
             with open(self._resolve(path), "rb") as stream:
                 data = stream.read(maximum + 1)
