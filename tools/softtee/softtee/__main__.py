@@ -9,7 +9,7 @@ import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from softtee import daemon, documents
 from softtee.behaviour import BEHAVIOURS, Behaviour, check_possible, ensure_directory, set_behaviour
@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     mode = serve.add_mutually_exclusive_group()
     mode.add_argument("--daemon", action="store_true", help="return as soon as the mount is ready, and print the tsm path")
     mode.add_argument("--foreground", action="store_true", help="serve in this process (default)")
+    serve.add_argument("--handover", metavar="DIR", help="with --daemon: write policy, reference values and collateral there, and print as JSON where all is")
     serve.add_argument("--pidfile", metavar="FILE", help="write the server's process id here")
     serve.add_argument("--privlevel-floor", type=int, default=0, choices=range(4), help="lowest VMPL that the guest may ask for")
     serve.add_argument("--provider", choices=("tee", "sev_guest", "none"), default="tee", help="none: mkdir fails with ENXIO, as without a TEE")
@@ -107,21 +108,40 @@ def collateral(guest: Guest, output: Optional[str]) -> int:
             raise SoftTeeError("there are %d files: name a directory for them with --output" % len(files))
         sys.stdout.buffer.write(*files.values())
         return 0
+    print("\n".join(written(files, output)))
+    return 0
+
+
+def written(files: Mapping[str, bytes], output: str) -> List[str]:
+    """Write files into a directory, made when absent; return their paths."""
     directory = Path(os.path.abspath(output))
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             write_private(directory / name, data)
     except OSError as error:
-        raise SoftTeeError("collateral cannot be written to %s: %s" % (directory, error.strerror)) from None
-    print("\n".join(str(directory / name) for name in files))
-    return 0
+        raise SoftTeeError("nothing can be written to %s: %s" % (directory, error.strerror)) from None
+    return [str(directory / name) for name in files]
+
+
+def handover(state: Path, tsm_path: Path, output: str) -> Dict[str, Any]:
+    """All that a relying party and a collector need, in one go: paths of files, and where the guest answers."""
+    guest = open_guest(state)
+    texts = {"policy.yml": documents.policy(guest), "reference-values.json": documents.reference_values(guest)}
+    policy, values = written({name: text.encode("utf-8") for name, text in texts.items()}, output)
+    server = daemon.read_server(state)
+    files = written(guest.collateral(datetime.now(timezone.utc)), os.path.join(output, "collateral"))
+    told: Dict[str, Any] = {"policy": policy, "reference_values": values, "collateral": files, "tsm_path": str(tsm_path)}
+    told.update((name, getattr(server, name)) for name in ("nvml", "event_log") if server is not None and getattr(server, name))
+    return told
 
 
 def serve(options: argparse.Namespace, state: Path) -> int:
     # Made absolute here: the daemon works in /. And without symbolic links: the kernel's list of mounts knows none.
     mount = Path(os.path.realpath(options.mount))
     pidfile = os.path.abspath(options.pidfile) if options.pidfile else None
+    if options.handover is not None and not options.daemon:
+        raise SoftTeeError("--handover goes with --daemon")
     if not options.daemon:
         provider = options.provider != "none"
         daemon.run(state, mount, choice(options), pidfile, options.privlevel_floor, provider, lambda path: print(path, flush=True))
@@ -131,7 +151,8 @@ def serve(options: argparse.Namespace, state: Path) -> int:
         value = getattr(options, name)
         arguments += ["--" + name.replace("_", "-"), str(value)] if value is not None else []
     arguments += ["--pidfile", pidfile] if pidfile else []
-    print(daemon.start(state, mount, arguments))
+    tsm_path = daemon.start(state, mount, arguments)
+    print(tsm_path if options.handover is None else json.dumps(handover(state, tsm_path, options.handover), indent=2))
     return 0
 
 

@@ -28,7 +28,8 @@ def policy(guest: Guest) -> str:
     gpus = guest.gpus
     sections: Dict[str, Dict[str, Any]] = {"require": {"cpu": 1, "gpu": gpus.gpus if gpus else 0}, **guest.cpu.policy()}
     if gpus is not None:
-        sections["nvidia"] = {"architectures": [gpus.arch]}
+        # By name: a genuine GPU of another machine under the same root would answer our nonce as well.
+        sections["nvidia"] = {"architectures": [gpus.arch], "devices": {"allow": [device.identity for device in gpus.devices()]}}
     text = HEAD % {"name": getattr(guest.cpu, "product", guest.cpu.tee), "waiver": json.dumps(WAIVER)}
     roots = guest.roots() if gpus is not None or guest.cpu.tee != "cca" else []
     if roots:

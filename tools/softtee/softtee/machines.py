@@ -59,7 +59,9 @@ class Guest:
         files = self.cpu.collateral(at)
         if self.gpus is not None:
             files.update(("rim-%d.xml" % number, rim) for number, rim in enumerate(self.gpus.authority.rims()))
-            responses = self.gpus.authority.ocsp(at, self.gpus.devices())
+            # Those of another machine as well: a relay would bring genuine ones along.
+            foreign = [self.gpus.gpu(index, foreign=True) for index in range(self.gpus.gpus)]
+            responses = self.gpus.authority.ocsp(at, [*self.gpus.devices(), *foreign])
             files.update(("ocsp-%d.der" % number, response) for number, response in enumerate(responses))
         return files
 
