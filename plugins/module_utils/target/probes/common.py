@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What every TEE host needs."""
+
+from __future__ import annotations
+
+import re
+from typing import List, Optional, Tuple, Union
+
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import Cpu, cannot_read
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, Unreadable
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import Probe, Question
+
+BARE_METAL = Question(
+    "common.bare-metal",
+    "cpu",
+    "the machine is no virtual machine",
+    "/proc/cpuinfo",
+    "Run this on the bare-metal host. On a cloud, rent a bare-metal instance, or a confidential guest and look at it with scope guest",
+)
+UEFI = Question(
+    "common.uefi",
+    "bios",
+    "the machine was booted by UEFI",
+    "/sys/firmware/efi",
+    "Set the boot mode to UEFI in the BIOS, and install the system for UEFI",
+)
+KVM = Question("common.kvm", "kernel", "/dev/kvm is there", "/dev/kvm", "Enable virtualization (VT-x or SVM) in the BIOS, and load kvm_intel or kvm_amd")
+IOMMU = Question(
+    "common.iommu",
+    "iommu",
+    "the IOMMU is on (needed for SEV-SNP and for passing GPUs through)",
+    "/sys/kernel/iommu_groups",
+    "Enable the IOMMU (VT-d or AMD-Vi) in the BIOS; on Intel add intel_iommu=on to the kernel command line",
+)
+MEMLOCK = Question("common.memlock", "kernel", "memory locking is unlimited", "/proc/self/limits", "")
+
+
+def probe_common(host: Host, cpu: Union[Cpu, Unreadable], least_kernel: Tuple[int, int], backport: str) -> List[Probe]:
+    """``least_kernel`` is the first release with the TEE's support, ``backport`` a file whose presence shows the support in older ones."""
+    return [
+        _bare_metal(host, cpu),
+        _exists(host, UEFI, "/sys/firmware/efi"),
+        _kernel(host, least_kernel, backport),
+        _exists(host, KVM, "/dev/kvm"),
+        _iommu(host, cpu),
+        _memlock(host),
+    ]
+
+
+def _bare_metal(host: Host, cpu: Union[Cpu, Unreadable]) -> Probe:
+    if isinstance(cpu, Unreadable):
+        return cannot_read(BARE_METAL, cpu)
+    if cpu.hypervisor:
+        return BARE_METAL.failed("this is a virtual machine (CPU flag hypervisor, %s)" % (cpu.name or cpu.vendor or "unnamed CPU"))
+    if host.architecture() not in ("x86_64", "i686"):
+        return BARE_METAL.skipped("CPUs of this architecture do not tell")
+    return BARE_METAL.passed("no hypervisor announces itself")
+
+
+def _exists(host: Host, question: Question, path: str) -> Probe:
+    found = host.exists(path)
+    if isinstance(found, Unreadable):
+        return cannot_read(question, found)
+    return question.judged(found, "%s %s" % (path, "exists" if found else "does not exist"))
+
+
+def _kernel(host: Host, least: Tuple[int, int], backport: str) -> Probe:
+    question = Question(
+        "common.kernel-version",
+        "kernel",
+        "Linux %d.%d or later, or one with the support ported back" % least,
+        "uname",
+        "Install a newer kernel, and boot it",
+    )
+    release = host.kernel()
+    version = kernel_version(release)
+    if version is None:
+        return question.unknown("the release is %s" % ascii(release[:64]), "Look at it by hand")
+    if version >= least:
+        return question.passed(release)
+    return question.passed("%s, with %s" % (release, backport)) if host.exists(backport) is True else question.failed(release)
+
+
+def kernel_version(release: str) -> Optional[Tuple[int, int]]:
+    match = re.match(r"(\d{1,3})\.(\d{1,5})", release)
+    return (int(match.group(1)), int(match.group(2))) if match else None
+
+
+def _iommu(host: Host, cpu: Union[Cpu, Unreadable]) -> Probe:
+    path = "/sys/kernel/iommu_groups"
+    groups = host.listdir(path)
+    if isinstance(groups, Unreadable) and groups.kind != "absent":
+        return cannot_read(IOMMU, groups)
+    if not isinstance(groups, Unreadable) and groups:
+        return IOMMU.passed("%d groups" % len(groups))
+    observed = "there are no IOMMU groups"
+    if isinstance(cpu, Cpu) and cpu.vendor == "GenuineIntel":
+        return IOMMU.skipped(observed + "; TDX itself works without, GPU passthrough does not")
+    return IOMMU.failed(observed)
+
+
+def _memlock(host: Host) -> Probe:
+    text = host.text("/proc/self/limits")
+    if isinstance(text, Unreadable):
+        return cannot_read(MEMLOCK, text)
+    match = re.search(r"^Max locked memory\s+(\S+)", text, re.MULTILINE)
+    if match and match.group(1) == "unlimited":
+        return MEMLOCK.passed("unlimited")
+    # QEMU runs as another user, whose limit is not ours: systemd, libvirt and PAM each set their own.
+    limit = match.group(1) if match else "an unknown number of"
+    return MEMLOCK.skipped("%s bytes for this login; that of the user who runs QEMU decides, and is not known here" % limit)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A confidential guest, seen from inside: which TEE it claims to be in, and whether evidence can be had.
+
+All of it is a claim of the guest, and much of it of its host. Only evidence that was appraised says what it runs in.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, Optional, Union
+
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import Cpu, cannot_read, logged
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, KernelLog, Unreadable
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import Probe, Question
+
+TDX, SNP, SEV, CCA, NONE = "tdx", "sev-snp", "sev", "cca", "none"
+TSM = "/sys/kernel/config/tsm/report"
+MEASUREMENTS = "/sys/devices/virtual/misc/tdx_guest/measurements"
+CCEL = "/sys/firmware/acpi/tables/data/CCEL"
+SEV_STATUS = 0xC0010131
+
+TEE = Question(
+    "guest.tee",
+    "guest",
+    "a TDX, SEV-SNP or CCA guest",
+    "CPU flags, kernel log, devices",
+    "Start this machine as a confidential guest: on a cloud choose a confidential machine type, on your own host see scope host",
+)
+INTERFACE = Question(
+    "guest.report-interface",
+    "guest",
+    "configfs-tsm or the guest driver's device is there",
+    TSM,
+    "Mount configfs, and load sev-guest, tdx-guest or arm-cca-guest (Linux 6.7 has configfs-tsm; arm-cca-guest came with 6.13)",
+)
+RTMRS = Question("guest.rtmrs", "guest", "the kernel shows RTMR 0 to 3", MEASUREMENTS, "Boot Linux 6.16 or later; quotes carry the registers all the same")
+EVENT_LOG = Question(
+    "guest.event-log",
+    "guest",
+    "the firmware left an event log",
+    CCEL,
+    "Boot with a firmware that writes a CCEL table; without it the RTMRs cannot be explained",
+)
+
+_ACTIVE = re.compile(r"Memory Encryption Features active: (.*)", re.I)
+_TDX_GUEST = re.compile(r"tdx: Guest detected", re.I)
+_RSI = re.compile(r"RME: Using RSI version", re.I)
+_HCL_TPM = "/dev/tpmrm0"
+
+
+def probe_guest(host: Host, cpu: Union[Cpu, Unreadable]) -> List[Probe]:
+    """All probes of a guest."""
+    tee = guest_tee(host, cpu)
+    return [_tee(tee, cpu, host), _interface(host, tee), _rtmrs(host, tee), _event_log(host, tee)]
+
+
+def guest_tee(host: Host, cpu: Union[Cpu, Unreadable]) -> Optional[str]:
+    """What the guest claims to run in. None: nothing says so, but not all could be read."""
+    log = host.kernel_log()
+    flags = cpu.flags if isinstance(cpu, Cpu) else frozenset()
+    active = logged(log, _ACTIVE)
+    features = active.group(1).upper() if active else ""
+    if "tdx_guest" in flags or host.exists("/dev/tdx_guest") is True or logged(log, _TDX_GUEST) or "INTEL TDX" in features:
+        return TDX
+    status = host.msr(SEV_STATUS) if isinstance(cpu, Cpu) and cpu.vendor == "AuthenticAMD" and cpu.hypervisor else 0
+    bits = 0 if isinstance(status, Unreadable) else status
+    if host.exists("/dev/sev-guest") is True or "SEV-SNP" in features or bits & 4:
+        return SNP
+    if logged(log, _RSI):
+        return CCA
+    if "AMD SEV" in features or features.startswith("SEV") or bits & 1:
+        return SEV
+    # The kernel always says so when it runs encrypted: a whole log without the line is an answer.
+    if isinstance(log, KernelLog) and log.complete and not isinstance(cpu, Unreadable):
+        return NONE
+    return None
+
+
+def guest_facts(host: Host, tee: Optional[str]) -> Dict[str, Any]:
+    """The RTMRs that the kernel shows, as hexadecimal text by number; empty where it shows none."""
+    registers = {}
+    if tee == TDX:
+        for number in range(4):
+            data = host.read("%s/rtmr%d:sha384" % (MEASUREMENTS, number))
+            if not isinstance(data, Unreadable) and len(data) == 48:
+                registers[str(number)] = data.hex()
+    return {"tee": tee or "unknown", "rtmrs": registers}
+
+
+def _tee(tee: Optional[str], cpu: Union[Cpu, Unreadable], host: Host) -> Probe:
+    if tee in (TDX, SNP, CCA):
+        return TEE.passed(tee)
+    if tee == SEV:
+        return TEE.failed("SEV without SNP: it has no attestation that this collection accepts")
+    if tee is None:
+        if isinstance(cpu, Unreadable):
+            return cannot_read(TEE, cpu)
+        log = host.kernel_log()
+        if isinstance(log, Unreadable):
+            return cannot_read(TEE, log)
+        return TEE.unknown("nothing says so, but the first messages of this boot are lost", "Reboot, or let journald keep the log of this boot")
+    kind = "this is no virtual machine" if isinstance(cpu, Cpu) and not cpu.hypervisor and host.architecture() == "x86_64" else "nothing says so"
+    # Under Azure's paravisor the guest's kernel sees no TEE; the evidence lies behind the virtual TPM.
+    paravisor = "; if this is a confidential guest on Azure, its evidence is behind the virtual TPM" if host.exists(_HCL_TPM) is True else ""
+    return TEE.failed(kind + paravisor)
+
+
+def _interface(host: Host, tee: Optional[str]) -> Probe:
+    if tee not in (TDX, SNP, CCA):
+        return INTERFACE.skipped("this is no confidential guest, as far as is known")
+    found = host.exists(TSM)
+    if found is True:
+        return INTERFACE.passed(TSM)
+    if tee == SNP and host.exists("/dev/sev-guest") is True:
+        return INTERFACE.passed("/dev/sev-guest; configfs-tsm is missing", "/dev/sev-guest")
+    return cannot_read(INTERFACE, found) if isinstance(found, Unreadable) else INTERFACE.failed("it does not exist")
+
+
+def _rtmrs(host: Host, tee: Optional[str]) -> Probe:
+    if tee != TDX:
+        return RTMRS.skipped("only TDX guests have them")
+    names = host.listdir(MEASUREMENTS)
+    if isinstance(names, Unreadable):
+        # They are a convenience: evidence does not need them, so that a kernel without them is no fault.
+        return RTMRS.skipped("this kernel does not show them") if names.kind == ABSENT else cannot_read(RTMRS, names)
+    shown = [name for name in names if re.match(r"rtmr[0-3]:sha384$", name)]
+    return RTMRS.judged(len(shown) == 4, "%d of 4" % len(shown))
+
+
+def _event_log(host: Host, tee: Optional[str]) -> Probe:
+    if tee != TDX:
+        return EVENT_LOG.skipped("only TDX guests have one at this place")
+    found = host.exists(CCEL)
+    if isinstance(found, Unreadable):
+        return cannot_read(EVENT_LOG, found)
+    return EVENT_LOG.judged(found, "it %s" % ("exists" if found else "does not exist"))

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Which probes a machine is asked, and what their answers come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
+
+from ansible_collections.attested.ai.plugins.module_utils.target.probes import cca_host, guest, quoting, snp_host, tdx_host
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.common import probe_common
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import AMD, INTEL, Cpu, read_cpu
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, Unreadable
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import FAIL, OUTCOMES, SKIPPED, UNKNOWN, Probe
+
+AUTO, HOST, GUEST = "auto", "host", "guest"
+TDX, SNP, CCA = "tdx", "snp", "cca"
+READY, NOT_READY, UNDECIDED = "ready", "not-ready", "unknown"
+
+# Areas whose probes mean nothing on a CPU of another vendor. The kernel's settings are looked at all the same.
+_VENDOR_AREAS = ("cpu", "bios", "module", "sgx", "firmware", "quoting")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was asked and found. ``verdict`` is ready only if no probe failed and none is unknown."""
+
+    scope: str
+    tee: str
+    verdict: str
+    machine: Dict[str, Any]
+    identity: Dict[str, Any]
+    probes: Tuple[Probe, ...]
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {
+            "scope": self.scope,
+            "tee": self.tee,
+            "verdict": self.verdict,
+            "machine": self.machine,
+            "identity": self.identity,
+            "probes": [probe.to_dict() for probe in self.probes],
+            "counts": {outcome: sum(probe.outcome == outcome for probe in self.probes) for outcome in OUTCOMES},
+        }
+
+
+def survey(host: Host, scope: str = AUTO, tee: str = AUTO, areas: Sequence[str] = ()) -> Survey:
+    """Ask ``host``. ``scope`` auto is guest in a virtual machine and host elsewhere; ``tee`` auto follows the CPU's vendor.
+
+    Only probes of ``areas`` are kept where any are named.
+    """
+    cpu = read_cpu(host)
+    if scope == AUTO:
+        scope = GUEST if (isinstance(cpu, Cpu) and cpu.hypervisor) or guest.guest_tee(host, cpu) in (guest.TDX, guest.SNP, guest.CCA) else HOST
+    if scope == GUEST:
+        claimed = guest.guest_tee(host, cpu)
+        found, name, identity = guest.probe_guest(host, cpu), claimed or UNKNOWN, guest.guest_facts(host, claimed)
+    else:
+        name = _tee_of(host, cpu) if tee == AUTO else tee
+        found, identity = _of_host(host, cpu, name)
+    chosen = tuple(probe for probe in found if not areas or probe.area in areas)
+    return Survey(scope, name, verdict(chosen), _machine(host, cpu), identity, chosen)
+
+
+def verdict(probes: Sequence[Probe]) -> str:
+    outcomes = [probe.outcome for probe in probes]
+    return NOT_READY if FAIL in outcomes else UNDECIDED if UNKNOWN in outcomes or all(outcome == SKIPPED for outcome in outcomes) else READY
+
+
+def _tee_of(host: Host, cpu: Union[Cpu, Unreadable]) -> str:
+    if host.architecture() == "aarch64":
+        return CCA
+    return SNP if isinstance(cpu, Cpu) and cpu.vendor == AMD else TDX
+
+
+def _of_host(host: Host, cpu: Union[Cpu, Unreadable], tee: str) -> Tuple[List[Probe], Dict[str, Any]]:
+    if tee == TDX:
+        found = probe_common(host, cpu, tdx_host.LEAST_KERNEL, tdx_host.KVM_PARAMETER)
+        found += _of_vendor(host, cpu, INTEL, lambda: tdx_host.probe_tdx(host, cpu) + quoting.probe_quoting(host))
+        return found, {"tdx_module": tdx_host.tdx_identity(host.kernel_log())}
+    if tee == SNP:
+        found = probe_common(host, cpu, snp_host.LEAST_KERNEL, snp_host.KVM_PARAMETER)
+        found += _of_vendor(host, cpu, AMD, lambda: snp_host.probe_snp(host, cpu))
+        return found, {"product": snp_host.product(cpu) if isinstance(cpu, Cpu) else None, "snp_firmware": snp_host.snp_identity(host)}
+    # No release with KVM for realms is known, so the version of the kernel decides nothing.
+    found = [probe for probe in probe_common(host, cpu, (0, 0), cca_host.KVM_PARAMETER) if probe.id != "common.kernel-version"]
+    return found + cca_host.probe_cca(host), {}
+
+
+def _of_vendor(host: Host, cpu: Union[Cpu, Unreadable], vendor: str, ask: Callable[[], List[Probe]]) -> List[Probe]:
+    """On a CPU of another vendor the same registers may mean something else: only the CPU itself and the kernel are judged there."""
+    if isinstance(cpu, Unreadable) or cpu.vendor == vendor:
+        return ask()
+    reason = "this is no CPU of %s" % {INTEL: "Intel", AMD: "AMD"}[vendor]
+
+    def judged(probe: Probe) -> Probe:
+        meaningless = probe.area in _VENDOR_AREAS and not probe.id.endswith(".cpu-model")
+        return replace(probe, outcome=SKIPPED, observed=reason, fix="") if meaningless else probe
+
+    return [judged(probe) for probe in ask()]
+
+
+def _machine(host: Host, cpu: Union[Cpu, Unreadable]) -> Dict[str, Any]:
+    lockdown = host.text("/sys/kernel/security/lockdown")
+    return {
+        "architecture": host.architecture(),
+        "kernel": host.kernel(),
+        "cpu": (cpu.name or cpu.vendor) if isinstance(cpu, Cpu) else "",
+        "virtual": cpu.hypervisor if isinstance(cpu, Cpu) else None,
+        "lockdown": None if isinstance(lockdown, Unreadable) else lockdown,
+        "secure_boot": _secure_boot(host),
+    }
+
+
+def _secure_boot(host: Host) -> Union[bool, None]:
+    data = host.read("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
+    # Four bytes of attributes, then the value.
+    return None if isinstance(data, Unreadable) or len(data) != 5 else data[4] == 1
