@@ -33,7 +33,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats import der, pc
 from ansible_collections.attested.ai.plugins.module_utils.formats.tdx_quote import parse_quote
 from ansible_collections.attested.ai.plugins.module_utils.verify import intel_chain, primitives, tdx_collateral
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
-from ansible_collections.attested.ai.plugins.module_utils.verify.tdx import UNCHECKED, verify_tdx
+from ansible_collections.attested.ai.plugins.module_utils.verify.tdx import verify_tdx
 
 QUOTE, COLLATERAL = "real-v4-uptodate-2025-06.quote.bin", "b0c06f-2025-06.collateral.json"
 AT = datetime(2025, 7, 1, tzinfo=timezone.utc)

@@ -68,7 +68,9 @@ options:
       - Needed with O(evidence), unless O(freshness=unchecked).
     type: raw
   report_data:
-    description: The 64 bytes, in hexadecimal, that the report must carry, for a device the 32 bytes of its nonce. Needed with O(report), unless O(freshness=unchecked).
+    description:
+      - The 64 bytes, in hexadecimal, that the report must carry, for a device the 32 bytes of its nonce.
+      - Needed with O(report), unless O(freshness=unchecked).
     type: str
   freshness:
     description:

@@ -120,7 +120,7 @@ machine:
   description: Architecture, kernel, CPU, whether it is virtual, kernel lockdown and secure boot. What cannot be read is null.
   returned: success
   type: dict
-  sample: {architecture: x86_64, kernel: 6.17.0-5-generic, cpu: INTEL(R) XEON(R) GOLD 6526Y, virtual: false, lockdown: "[none] integrity confidentiality", secure_boot: false}
+  sample: {architecture: x86_64, kernel: 6.17.0-5-generic, cpu: INTEL(R) XEON(R) GOLD 6526Y, virtual: false, lockdown: null, secure_boot: false}
 identity:
   description:
     - What is there of the TEE. On TDX hosts C(tdx_module) with version, build, date, and MRSEAM and SVN of published modules,

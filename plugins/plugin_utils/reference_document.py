@@ -88,7 +88,8 @@ class Document:
         if rvps is not None:
             told["rvps_path"] = rvps
         if diff:
-            told["diff"] = {"before_header": self.path, "after_header": self.path, "before": (self.content or b"").decode("utf-8"), "after": content.decode("utf-8")}
+            before = (self.content or b"").decode("utf-8")
+            told["diff"] = {"before_header": self.path, "after_header": self.path, "before": before, "after": content.decode("utf-8")}
         return told
 
     def _signed_by(self, content: bytes, public: t.Mapping[str, str]) -> bool:

@@ -63,7 +63,7 @@ def mutate(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     data = bytearray(rng.choice(seeds))
     for _change in range(rng.randint(1, 6)):
         if not data:
-            return bytes(rng.randrange(256) for _ in range(rng.randint(0, 64)))
+            return bytes(rng.randrange(256) for _byte in range(rng.randint(0, 64)))
         place = rng.randrange(len(data))
         kind = rng.randrange(9)
         if kind == 0:
@@ -90,7 +90,7 @@ def mutate(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
                 piece = other[begin : begin + rng.choice((1, 4, 32, 256))]
                 data[place : place + len(piece)] = piece
         else:
-            data += bytes(rng.randrange(256) for _ in range(rng.choice((1, 2, 16))))
+            data += bytes(rng.randrange(256) for _byte in range(rng.choice((1, 2, 16))))
     return bytes(data[:LARGEST])
 
 

@@ -76,7 +76,9 @@ def client(body: bytes, headers: dict[str, str]) -> Client:
     import tempfile
 
     gates = tempfile.gettempdir() + "/attested-fuzz-gates"
-    opener = lambda request: Response(200, {"content-type": "application/json", **headers}, body)  # noqa: E731
+    def opener(request):
+        return Response(200, {"content-type": "application/json", **headers}, body)
+
     return Client(opener, Patience(attempts=1), gates, sleep=lambda seconds: None)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import schema
 from ansible_collections.attested.ai.plugins.module_utils.errors import PolicyError
+from ansible_collections.attested.ai.plugins.module_utils.formats.strict import is_integer
 
 KEYS = (
     "profiles", "implementation_ids", "allow_lifecycle", "allow_test_keys", "allow_unknown_claims", "allow_live_firmware_activation",
@@ -80,7 +81,7 @@ def load_cca(section: schema.Section, document: str) -> CcaPolicy:
 
 def _profile(value: Any, where: str) -> str:
     # YAML reads a bare year as a number; there is nothing else that it could mean here.
-    return schema.check_choice(str(value) if type(value) is int else value, PROFILES, where)
+    return schema.check_choice(str(value) if is_integer(value) else value, PROFILES, where)
 
 
 def _bytes(value: Any, where: str) -> str:

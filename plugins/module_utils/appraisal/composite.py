@@ -54,7 +54,7 @@ def check_composite(items: Mapping[str, ItemResult], policy: Policy, single: boo
 
 
 def _required(items: Mapping[str, ItemResult], policy: Policy, single: bool) -> Check:
-    counted = dict.fromkeys(KINDS, 0)
+    counted: Dict[str, int] = {kind: 0 for kind in KINDS}
     for name, item in items.items():
         if kind_of(name) in counted:
             counted[kind_of(name)] += item.devices

@@ -165,4 +165,3 @@ def _vector(authentic: Optional[bool], claims: Optional[NrasClaims], checks: Seq
     if bad & {"overall-result", "device-result"}:
         return {"hardware": ar4si.CONTRAINDICATED_VALUE, "executables": ar4si.CONTRAINDICATED_VALUE}
     return {"hardware": ar4si.APPROVED, "executables": ar4si.APPROVED_BOOT}
-

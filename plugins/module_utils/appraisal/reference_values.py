@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import schema
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, PolicyError
+from ansible_collections.attested.ai.plugins.module_utils.formats.strict import is_integer
 
 SCHEMA = "attested.ai/reference-values/1"
 DOCUMENT = "reference values"
@@ -246,7 +247,7 @@ def _numbered(section: schema.Section, key: str, known: Tuple[str, ...], read: C
         raise section.refuse(key, "a mapping was expected, this is %s" % schema.kind(obj))
     found: Dict[str, Any] = {}
     for number, value in obj.items():
-        name = str(number) if type(number) is int else number
+        name = str(number) if is_integer(number) else number
         if not isinstance(name, str) or name not in known:
             raise section.refuse(key, "unknown key %s" % schema.show(number), "Known are %s to %s" % (known[0], known[-1]))
         if name in found:

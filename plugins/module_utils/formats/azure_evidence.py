@@ -19,6 +19,7 @@ from typing import Any, List, Mapping, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import pem_to_der
+from ansible_collections.attested.ai.plugins.module_utils.formats.strict import is_integer
 
 AZ_SNP, AZ_TDX = "az-snp-vtpm", "az-tdx-vtpm"
 # What stands beside the quote and the HCL report: the chip's certificate, or the quote over the TDREPORT.
@@ -62,7 +63,7 @@ def parse_azure_evidence(data: bytes, tee: str, where: str = "") -> AzureEvidenc
     if "version" not in shape:
         return _version_0(shape, tee, where)
     strict.members(shape, ("version", "tpm_quote", "hcl_report", last), where=where)
-    if type(shape["version"]) is not int or shape["version"] not in VERSIONS:
+    if not is_integer(shape["version"]) or shape["version"] not in VERSIONS:
         raise FormatError("version %s is none of %s" % (strict.quoted(shape["version"]), ", ".join(map(str, VERSIONS))), where=where)
     quote = strict.members(shape["tpm_quote"], ("signature", "message", "pcrs"), where=where + " tpm_quote")
     return AzureEvidence(

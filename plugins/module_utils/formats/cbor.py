@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+from ansible_collections.attested.ai.plugins.module_utils.formats.strict import is_integer
 
 SIZE_MAX = 64 * 1024
 # Deepest real nesting: envelope tag, map, CMW array. Inside of a token: list of components, component, list of countersigners.
@@ -131,7 +132,7 @@ class _Reader:
         result: Dict[Any, Any] = {}
         for _index in range(number):
             key = self.item(depth + 1)
-            if type(key) is not int and type(key) is not str:
+            if not is_integer(key) and not isinstance(key, str):
                 raise self.refuse("a map key that is neither an integer nor a text string ends")
             if key in result:
                 raise self.refuse("the key %s occurs twice, the second time" % ascii(key)[:40], code="duplicate-claim")

@@ -62,7 +62,7 @@ class ClaimReader:
         value = self.take(label, name, required)
         if label not in self.claims:
             return None
-        if type(value) is not int or not 0 <= value <= maximum:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= maximum:
             raise self.refuse(label, name, "a whole number from 0 to %d" % maximum)
         return value
 

@@ -17,6 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats import cbor, c
 from ansible_collections.attested.ai.plugins.module_utils.formats.cca_claims import (
     IMPLEMENTATION_ID, LEGACY, PROFILE, REALM_KEY, V2023, V2024, V2026, PlatformClaims, RealmClaims, read_platform, read_realm,
 )  # fmt: skip
+from ansible_collections.attested.ai.plugins.module_utils.formats.strict import is_integer
 
 TAG_COLLECTION = 399
 TAG_CMW_COLLECTION = 907
@@ -81,7 +82,7 @@ def _envelope(data: bytes) -> Tuple[int, bytes, bytes]:
 
 
 def _entry(value: Any, cmw: bool, where: str) -> bytes:
-    if cmw and isinstance(value, tuple) and len(value) == 2 and type(value[0]) is int and value[0] == EAT_CWT:
+    if cmw and isinstance(value, tuple) and len(value) == 2 and is_integer(value[0]) and value[0] == EAT_CWT:
         value = value[1]
     if not isinstance(value, bytes):
         raise FormatError("the entry is neither a byte string nor, under tag %d, [%d, bytes]" % (TAG_CMW_COLLECTION, EAT_CWT), where=where)

@@ -14,6 +14,7 @@ from typing import Any, Dict, Mapping, NamedTuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import cbor
+from ansible_collections.attested.ai.plugins.module_utils.formats.strict import is_integer
 
 TAG_SIGN1 = 18
 _ALG, _CONTENT_TYPE, _KEY_ID = 1, 3, 4
@@ -110,7 +111,7 @@ def _algorithm(protected: bytes, unprotected: Mapping[Any, Any], where: str) -> 
         if label in header and label in unprotected:
             raise FormatError("the header parameter %s is both protected and unprotected" % ascii(label)[:40], where=where)
     number = header[_ALG]
-    algorithm = ALGORITHMS.get(number) if type(number) is int else None
+    algorithm = ALGORITHMS.get(number) if is_integer(number) else None
     if algorithm is None:
         raise FormatError("the algorithm %s is none of ES256, ES384, ES512" % ascii(number)[:40], where=where, code="cose-alg")
     return algorithm
@@ -125,7 +126,7 @@ def parse_ec2_key(data: bytes, where: str) -> EcPoint:
         if label not in (_KTY, _KEY_KID, _KEY_ALG, _KEY_OPS, _CRV, _X, _Y):
             raise FormatError("unknown COSE_Key parameter %s" % ascii(label)[:40], where=where)
     kind, curve = key.get(_KTY), _curve(key)
-    if type(kind) is not int or kind != _EC2 or curve is None:
+    if not is_integer(kind) or kind != _EC2 or curve is None:
         raise FormatError("it is no EC2 key on P-256, P-384 or P-521", where=where)
     size = COORDINATE_SIZE[curve]
     for label, name in ((_X, "x"), (_Y, "y")):
@@ -137,14 +138,14 @@ def parse_ec2_key(data: bytes, where: str) -> EcPoint:
 
 def _curve(key: Dict[Any, Any]) -> Any:
     number = key.get(_CRV)
-    return _COSE_CURVES.get(number) if type(number) is int else None
+    return _COSE_CURVES.get(number) if isinstance(number, int) and not isinstance(number, bool) else None
 
 
 def _check_use(key: Dict[Any, Any], curve: str, where: str) -> None:
     """What the key says of its own use must allow what it is used for."""
     if _KEY_ALG in key:
         number = key[_KEY_ALG]
-        algorithm = ALGORITHMS.get(number) if type(number) is int else None
+        algorithm = ALGORITHMS.get(number) if is_integer(number) else None
         if algorithm is None or algorithm.curve != curve:
             raise FormatError("the key is for the algorithm %s, which does not fit %s" % (ascii(number)[:40], curve), where=where)
     if _KEY_OPS in key and (not isinstance(key[_KEY_OPS], tuple) or _VERIFY not in key[_KEY_OPS]):

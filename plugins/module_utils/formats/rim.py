@@ -92,7 +92,7 @@ def parse_rim(data: bytes) -> Rim:
     if root.tag != SWID + "SoftwareIdentity":
         raise _bad("it is a %s, not a SoftwareIdentity" % _name(root.tag))
     _refuse_oddities(etree, root)
-    signature = _only([element for element in root.iter(SIGNATURE_NAMESPACE + "Signature")], "Signature")
+    signature = _only(list(root.iter(SIGNATURE_NAMESPACE + "Signature")), "Signature")
     if signature.getparent() is not root:
         raise _bad("the signature is not a child of the SoftwareIdentity")
     signed_info, digest_value, value, certificates = _read_signature(etree, signature)

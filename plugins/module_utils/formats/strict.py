@@ -121,3 +121,8 @@ def _sized(data: bytes, where: str, minimum: int, maximum: int) -> bytes:
     if not minimum <= len(data) <= maximum:
         raise FormatError("it holds %d bytes, %d to %d are allowed" % (len(data), minimum, maximum), where=where)
     return data
+
+
+def is_integer(value: Any) -> bool:
+    """True for a whole number; a boolean, which Python counts as one, is none."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -214,6 +214,3 @@ def _parse_signature(data: bytes, position: int, end: int) -> Tuple[bytes, bytes
     if inner_size != end - position:
         raise _bad("the PCK chain has %d bytes, %d are stated" % (end - position, inner_size))
     return signature, key, parse_sgx_report(report), report_signature, auth, data[position:end]
-
-
-assert _BODY.size == TD10_SIZE and TD10_SIZE + _BODY15.size == TD15_SIZE and _HEADER.size == HEADER_SIZE and _QE.size == REPORT_SIZE + 66

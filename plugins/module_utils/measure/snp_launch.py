@@ -36,7 +36,8 @@ def launch_digest(launch: SnpLaunch) -> bytes:
     except ImportError:
         raise DependencyError("the Python library sev-snp-measure is missing", fix="Run: pip install 'sev-snp-measure>=0.0.12'") from None
     if launch.vcpu_type not in vcpu_types.CPU_SIGS:
-        raise FormatError("the CPU type %s is not known, known are %s" % (ascii(launch.vcpu_type)[:40], ", ".join(sorted(vcpu_types.CPU_SIGS))), where="vcpu_type")
+        known = ", ".join(sorted(vcpu_types.CPU_SIGS))
+        raise FormatError("the CPU type %s is not known, known are %s" % (ascii(launch.vcpu_type)[:40], known), where="vcpu_type")
     if not 1 <= launch.vcpus <= VCPUS_MAX:
         raise FormatError("%d CPUs, 1 to %d can be measured" % (launch.vcpus, VCPUS_MAX), where="vcpus")
     if launch.kernel is None and (launch.initrd is not None or launch.append is not None):

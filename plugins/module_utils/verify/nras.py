@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from datetime import datetime, timedelta, timezone
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, Check, failed, not_checked, passed
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError

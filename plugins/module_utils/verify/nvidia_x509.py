@@ -172,4 +172,3 @@ def has_extended_usage(certificate: Certificate, usage: bytes) -> bool:
     except FormatError:
         return False
     return False
-

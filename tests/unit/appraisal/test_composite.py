@@ -53,7 +53,9 @@ def test_evidence_of_the_cpu_alone_is_refused_for_a_gpu_workload():
     assert (check.id, check.outcome) == ("required-evidence", "fail") and "0 of 1 gpu" in check.detail and "gpus" in check.detail
 
 
-@pytest.mark.parametrize(("require", "count", "outcome"), [({"gpu": 2}, 1, "fail"), ({"gpu": 2}, 2, "pass"), ({"gpu": 1, "switch": 1}, 2, "fail"), ({}, 3, "pass")])
+@pytest.mark.parametrize(("require", "count", "outcome"), [
+    ({"gpu": 2}, 1, "fail"), ({"gpu": 2}, 2, "pass"), ({"gpu": 1, "switch": 1}, 2, "fail"), ({}, 3, "pass"),
+])
 def test_counts(require, count, outcome):
     items = {"cpu0": CPU, **{"gpu%d" % n: gpu("device %d" % n) for n in range(count)}}
     assert outcomes(items, policy(**require)) == {"required-evidence": outcome, "device-binding": "pass", "duplicate-device": "pass"}

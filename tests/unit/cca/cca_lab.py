@@ -12,10 +12,10 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 if str(REPOSITORY / "tools" / "softtee") not in sys.path:
     sys.path.insert(0, str(REPOSITORY / "tools" / "softtee"))
 
-from softtee.cca_cbor import Raw, Tag, cose_key, encode, raw_point, sign1  # noqa: E402,F401
-from softtee.cca_token import DROP, PROFILES, CcaPlatform, collection, default_components, measurement  # noqa: E402,F401
+from softtee.cca_cbor import Raw, Tag, cose_key, encode, raw_point, sign1  # noqa: E402,F401  pylint: disable=unused-import
+from softtee.cca_token import DROP, PROFILES, CcaPlatform, collection, default_components, measurement  # noqa: E402,F401  pylint: disable=unused-import
 
-from ansible_collections.attested.ai.plugins.module_utils.verify.cca import UNCHECKED, Verification, verify_cca  # noqa: E402
+from ansible_collections.attested.ai.plugins.module_utils.verify.cca import Verification, verify_cca  # noqa: E402
 
 AT = datetime(2026, 11, 22, tzinfo=timezone.utc)
 CHALLENGE = bytes(range(64))

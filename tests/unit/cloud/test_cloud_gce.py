@@ -207,7 +207,8 @@ def test_an_endorsement_counts_only_where_the_policy_says_so(azure, google):
         result = appraise(azure, google, {"launch_endorsement": mode}, endorsements=[b"\xff", google.endorsement(bytes(48)), data])
         assert result.accepted, result.explain()
         assert result.items["cpu0"].reaches == "launch"
-        assert [check.detail for check in result.items["cpu0"].checks if check.id == "measurement-mismatch"][0].endswith("(gce-nonvendor)") and result.anchor == "nonvendor"
+        (measured,) = [check.detail for check in result.items["cpu0"].checks if check.id == "measurement-mismatch"]
+        assert measured.endswith("(gce-nonvendor)") and result.anchor == "nonvendor"
 
 
 def test_the_host_hands_it_over_in_its_table(azure, google):

@@ -180,7 +180,7 @@ def test_the_early_view_is_asked_beside_the_standard_one(lab, services, store_pa
 
     def fake(document, *, endorsements, **more):
         assert endorsements.tdx in ((b"standard",), (b"early",))
-        return Judged(genuine(document, endorsements=endorsements, **more), endorsements.tdx == (b"early",))
+        return Judged(genuine(document, endorsements=endorsements, **more), endorsements.tdx == (b"early",))  # pylint: disable=missing-kwoa
 
     monkeypatch.setattr(module, "appraise", fake)
     result = look(lab, store_path, {"node": document}, horizon=1)

@@ -40,7 +40,7 @@ def test_a_token_that_is_good(service):
 def test_eight_devices_and_the_cache(service):
     cache, data = VerificationCache(), service.bundle(service.devices(8))
     jwks = [service.jwks()]
-    first, second = (verify(service, data, jwks=jwks, cache=cache) for _ in range(2))
+    first, second = (verify(service, data, jwks=jwks, cache=cache) for _time in range(2))
     assert first == second and first.authentic is True and len(first.claims.devices) == 8 and cache.hits >= 2
 
 
@@ -253,7 +253,8 @@ def judged(service, policy=None, data=None, jwks=None, top=None):
         **(top or {}),
     }  # fmt: skip
     result = appraise_report(
-        service.bundle() if data is None else data, tee="nvidia-nras", policy=load_policy(document), reference_values=ReferenceValues(()), expected_report_data=NONCE,
+        service.bundle() if data is None else data, tee="nvidia-nras", policy=load_policy(document), reference_values=ReferenceValues(()),
+        expected_report_data=NONCE,
         at=AT, endorsements=Endorsements(jwks=(service.jwks() if jwks is None else jwks,)),
     )  # fmt: skip
     return result.items["gpu0"]

@@ -300,7 +300,7 @@ def test_the_other_valid_signature_is_the_same_evidence(case: Case) -> None:
     s = P384_ORDER - int.from_bytes(case.report[-48:], "big")
     case.report = case.report[:-48] + s.to_bytes(48, "big")
     second = case.verify()
-    assert second.authentic is True and first.evidence_id == second.evidence_id is not None
+    assert second.authentic is True and first.evidence_id is not None and first.evidence_id == second.evidence_id
     case.report += b"\0"
     assert case.verify().evidence_id == first.evidence_id
 

@@ -63,14 +63,31 @@ def test_only_what_is_measured_matters_and_all_of_it():
     assert tdvf.mrtd(image(added_later)) != first and tdvf.parse_tdvf(image(added_later))[4].added is False
 
 
-@pytest.mark.parametrize(("made", "words"), [
-    (b"", "0 bytes"), (b"\0" * 64, "no table"), (image(footer=bytes(16)), "no table"), (image(total=5), "table of entries"), (image(total=0xFFFF, size=4096), "table of"),
-    (image(entries=b""), "without TDX"), (image(entries=entry(TDX, b"12345678")), "entry of the TDX"), (image(entries=entry(TDX, b"\xff" * 4)), "outside of the image"),
-    (image(signature=b"TDVX"), "no TDVF metadata"), (image(version=2), "version 1"), (image(count=0), "0 sections"), (image(count=65), "65 sections"),
-    (image(length=17), "sections in 17 bytes"), (image(((0, 0x30000, 0, 0x30000, 0, 1),)), "outside of the image"), (image(((0, 0, 0x10, 0x1000, 3, 0),)), "whole pages"),
-    (image(((0, 0, 0, 0, 3, 0),)), "whole pages"), (image(((0, 0x2000, 0, 0x1000, 0, 1),)), "more bytes"), (image(((0, 0x1000, 0, 0x1000, 0, 3),)), "not added"),
-    (image(((0, 0, 0, 0x1000, 3, 4),)), "unknown attributes"), (image(((0, 0, 0, 0xFFFFF000, 3, 0),)), "whole pages"),
-])  # fmt: skip
+MALFORMED = (
+    (b"", "0 bytes"),
+    (b"\0" * 64, "no table"),
+    (image(footer=bytes(16)), "no table"),
+    (image(total=5), "table of entries"),
+    (image(total=0xFFFF, size=4096), "table of"),
+    (image(entries=b""), "without TDX"),
+    (image(entries=entry(TDX, b"12345678")), "entry of the TDX"),
+    (image(entries=entry(TDX, b"\xff" * 4)), "outside of the image"),
+    (image(signature=b"TDVX"), "no TDVF metadata"),
+    (image(version=2), "version 1"),
+    (image(count=0), "0 sections"),
+    (image(count=65), "65 sections"),
+    (image(length=17), "sections in 17 bytes"),
+    (image(((0, 0x30000, 0, 0x30000, 0, 1),)), "outside of the image"),
+    (image(((0, 0, 0x10, 0x1000, 3, 0),)), "whole pages"),
+    (image(((0, 0, 0, 0, 3, 0),)), "whole pages"),
+    (image(((0, 0x2000, 0, 0x1000, 0, 1),)), "more bytes"),
+    (image(((0, 0x1000, 0, 0x1000, 0, 3),)), "not added"),
+    (image(((0, 0, 0, 0x1000, 3, 4),)), "unknown attributes"),
+    (image(((0, 0, 0, 0xFFFFF000, 3, 0),)), "whole pages"),
+)
+
+
+@pytest.mark.parametrize(("made", "words"), MALFORMED)
 def test_malformed_firmware_is_refused(made, words):
     with pytest.raises(FormatError, match=words):
         tdvf.mrtd(made)
@@ -96,7 +113,8 @@ def ovmf(tmp_path):
 
 def test_the_launch_digest_is_that_of_the_library_s_own_program(ovmf):
     launch = SnpLaunch(ovmf=str(ovmf / "OVMF.fd"), vcpus=4, vcpu_type="EPYC-v4")
-    command = [sys.executable, "-c", "from sevsnpmeasure.cli import main; main()", "--mode", "snp", "--vcpus", "4", "--vcpu-type", "EPYC-v4", "--ovmf", launch.ovmf]
+    program = "from sevsnpmeasure.cli import main; main()"
+    command = [sys.executable, "-c", program, "--mode", "snp", "--vcpus", "4", "--vcpu-type", "EPYC-v4", "--ovmf", launch.ovmf]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     assert launch_digest(launch).hex() == told
     for changes in ({"vcpus": 5}, {"vcpu_type": "EPYC-Genoa"}, {"guest_features": 0x21}, {"vmm": "gce"}):
@@ -130,13 +148,17 @@ def test_trustee_gets_lists_of_what_still_holds():
     values = [
         {"tee": "sev-snp", "measurement": "11" * 48, "covers": "launch", "not_after": "2027-01-01T00:00:00Z"},
         {"tee": "sev-snp", "measurement": "12" * 48, "covers": "launch", "not_after": "2026-01-01T00:00:00Z"},
-        {"tee": "tdx", "measurement": "13" * 48, "covers": "kernel", "rtmr": {"0": "20" * 48, "1": ["21" * 48, "22" * 48], "2": "23" * 48}, "not_after": "2027-01-01T00:00:00Z"},
+        {
+            "tee": "tdx", "measurement": "13" * 48, "covers": "kernel", "not_after": "2027-01-01T00:00:00Z",
+            "rtmr": {"0": "20" * 48, "1": ["21" * 48, "22" * 48], "2": "23" * 48},
+        },
         {"tee": "az-snp-vtpm", "pcrs": {"11": "31" * 32, "4": "32" * 32}, "covers": "kernel", "not_after": "2027-01-01T00:00:00Z"},
         {"tee": "az-tdx-vtpm", "measurement": "14" * 48, "pcrs": {"11": "33" * 32}, "covers": "kernel", "not_after": "2027-01-01T00:00:00Z"},
         {"tee": "cca", "measurement": "15" * 32, "covers": "launch", "not_after": "2027-01-01T00:00:00Z"},
     ]
     made = load_reference_values({"schema": "attested.ai/reference-values/1", "values": [{**value, "image": "i", "source": "s"} for value in values]})
     assert rvps.to_rvps(made, datetime(2026, 11, 1, tzinfo=timezone.utc)) == {
-        "mr_td": ["13" * 48, "14" * 48], "rtmr_1": ["21" * 48, "22" * 48], "rtmr_2": ["23" * 48], "snp_launch_measurement": ["11" * 48], "snp_pcr11": ["31" * 32],
+        "mr_td": ["13" * 48, "14" * 48], "rtmr_1": ["21" * 48, "22" * 48], "rtmr_2": ["23" * 48],
+        "snp_launch_measurement": ["11" * 48], "snp_pcr11": ["31" * 32],
         "tdx_pcr11": ["33" * 32],
     }  # fmt: skip

@@ -40,7 +40,8 @@ def folder(tmp_path):
 def run(folder, *tasks, arguments=()):
     """(return code, output, registered results)"""
     named = [{"attested.ai.reference_values": task, "register": f"task{number}"} for number, task in enumerate(tasks)]
-    keep = {"ansible.builtin.copy": {"content": "{{ [%s] | to_json }}" % ", ".join(f"task{number}" for number in range(len(tasks))), "dest": "results.json", "mode": "0600"}}
+    content = "{{ [%s] | to_json }}" % ", ".join(f"task{number}" for number in range(len(tasks)))
+    keep = {"ansible.builtin.copy": {"content": content, "dest": "results.json", "mode": "0600"}}
     play = [{"hosts": "localhost", "gather_facts": False, "tasks": [*named, {**keep, "check_mode": False}]}]
     (folder / "play.json").write_text(json.dumps(play))
     environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(folder / "local"))
@@ -100,7 +101,8 @@ def test_values_come_take_each_others_place_and_go(folder):
     written = {**COMMON, "value": {"tee": "sev-snp", "measurement": "ab" * 48}}
     code, output, results = run(
         folder, TDX, written, {**written, "source": "another"}, {**written, "value": {"tee": "sev-snp", "measurement": "cd" * 48}},
-        {**written, "value": {"tee": "sev-snp", "measurement": "ef" * 48}, "replace": True}, {"path": "refs.yml", "state": "absent", "image": "guest", "tee": "sev-snp"},
+        {**written, "value": {"tee": "sev-snp", "measurement": "ef" * 48}, "replace": True},
+        {"path": "refs.yml", "state": "absent", "image": "guest", "tee": "sev-snp"},
         {"path": "refs.yml", "state": "absent", "image": "guest"}, {"path": "refs.yml", "state": "absent", "image": "guest"},
     )  # fmt: skip
     assert code == 0, output
@@ -139,7 +141,8 @@ def golden_run(folder, **report):
     (folder / "collateral.json").write_bytes(lab.collateral())
     return {
         **COMMON, "covers": "service", "record": {
-            "evidence": document.to_dict(), "nonce": base64.b64encode(NONCE).decode(), "collateral": ["collateral.json"], "at": "2026-11-01T00:00:00Z",
+            "evidence": document.to_dict(), "nonce": base64.b64encode(NONCE).decode(), "collateral": ["collateral.json"],
+            "at": "2026-11-01T00:00:00Z",
             "policy": {"schema": "attested.ai/policy/1", "id": "t", "allow_nonvendor_roots": True, "roots": [tdx_lab.pem(lab.root)]},
         },
     }  # fmt: skip
@@ -154,7 +157,8 @@ def test_a_golden_run_is_recorded(folder):
 
 def test_what_is_refused_is_not_recorded(folder):
     code, output, _results = run(folder, golden_run(folder, tdattributes=1))
-    assert code != 0 and "only what was accepted can be recorded" in " ".join(output.split()) and "policy-debug" in output and not (folder / "refs.yml").exists()
+    assert code != 0 and "only what was accepted can be recorded" in " ".join(output.split())
+    assert "policy-debug" in output and not (folder / "refs.yml").exists()
     other = golden_run(folder)
     other["record"]["nonce"] = base64.b64encode(bytes(32)).decode()
     assert run(folder, other)[0] != 0 and not (folder / "refs.yml").exists()

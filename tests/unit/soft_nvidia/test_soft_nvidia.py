@@ -86,7 +86,7 @@ def test_responses_last_a_day(authority):
 
 
 def test_devices_last_in_a_directory(tmp_path):
-    first, second = (NvidiaAuthority.create(tmp_path / "nvidia").device("gpu", "hopper", 0) for _ in range(2))
+    first, second = (NvidiaAuthority.create(tmp_path / "nvidia").device("gpu", "hopper", 0) for _time in range(2))
     assert first.chain_pem == second.chain_pem and first.uuid == second.uuid
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "nvidia").iterdir())
     assert NvidiaAuthority.create(tmp_path / "nvidia").roots_pem() != NvidiaAuthority.create(None).roots_pem()

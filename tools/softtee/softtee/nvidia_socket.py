@@ -75,7 +75,7 @@ class Machine:
 
     def answer(self, question: str, behaviour: str = "none") -> Answer:
         """(status, bytes) for one question of a stub."""
-        verb, _, rest = question.partition(" ")
+        verb, _space, rest = question.partition(" ")
         words = rest.split()
         handler = _HANDLERS.get((verb, len(words)))
         limit = self.switches if verb.startswith("switch-") else self.gpus
