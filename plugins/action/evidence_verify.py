@@ -90,7 +90,9 @@ def verify(options: t.Mapping[str, t.Any], inputs: Inputs) -> dict:
     )
     many = isinstance(options["evidence"], (list, tuple))
     if many:
-        judged = [judge_one_of_many(evidence, nonce, setting) for evidence, nonce in zip(options["evidence"], nonces(options))]
+        # Under one nonce the same evidence would stand for two guests.
+        seen: set[str] | None = None if options["freshness"] == "unchecked" else set()
+        judged = [judge_one_of_many(evidence, nonce, setting, seen) for evidence, nonce in zip(options["evidence"], nonces(options))]
         task = {"results": judged, "accepted": all(one["accepted"] for one in judged)}
         refused = [one for one in judged if not one["accepted"]]
         message = f"{len(judged) - len(refused)} of {len(judged)} accepted." + (f" {refused[0]['msg']}" if refused else "")
@@ -135,15 +137,16 @@ def nonces(options: t.Mapping[str, t.Any]) -> list:
     return list(nonce)
 
 
-def judge_one_of_many(evidence: t.Any, nonce: t.Any, setting: Setting) -> dict:
-    """Like judge_document, but a document that cannot be read is a refusal of its own and does not stop the others."""
+def judge_one_of_many(evidence: t.Any, nonce: t.Any, setting: Setting, seen: set[str] | None) -> dict:
+    """Like judge_document, but a document that cannot be read is a refusal of its own and does not stop the others. ``seen`` holds the identities
+    of what was accepted before in this task, None to not look."""
     try:
-        return judge_document(evidence, nonce, setting)
+        return judge_document(evidence, nonce, setting, seen)
     except AttestedError as error:
         return {"accepted": False, "result": None, "msg": str(error)}
 
 
-def judge_document(evidence: t.Any, nonce: t.Any, setting: Setting) -> dict:
+def judge_document(evidence: t.Any, nonce: t.Any, setting: Setting, seen: set[str] | None = None) -> dict:
     result = appraise(
         setting.inputs.evidence(evidence),
         policy=setting.policy,
@@ -152,8 +155,11 @@ def judge_document(evidence: t.Any, nonce: t.Any, setting: Setting) -> dict:
         expected_nonce=UNCHECKED if nonce is None else parse_nonce(nonce),
         at=setting.at,
         connection=None,
+        seen=seen,
         cache=setting.cache,
     )
+    if seen is not None and result.accepted:
+        seen.update(item.identity for item in result.items.values() if item.identity is not None)
     return report(result, setting)
 
 

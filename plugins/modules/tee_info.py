@@ -66,10 +66,11 @@ notes:
   - Run it as root (C(become)), with the kernel modules C(msr) and C(cpuid) loaded. Otherwise much is V(unknown).
   - Python's standard library is enough on the machine.
 seealso:
-  - plugin: attested.ai.preflight
-    plugin_type: role
   - plugin: attested.ai.tee_checks
     plugin_type: filter
+  - name: Role attested.ai.preflight
+    description: The same for many hosts, as a table and as files, and as a gate.
+    link: https://github.com/attested-ai/attested.ai
 """
 
 EXAMPLES = r"""

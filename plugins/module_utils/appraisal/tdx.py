@@ -8,10 +8,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, tdx_checks
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import ar4si, launch_endorsement, tdx_checks
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.common import check_replay, with_next_step
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import ItemContext
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, Policy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.tdx_references import TEE, check_measurement
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, Check, failed, not_checked
@@ -90,6 +91,7 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
     claims = verification.claims
     reaches: Optional[str] = None
     ends: List[Optional[datetime]] = [verification.not_after]
+    matched: Optional[ReferenceValue] = None
     told: Dict[str, Any] = {} if claims is None else claims.to_dict()
     # The verifier gives an evidence id only where a proven key signed the quote: only then its fields are worth judging.
     if verification.authentic is False or verification.evidence_id is None or claims is None:
@@ -102,15 +104,17 @@ def appraise_item(item: EvidenceItem, context: ItemContext) -> ItemResult:
         checks += tdx_checks.check_policy(claims, policy.tdx, policy.machines)
         measured = check_measurement(claims.body, context)
         checks += measured.checks
-        reaches = measured.covers
-        ends.append(measured.expires_at)
+        matched = measured.matched
+        if matched is not None:
+            reaches = matched.covers
+            ends.append(matched.not_after)
     return ItemResult(
         tee=TEE,
         authentic=verification.authentic,
         checks=tuple(checks),
         vector=_vector(verification, checks, reaches, policy),
         claims=told,
-        anchor=verification.anchor,
+        anchor=launch_endorsement.anchor_with(verification.anchor, matched),
         expires_at=min((end for end in ends if end is not None), default=None),
         reaches=reaches,
         identity=verification.evidence_id,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import List, NamedTuple, Optional, Sequence
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import launch_endorsement
@@ -21,11 +20,10 @@ _REGISTERS = ("mrseam", "mrconfigid", "mrowner", "mrownerconfig")
 
 
 class Outcome(NamedTuple):
-    """``covers`` is how far the measurement vouches, ``expires_at`` until when."""
+    """``matched`` is the reference value that the TD fits, None if it fits none."""
 
     checks: List[Check]
-    covers: Optional[str] = None
-    expires_at: Optional[datetime] = None
+    matched: Optional[ReferenceValue] = None
 
 
 def check_measurement(body: TdReport, context: ItemContext) -> Outcome:
@@ -43,7 +41,7 @@ def check_measurement(body: TdReport, context: ItemContext) -> Outcome:
         matched = min(matching, key=lambda value: (STAGES.index(value.covers), -value.not_after.timestamp()))
         named = ", ".join(["MRTD"] + ["RTMR%s" % number for number, _allowed in matched.rtmr])
         checks.append(passed(CODE, "%s are those of image %s (%s)" % (named, matched.image, matched.source)))
-        return Outcome(checks, matched.covers, matched.not_after)
+        return Outcome(checks, matched)
     detail = _refusal(mrtd, same, valid, body, len(context.reference_values.of(TEE)))
     if context.policy.measurements_required:
         return Outcome(checks + [failed(CODE, detail)])
