@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import AMD, Cpu, cannot_read, logged, msr_bit, without_line
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, KernelLog, Unreadable, parameter
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import Probe, Question
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import PASS, SKIPPED, Probe, Question
 
 LEAST_KERNEL = (6, 11)
 KVM_PARAMETER = "/sys/module/kvm_amd/parameters/sev_snp"
@@ -142,7 +143,7 @@ def probe_snp(host: Host, cpu: Union[Cpu, Unreadable]) -> List[Probe]:
     log = host.kernel_log()
     leaf = host.cpuid(0x8000001F)
     status = host.sev("snp-platform-status")
-    return [
+    found = [
         _cpu_model(cpu),
         _cpu_support(leaf),
         msr_bit(host, SME, 0xC0010010, 23),
@@ -158,6 +159,12 @@ def probe_snp(host: Host, cpu: Union[Cpu, Unreadable]) -> List[Probe]:
         _kvm(host),
         _cpus_online(host),
     ]
+    if isinstance(leaf, Unreadable) or leaf[0] >> 4 & 1:
+        return found
+    # No setting helps a CPU without SEV-SNP. What the kernel itself complains of is left standing: its source is narrower.
+    general = {question.source for question in (SME, RMP, ASID, IOMMU, DEVICE)}
+    hopeless = [probe.area in ("bios", "firmware", "iommu") and probe.outcome != PASS and probe.source in general for probe in found]
+    return [replace(probe, outcome=SKIPPED, observed="this CPU has no SEV-SNP", fix="") if skip else probe for probe, skip in zip(found, hopeless)]
 
 
 def snp_identity(host: Host) -> Optional[Dict[str, Any]]:

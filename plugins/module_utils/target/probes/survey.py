@@ -18,8 +18,8 @@ AUTO, HOST, GUEST = "auto", "host", "guest"
 TDX, SNP, CCA = "tdx", "snp", "cca"
 READY, NOT_READY, UNDECIDED = "ready", "not-ready", "unknown"
 
-# Areas whose probes mean nothing on a CPU of another vendor. The kernel's settings are looked at all the same.
-_VENDOR_AREAS = ("cpu", "bios", "module", "sgx", "firmware", "quoting")
+# What has a meaning on a CPU of another vendor, too.
+_OF_ANY_VENDOR = ("tdx.cpu-model", "snp.cpu-model", "tdx.kernel-nohibernate")
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,13 @@ def _of_host(host: Host, cpu: Union[Cpu, Unreadable], tee: str) -> Tuple[List[Pr
 
 
 def _of_vendor(host: Host, cpu: Union[Cpu, Unreadable], vendor: str, ask: Callable[[], List[Probe]]) -> List[Probe]:
-    """On a CPU of another vendor the same registers may mean something else: only the CPU itself and the kernel are judged there."""
+    """On a CPU of another vendor the same registers may mean something else, and the modules of the kernel are others."""
     if isinstance(cpu, Unreadable) or cpu.vendor == vendor:
         return ask()
     reason = "this is no CPU of %s" % {INTEL: "Intel", AMD: "AMD"}[vendor]
 
     def judged(probe: Probe) -> Probe:
-        meaningless = probe.area in _VENDOR_AREAS and not probe.id.endswith(".cpu-model")
-        return replace(probe, outcome=SKIPPED, observed=reason, fix="") if meaningless else probe
+        return probe if probe.id in _OF_ANY_VENDOR else replace(probe, outcome=SKIPPED, observed=reason, fix="")
 
     return [judged(probe) for probe in ask()]
 
