@@ -11,6 +11,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+from ansible_collections.attested.ai.plugins.plugin_utils.report_items import found, item_links
 
 Data = t.Mapping[str, t.Any]
 
@@ -204,11 +205,11 @@ def _proof(run: Data) -> dict[str, t.Any]:
     result = run["result"]
     links = []
     for name, item in result["submods"].items():
-        links += _item_links(name, item)
+        links += item_links(name, item)
     binding, chain = result["binding"], result["chain_of_trust"]
     bound = [("Bound guest key", binding.get("tee_pubkey_thumbprint")), ("Bound TLS key", binding.get("tls_spki"))]
     bound += [("Bound SSH host key", key) for key in binding.get("ssh_host_keys") or []]
-    links.append({"title": "Freshness", "text": _found(result["checks"], "freshness"), "values": [("Nonce", result["nonce"]), *bound]})
+    links.append({"title": "Freshness", "text": found(result["checks"], "freshness"), "values": [("Nonce", result["nonce"]), *bound]})
     waived = f" Waived by the policy: {chain['reason']}" if chain["waived"] else ""
     links.append({"title": "Chain of trust", "text": f"Reaches {chain['reaches'] or 'nothing known'}, required is {chain['required']}.{waived}", "values": []})
     policy = result["policy"]
@@ -229,35 +230,6 @@ def _proof(run: Data) -> dict[str, t.Any]:
         "expires_at": result["expires_at"],
         "links": links,
     }
-
-
-def _item_links(name: str, item: Data) -> list[dict[str, t.Any]]:
-    claims = item["claims"]
-    report = claims.get("report") or {}
-    tcb = (claims.get("tcb") or {}).get("reported") or {}
-    root = claims.get("root_name") or "root"
-    outside = "" if item.get("anchor") == "vendor" else " It is NOT the root of a vendor."
-    chip = [
-        ("Provider", claims.get("csp_id")),
-        ("Machine (SHA-256 of its identity)", claims.get("machine")),
-        ("Key certificate (SHA-256)", claims.get("vek_sha256")),
-    ]
-    return [
-        {"title": "Root", "text": f"{root}, pinned by its public key.{outside}", "values": [("SPKI SHA-256", claims.get("root_spki_sha256"))]},
-        {
-            "title": "Chip",
-            "text": f"{claims.get('product') or 'unknown'}, {str(claims.get('key_role') or '').upper()} ({item['tee']}, {name}).",
-            "values": chip,
-        },
-        {"title": "Firmware", "text": ", ".join(f"{part} {number}" for part, number in tcb.items()) or "no TCB known", "values": []},
-        {"title": "Guest", "text": _found(item["checks"], "measurement-mismatch"), "values": [("Measurement", report.get("measurement"))]},
-    ]
-
-
-def _found(checks: t.Sequence[Data], code: str) -> str:
-    """What that check found, as a sentence; never more than it says."""
-    detail = next((str(check["detail"]) for check in checks if check["id"] == code), "not checked")
-    return detail[:1].upper() + detail[1:] + "."
 
 
 def _matrix(results: t.Sequence[Data]) -> dict[str, t.Any]:
