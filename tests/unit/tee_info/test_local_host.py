@@ -52,11 +52,11 @@ def test_a_device_that_is_no_secure_processor_refuses(tmp_path):
     for command in local.SEV_COMMANDS:
         found = LocalHost(root=str(tmp_path)).sev(command)
         assert isinstance(found, Unreadable) and command in found.reason
-    assert isinstance(LocalHost(root=str(tmp_path / "none")).sev("platform-status"), Unreadable)
+    assert isinstance(LocalHost(root=str(tmp_path / "none")).sev("snp-platform-status"), Unreadable)
 
 
 def test_only_commands_that_read_can_be_named():
-    assert local.SEV_COMMANDS == {"platform-status": (1, 12), "snp-platform-status": (9, 32)}
+    assert local.SEV_COMMANDS == {"snp-platform-status": (9, 32)}
 
 
 def test_a_record_of_the_kernel_log_is_cut_out_of_its_envelope(tmp_path):

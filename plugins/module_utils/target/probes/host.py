@@ -74,7 +74,7 @@ class Host:
         raise NotImplementedError
 
     def sev(self, command: str) -> Union[bytes, Unreadable]:
-        """The answer of the AMD Secure Processor to ``platform-status`` or ``snp-platform-status``. Both only read."""
+        """The answer of the AMD Secure Processor to ``snp-platform-status``, which only reads."""
         raise NotImplementedError
 
     def kernel_log(self) -> Union[KernelLog, Unreadable]:

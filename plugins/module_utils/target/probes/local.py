@@ -30,8 +30,8 @@ RECORD_MAX = 16 * 1024
 # _IOWR('S', 0, struct sev_issue_cmd), 16 packed bytes: u32 cmd, u64 data, u32 error (include/uapi/linux/psp-sev.h).
 SEV_ISSUE_CMD = 0xC0105300
 SEV_DEVICE = "/dev/sev"
-# The numbers of the same file. Neighbours of these change the platform for good, so only these two can be named, with their sizes.
-SEV_COMMANDS = {"platform-status": (1, 12), "snp-platform-status": (9, 32)}
+# The number is of the same file. Neighbours of this one change the platform for good, so only it can be named, with its size.
+SEV_COMMANDS = {"snp-platform-status": (9, 32)}
 
 Runner = Callable[[Sequence[str]], Tuple[int, str]]
 
