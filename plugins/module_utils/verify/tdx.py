@@ -105,7 +105,7 @@ def verify_tdx(
     evidence_id = _judge_signatures(parsed, chain, checks)
     # A status of a quote that does not hold, or by collateral of another time, would be none.
     holds = evidence_id is not None and all(check.outcome != FAIL for check in checks)
-    tcb = _judge_tcb(parsed, chain, proof if holds else None, checks)
+    tcb = _judge_tcb(parsed, chain, proof if holds else None, cache, checks)
     checks.append(_judge_report_data(parsed, expected))
     root = chain.root if chain.proven else None
     return Verification(
@@ -190,13 +190,28 @@ def _judge_signatures(quote: TdxQuote, chain: PckChain, checks: List[Check]) -> 
 _TCB_CHECKS = ("qe-identity", "module-identity", "module-mrsigner", "module-attributes", "module-tcb-not-supported", "tcb-not-supported")
 
 
-def _judge_tcb(quote: TdxQuote, chain: PckChain, proof: Optional[ProvenCollateral], checks: List[Check]) -> Optional[TcbEvaluation]:
+def _judge_tcb(
+    quote: TdxQuote, chain: PckChain, proof: Optional[ProvenCollateral], cache: Optional[VerificationCache], checks: List[Check]
+) -> Optional[TcbEvaluation]:
     if proof is None or proof.tcb_info is None or proof.qe_identity is None or chain.extensions is None:
         checks.extend([not_checked(name, "quote and collateral do not hold, so there is no status") for name in _TCB_CHECKS])
         return None
+    body, report, pck = quote.body, quote.qe_report, chain.extensions
+    # All that the evaluation looks at. Machines of one kind and state are many, and come to the same.
+    key = (
+        "tdx-tcb", proof.sha256, body.tee_tcb_svn, body.tee_tcb_svn_2, body.mrsignerseam, body.seamattributes, pck.components, pck.cpusvn, pck.pcesvn,
+        report.mrsigner, report.isvprodid, report.isvsvn, report.miscselect, report.attributes,
+    )  # fmt: skip
+    known: Optional[Tuple[TcbEvaluation, List[Check]]] = cache.get(key) if cache is not None else None
+    if known is not None:
+        checks.extend(known[1])
+        return known[0]
     found: Dict[str, Check] = {}
-    tcb = tdx_tcb.evaluate(quote.body, quote.qe_report, chain.extensions, proof.tcb_info, proof.qe_identity, found)
-    checks.extend([found[name] for name in _TCB_CHECKS])
+    tcb = tdx_tcb.evaluate(body, report, pck, proof.tcb_info, proof.qe_identity, found)
+    told = [found[name] for name in _TCB_CHECKS]
+    checks.extend(told)
+    if cache is not None and proof.sha256 is not None and tcb.status is not None:
+        cache.put(key, (tcb, told))
     return tcb
 
 
