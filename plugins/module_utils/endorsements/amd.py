@@ -6,14 +6,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import pkgutil
 from dataclasses import dataclass
 from typing import Any, Mapping, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError
-from ansible_collections.attested.ai.plugins.module_utils.formats import strict
-from ansible_collections.attested.ai.plugins.module_utils.formats.der import Certificate, parse_certificate
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.shipped import read_certificate, read_document
+from ansible_collections.attested.ai.plugins.module_utils.formats.der import Certificate
 
 SCHEMA = "attested.ai/amd-ca/1"
 WHERE = "data/amd.json"
@@ -34,22 +31,10 @@ class AmdCa:
 @functools.lru_cache(maxsize=None)
 def load_amd_cas() -> Tuple[AmdCa, ...]:
     """The shipped certificates. Raises EndorsementError if the file is missing, or if a digest in it is not that of its bytes."""
-    raw = pkgutil.get_data(__name__, WHERE)
-    if raw is None:
-        raise EndorsementError("the file of AMD's certificates is missing", where=WHERE, fix="Install the collection again.")
-    document = strict.loads(raw, WHERE)
-    if document.get("schema") != SCHEMA:
-        raise EndorsementError("unknown schema %r" % (document.get("schema"),), where=WHERE)
+    document = read_document(WHERE, SCHEMA, "AMD's certificates")
     return tuple(_read(entry) for entry in document["certificates"])
 
 
 def _read(entry: Mapping[str, Any]) -> AmdCa:
-    data = strict.decode_base64(entry["certificate"], WHERE)
-    certificate = parse_certificate(data)
-    ca = AmdCa(
-        entry["name"], entry["role"], entry["product"], certificate,
-        hashlib.sha256(data).hexdigest(), hashlib.sha256(certificate.spki).hexdigest(),
-    )  # fmt: skip
-    if (ca.sha256, ca.spki_sha256, certificate.common_name) != (entry["sha256"], entry["spki_sha256"], ca.name):
-        raise EndorsementError("%s does not have the digests and the name written beside it" % ca.name, where=WHERE)
-    return ca
+    certificate = read_certificate(entry, WHERE)
+    return AmdCa(entry["name"], entry["role"], entry["product"], certificate, entry["sha256"], entry["spki_sha256"])

@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import pkgutil
-from typing import Any, Mapping, Tuple
+from typing import Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError
-from ansible_collections.attested.ai.plugins.module_utils.formats import strict
-from ansible_collections.attested.ai.plugins.module_utils.formats.der import Certificate, parse_certificate
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.shipped import read_roots
+from ansible_collections.attested.ai.plugins.module_utils.formats.der import Certificate
 
 SCHEMA = "attested.ai/gce-ca/1"
 WHERE = "data/gce.json"
@@ -21,19 +18,4 @@ WHERE = "data/gce.json"
 @functools.lru_cache(maxsize=None)
 def load_gce_roots() -> Tuple[Tuple[str, Certificate], ...]:
     """The shipped root as (role, certificate). Raises EndorsementError if the file is missing, or if a digest in it is not that of its bytes."""
-    raw = pkgutil.get_data(__name__, WHERE)
-    if raw is None:
-        raise EndorsementError("the file of Google's root is missing", where=WHERE, fix="Install the collection again.")
-    document = strict.loads(raw, WHERE)
-    if document.get("schema") != SCHEMA:
-        raise EndorsementError("unknown schema %r" % (document.get("schema"),), where=WHERE)
-    return tuple(_read(entry) for entry in document["certificates"])
-
-
-def _read(entry: Mapping[str, Any]) -> Tuple[str, Certificate]:
-    data = strict.decode_base64(entry["certificate"], WHERE)
-    certificate = parse_certificate(data)
-    found = (hashlib.sha256(data).hexdigest(), hashlib.sha256(certificate.spki).hexdigest(), certificate.common_name)
-    if found != (entry["sha256"], entry["spki_sha256"], entry["name"]):
-        raise EndorsementError("%s does not have the digests and the name written beside it" % entry["name"], where=WHERE)
-    return entry["role"], certificate
+    return read_roots(WHERE, SCHEMA, "Google's root")

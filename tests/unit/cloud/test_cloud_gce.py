@@ -17,6 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise imp
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import load_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue, ReferenceValues, load_reference_values
 from ansible_collections.attested.ai.plugins.module_utils.endorsements import gce as gce_pins
+from ansible_collections.attested.ai.plugins.module_utils.endorsements import shipped
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import trust_roots
 from ansible_collections.attested.ai.plugins.module_utils.errors import EndorsementError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.gce_endorsement import parse_gce_endorsement
@@ -104,10 +105,10 @@ def test_the_root_that_is_shipped():
 
 
 def test_a_damaged_file_of_roots(monkeypatch):
-    good = gce_pins.pkgutil.get_data(gce_pins.__name__, gce_pins.WHERE)
+    good = shipped.pkgutil.get_data(gce_pins.__name__, gce_pins.WHERE)
     for raw in (None, b'{"schema": "other"}', good.replace(b'"sha256": "e8', b'"sha256": "e9'), good.replace(b'"name": "GCE', b'"name": "GCF')):
         gce_pins.load_gce_roots.cache_clear()
-        monkeypatch.setattr(gce_pins.pkgutil, "get_data", lambda *_arguments, raw=raw: raw)
+        monkeypatch.setattr(shipped.pkgutil, "get_data", lambda *_arguments, raw=raw: raw)
         with pytest.raises(EndorsementError):
             gce_pins.load_gce_roots()
     gce_pins.load_gce_roots.cache_clear()

@@ -24,7 +24,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.nvidia_polic
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Policy, load_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ItemResult
-from ansible_collections.attested.ai.plugins.module_utils.endorsements import nvidia
+from ansible_collections.attested.ai.plugins.module_utils.endorsements import nvidia, shipped
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.nvidia import load_nvidia_roots, nras_certificate_pins
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import load_roots
 from ansible_collections.attested.ai.plugins.module_utils.errors import DependencyError, EndorsementError, PolicyError
@@ -371,13 +371,13 @@ def test_a_pin_with_another_digest_is_refused(monkeypatch: pytest.MonkeyPatch) -
     for member, value in (("sha256", "00" * 32), ("spki_sha256", "00" * 32), ("name", "another")):
         entry = {**document["certificates"][0], member: value}
         with pytest.raises(EndorsementError, match="digests and the name"):
-            nvidia._read(entry)
-    monkeypatch.setattr(nvidia.pkgutil, "get_data", lambda *_names: b'{"schema": "attested.ai/nvidia-ca/2"}')
+            shipped.read_certificate(entry, nvidia.WHERE)
+    monkeypatch.setattr(shipped.pkgutil, "get_data", lambda *_names: b'{"schema": "attested.ai/nvidia-ca/2"}')
     with pytest.raises(EndorsementError, match="unknown schema"):
-        nvidia._document.__wrapped__()
-    monkeypatch.setattr(nvidia.pkgutil, "get_data", lambda *_names: None)
+        shipped.read_document(nvidia.WHERE, nvidia.SCHEMA, nvidia.WHAT)
+    monkeypatch.setattr(shipped.pkgutil, "get_data", lambda *_names: None)
     with pytest.raises(EndorsementError, match="missing"):
-        nvidia._document.__wrapped__()
+        shipped.read_document(nvidia.WHERE, nvidia.SCHEMA, nvidia.WHAT)
 
 
 def test_the_example_of_the_documentation_loads() -> None:
