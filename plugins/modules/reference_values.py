@@ -165,7 +165,8 @@ options:
         description: Evaluation time in RFC 3339. The default is the controller's clock.
         type: str
       registers:
-        description: The RTMRs of a TD to record. RTMR0 differs with the size of the memory, RTMR3 is the guest's own.
+        description:
+          - The RTMRs of a TD, or the REMs of a CCA realm, to record. RTMR0 differs with the size of the memory, RTMR3 is the guest's own.
         type: list
         elements: str
         choices: ["0", "1", "2", "3"]
@@ -300,6 +301,12 @@ rvps_path:
   returned: when O(rvps) is given
   type: str
   sample: /srv/attestation/rvps.json
+rvps_notes:
+  description: What the export cannot say, so that it accepts more than the document. Trustee compares flat lists.
+  returned: when O(rvps) is given
+  type: list
+  elements: str
+  sample: ["image inference TD 3: mrconfigid cannot be exported, ask for it in a policy of Trustee's"]
 verified:
   description: True if the signature holds.
   returned: with O(state=verified)

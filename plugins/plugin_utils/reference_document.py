@@ -21,7 +21,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, st
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jws
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import create_signing_key, load_signing_key
-from ansible_collections.attested.ai.plugins.module_utils.measure.rvps import to_rvps
+from ansible_collections.attested.ai.plugins.module_utils.measure.rvps import lost, to_rvps
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import FILE_MAX, load_text
 
 # Keeps these signatures apart from those of manifests and bundles, which the same key may make.
@@ -86,7 +86,7 @@ class Document:
                 _write(path, data)
         told: dict[str, t.Any] = {**self._told(content, values, None if key is None else public_jwk(key)), "changed": bool(writes) or creates_key}
         if rvps is not None:
-            told["rvps_path"] = rvps
+            told.update(rvps_path=rvps, rvps_notes=lost(values, at))
         if diff:
             before = (self.content or b"").decode("utf-8")
             told["diff"] = {"before_header": self.path, "after_header": self.path, "before": before, "after": content.decode("utf-8")}

@@ -70,7 +70,8 @@ def _cca(claims: Data) -> tuple[Link, Link]:
 
 def _nvidia(claims: Data) -> tuple[Link, Link]:
     mode = f", mode {claims['mode']}" if claims.get("mode") else ""
-    device = {"text": f"{claims.get('hwmodel') or claims.get('chip') or 'NVIDIA device'}{mode}.", "values": [("Device (SHA-256 of its key)", claims.get("device"))]}
+    model = claims.get("hwmodel") or claims.get("chip") or "NVIDIA device"
+    device = {"text": f"{model}{mode}.", "values": [("Device (SHA-256 of its key)", claims.get("device"))]}
     manifests = ", ".join(f"{rim['source']} {rim['version']}" for rim in claims.get("rims") or [] if rim.get("usable")) or "none"
     text = f"Firmware {claims.get('firmware_version') or 'unknown'}, driver {claims.get('driver_version') or 'not stated'}; NVIDIA's manifests: {manifests}."
     return device, {"text": text, "values": []}

@@ -132,7 +132,9 @@ def _event_log(item: EvidenceItem, claims: TdxClaims, policy: Policy) -> Tuple[C
 
 
 def _told(log: EventLog) -> Dict[str, Any]:
-    return {"count": len(log.events), "events": [event.to_dict() for event in log.events[:EVENTS_SHOWN]]}
+    """The events that changed a register. The others are remarks that anybody could have added, and no register vouches for them."""
+    events = [event for event in log.events if event.extends]
+    return {"count": len(events), "events": [event.to_dict() for event in events[:EVENTS_SHOWN]]}
 
 
 def _vector(verification: Verification[TdxClaims], checks: Sequence[Check], reaches: Optional[str], policy: Policy) -> Dict[str, int]:

@@ -72,7 +72,7 @@ class Event:
         return hashlib.sha384(self.data).digest() == self.digest
 
     def to_dict(self) -> Dict[str, Any]:
-        """JSON-able; of the data only its size, and whether it is measured."""
+        """JSON-able; of the data only its size, and whether it is measured. Type and size are the log's own words: registers cover the digest alone."""
         return {
             "index": self.index, "type": self.name, "digest": self.digest.hex(), "size": len(self.data), "data_is_measured": self.data_is_measured,
         }  # fmt: skip

@@ -39,8 +39,13 @@ def _tdx(item: ItemResult, registers: Sequence[str]) -> Dict[str, Any]:
     return {"measurement": item.claims["measurement"], "rtmr": {number: rtmrs[number] for number in registers}}
 
 
+def _cca(item: ItemResult, registers: Sequence[str]) -> Dict[str, Any]:
+    rems: Sequence[str] = item.claims["realm"]["rem"]
+    return {"measurement": item.claims["measurement"], "rem": {number: rems[int(number)] for number in registers}}
+
+
 def _azure(item: ItemResult, registers: Sequence[str]) -> Dict[str, Any]:
     return {"measurement": item.claims["measurement"], "pcrs": dict(item.claims["tpm"]["pcrs"])}
 
 
-_READERS = {"sev-snp": _snp, "tdx": _tdx, "cca": _snp, "az-snp-vtpm": _azure, "az-tdx-vtpm": _azure}
+_READERS = {"sev-snp": _snp, "tdx": _tdx, "cca": _cca, "az-snp-vtpm": _azure, "az-tdx-vtpm": _azure}

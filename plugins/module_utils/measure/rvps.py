@@ -22,6 +22,20 @@ def to_rvps(values: ReferenceValues, at: datetime) -> Dict[str, List[str]]:
     return {name: sorted(texts) for name, texts in sorted(found.items())}
 
 
+def lost(values: ReferenceValues, at: datetime) -> List[str]:
+    """What Trustee's flat lists cannot hold: for each value that is thereby wider than ours, a line for a person."""
+    notes = []
+    for value in values.values:
+        names = [name for name in ("host_data", "mrseam", "mrconfigid", "mrowner", "mrownerconfig") if getattr(value, name) is not None]
+        names += ["rtmr %s" % number for number, _allowed in value.rtmr if number not in ("1", "2")]
+        names += ["pcr %s" % number for number, _value in value.pcrs if number != "11"]
+        if value.not_after > at and names:
+            notes.append("image %s: %s cannot be exported, ask for it in a policy of Trustee's" % (value.image, ", ".join(names)))
+    if len({value.image for value in values.values if value.tee == "tdx" and value.not_after > at}) > 1:
+        notes.append("several TDX images: Trustee accepts MRTD of one with RTMRs of another")
+    return notes
+
+
 def _named(value: ReferenceValue) -> List[Tuple[str, str]]:
     measurement = value.measurement or ""
     if value.tee == "sev-snp":

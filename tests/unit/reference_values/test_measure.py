@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import load_reference_values
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import ChainReport, ItemResult, Result
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.measure import initdata, rvps, tdvf
+from ansible_collections.attested.ai.plugins.module_utils.measure.record import recorded
 from ansible_collections.attested.ai.plugins.module_utils.measure.snp_launch import SnpLaunch, launch_digest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -142,6 +144,29 @@ def test_init_data_is_that_of_confidential_containers():
     for algorithm, tee in (("md5", "tdx"), ("sha256", "az-snp-vtpm")):
         with pytest.raises(FormatError):
             initdata.field_value(b"x", algorithm, tee)
+
+
+def test_a_realm_is_recorded_with_its_registers():
+    claims = {"measurement": "11" * 32, "realm": {"rem": ["a0" * 32, "a1" * 32, "a2" * 32, "a3" * 32]}}
+    item = ItemResult("cca", True, (), claims=claims)
+    at = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    result = Result(at, None, "", "p", "", {}, ChainReport(None, "launch", False, ""), (), {"cpu0": item})
+    assert recorded(result, ("0", "2")) == {"tee": "cca", "measurement": "11" * 32, "rem": {"0": "a0" * 32, "2": "a2" * 32}}
+    with pytest.raises(FormatError, match="exactly one CPU"):
+        recorded(Result(at, None, "", "p", "", {}, ChainReport(None, "launch", False, ""), (), {"cpu0": item, "cpu1": item}))
+
+
+def test_what_an_export_loses_is_told():
+    at = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    common = {"covers": "launch", "source": "s", "not_after": "2027-01-01T00:00:00Z"}
+    values = [
+        {"tee": "sev-snp", "measurement": "11" * 48, "host_data": "22" * 32, "image": "one", **common},
+        {"tee": "tdx", "measurement": "13" * 48, "rtmr": {"0": "20" * 48}, "mrconfigid": "21" * 48, "image": "two", **common},
+        {"tee": "tdx", "measurement": "14" * 48, "image": "three", **common},
+    ]
+    notes = rvps.lost(load_reference_values({"schema": "attested.ai/reference-values/1", "values": values}), at)
+    assert [note.split(" cannot")[0] for note in notes[:2]] == ["image one: host_data", "image two: mrconfigid, rtmr 0"] and "several TDX images" in notes[2]
+    assert rvps.lost(load_reference_values({"schema": "attested.ai/reference-values/1", "values": values[2:]}), at) == []
 
 
 def test_trustee_gets_lists_of_what_still_holds():

@@ -144,7 +144,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "path", "value", "expected"), FAULTS, ids=lambda value: str(value)[:60])
+@pytest.mark.parametrize(("name", "path", "value", "expected"), FAULTS, ids=lambda value: str(sorted(value) if isinstance(value, set) else value)[:60])
 def test_each_fault_is_found_by_its_own_probe(name, path, value, expected):
     document = recorded(name)
     place = document
