@@ -76,6 +76,7 @@ def client(body: bytes, headers: dict[str, str]) -> Client:
     import tempfile
 
     gates = tempfile.gettempdir() + "/attested-fuzz-gates"
+
     def opener(request):
         return Response(200, {"content-type": "application/json", **headers}, body)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
-from ansible_collections.attested.ai.plugins.module_utils.formats.sgx_report import REPORT_SIZE, SgxReport, parse_sgx_report
+from ansible_collections.attested.ai.plugins.module_utils.formats.sgx_report import SgxReport, parse_sgx_report
 
 QUOTE_MAX = 64 * 1024
 HEADER_SIZE = 48

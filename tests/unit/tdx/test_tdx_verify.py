@@ -138,6 +138,7 @@ def test_pck_validity():
 # 3, 4: revocation
 def test_revocation():
     of = lab()
+
     def root_crl(serial):
         return t.crl(of.root_name, of.root_key, (serial,)).hex()
 
@@ -205,6 +206,7 @@ def signed_as(of, key, *chain):
 
 def test_signer_role():
     of = lab()
+
     def as_signer(**options):
         return t.certificate("Intel SGX TCB Signing", of.signer_key, of.root_name, of.root_key, 9, **options)
 
@@ -326,6 +328,7 @@ def test_members_that_occur_twice():
 # 8, 10: signatures
 def test_signatures():
     of = lab()
+
     def digest(tail):
         return hashlib.sha256(t.point(of.ak) + bytes(range(32))).digest() + tail
 
