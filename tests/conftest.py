@@ -17,6 +17,10 @@ CI = os.environ.get("CI", "").lower() in ("1", "true")
 # Plain `pytest` finds the collection too, once `make` has made the link. What PYTHONPATH names comes first.
 sys.path.append(str(REPO / ".cache" / "collections"))
 
+# Modules run in the Python under test. Left to discovery, Ansible takes the newest python3.x on the PATH, which may be a version manager's shim
+# that starts nothing.
+os.environ.setdefault("ANSIBLE_PYTHON_INTERPRETER", sys.executable)
+
 # No test asserts a time. In CI the examples are the same in each run, so that a verdict belongs to the commit; elsewhere they differ, and find more.
 settings.register_profile("attested", deadline=None, derandomize=CI, print_blob=True)
 settings.load_profile("attested")

@@ -40,12 +40,17 @@ def logs() -> list[bytes]:
     return [gzip.decompress((TDX / "CCEL_data.gz").read_bytes())[:6000], (TDX / "CCEL_data_ovmf").read_bytes()[:9000]]
 
 
+def core(quote: bytes) -> bytes:
+    """Without the blank lines and zeros that RFC 7468 and Intel's own quotes allow behind the last certificate: they say nothing."""
+    return quote.rstrip(b"\0").rstrip(b"\n")
+
+
 def judge(quote: bytes, log: bytes) -> object:
     result = appraise_report(
         quote, tee="tdx", policy=POLICY, reference_values=ReferenceValues(), endorsements=ENDORSEMENTS, expected_report_data=UNCHECKED, at=AT, cache=CACHE,
         auxiliary={"event-log": log} if log else None,
     )  # fmt: skip
-    if quote != QUOTE and result.accepted and quote.rstrip(b"\0") != QUOTE.rstrip(b"\0"):
+    if result.accepted and core(quote) != core(QUOTE):
         raise RuntimeError("a changed quote was accepted")
     return result.to_dict()
 
