@@ -51,6 +51,12 @@ class CollectError(AttestedError):
     default_code = "collect"
 
 
+class HostError(AttestedError):
+    """A host cannot be set up as it shall be."""
+
+    default_code = "host"
+
+
 class KeyReleaseError(AttestedError):
     """A key could not be wrapped, handed over or opened."""
 
@@ -67,6 +73,12 @@ class LedgerError(AttestedError):
     """The key-release ledger is damaged, truncated or not writable."""
 
     default_code = "ledger"
+
+
+class RedfishError(AttestedError):
+    """A management controller does not answer, refuses, or says what cannot be used."""
+
+    default_code = "redfish"
 
 
 class DependencyError(AttestedError):

@@ -14,6 +14,7 @@ description:
     expected, where, and the step that helps.
   - What cannot be read is V(unknown), with the reason. It is never guessed from the model of the CPU.
   - Nothing is changed on the machine. No module of the kernel is loaded, and no service is talked to.
+  - It runs C(systemctl show), C(journalctl), C(qemu-system -object help) and C(snphost ok) where they are installed. All of them only read.
   - All answers are claims of the machine about itself. They help to set it up, and prove nothing; evidence does,
     see M(attested.ai.attest).
 author:
@@ -51,8 +52,14 @@ options:
     description: Only probes of these areas. Without it, all.
     type: list
     elements: str
-    choices: [bios, cpu, firmware, guest, iommu, kernel, module, quoting, sgx]
+    choices: [bios, cpu, firmware, guest, iommu, kernel, module, quoting, sgx, vmm]
     default: []
+  kvm_capability:
+    description:
+      - The number under which the running kernel knows KVM's capability for realms, C(KVM_CAP_ARM_RMI) in its C(include/uapi/linux/kvm.h).
+      - Only for CCA hosts whose kernel neither shows it as a parameter of C(kvm) nor has its headers installed. It differs between
+        series of the patches, so there is no default.
+    type: int
   record:
     description:
       - Return a recording of all that was read, too, so that it can be judged elsewhere with O(recording) or sent with a report.
@@ -90,6 +97,13 @@ EXAMPLES = r"""
     areas: [cpu, bios, iommu]
   become: true
 
+- name: Ask a CCA host whose kernel does not tell the number of the capability
+  attested.ai.tee_info:
+    scope: host
+    tee: cca
+    kvm_capability: 251
+  become: true
+
 - name: Judge a recording from somewhere else
   attested.ai.tee_info:
     recording: "{{ lookup('ansible.builtin.file', 'host1.json') | ansible.builtin.from_json }}"
@@ -124,8 +138,9 @@ machine:
   sample: {architecture: x86_64, kernel: 6.17.0-5-generic, cpu: INTEL(R) XEON(R) GOLD 6526Y, virtual: false, lockdown: null, secure_boot: false}
 identity:
   description:
-    - What is there of the TEE. On TDX hosts C(tdx_module) with version, build, date, and MRSEAM and SVN of published modules,
-      on SEV-SNP hosts C(product) and C(snp_firmware), in guests C(tee) and C(rtmrs).
+    - What is there of the TEE. On TDX hosts C(tdx_module) with version, build, date, and MRSEAM and SVN of published modules, and
+      C(tdx_platform) with keys and loader. On SEV-SNP hosts C(product), C(snp_cpu) and C(snp_firmware). On CCA hosts C(rmi) and
+      C(kvm_capability). In guests C(tee), C(provider), C(flags), C(sev_features), C(rtmrs) and C(measurements).
   returned: success
   type: dict
   sample:
@@ -191,9 +206,10 @@ ARGUMENT_SPEC = {
     "areas": {
         "type": "list",
         "elements": "str",
-        "choices": ["bios", "cpu", "firmware", "guest", "iommu", "kernel", "module", "quoting", "sgx"],
+        "choices": ["bios", "cpu", "firmware", "guest", "iommu", "kernel", "module", "quoting", "sgx", "vmm"],
         "default": [],
     },
+    "kvm_capability": {"type": "int"},
     "record": {"type": "bool", "default": False},
     "recording": {"type": "dict"},
 }
@@ -211,7 +227,7 @@ def main() -> NoReturn:
     try:
         host = RecordedHost(options["recording"]) if options["recording"] is not None else LocalHost(run)
         recorder = Recorder(host)
-        found = survey(recorder, options["scope"], options["tee"], options["areas"]).to_dict()
+        found = survey(recorder, options["scope"], options["tee"], options["areas"], options["kvm_capability"]).to_dict()
         if options["record"]:
             found["recording"] = recorder.document()
         module.exit_json(changed=False, **found)

@@ -104,72 +104,7 @@ def test_without_root_nothing_fails_and_nothing_passes_by_guess():
     found = asked(recorded("snp-not-root"))
     assert found.verdict == "unknown" and not failed(found)
     unknown = [probe for probe in found.probes if probe.outcome == UNKNOWN]
-    assert len(unknown) == 9 and all("root" in probe.fix for probe in unknown)
-
-
-# What is changed in a good recording, and the one or more probes that must notice. 'drop' takes a member away.
-FAULTS = [
-    ("tdx-good", ["msr", "0x982"], "0x1", {"tdx.bios-tme"}),
-    ("tdx-good", ["msr", "0x1401"], "0x400", {"tdx.bios-seamrr"}),
-    ("tdx-good", ["msr", "0x87"], "0x100000020", {"tdx.bios-keys"}),
-    ("tdx-good", ["msr", "0xa0"], "0x745", {"tdx.bios-mcheck"}),
-    ("tdx-good", ["msr", "0xa0"], "0x1", {"tdx.bios-mcheck"}),
-    ("tdx-good", ["msr", "0xce"], "0x8000000", {"tdx.production"}),
-    ("tdx-good", ["msr", "0x503"], "0x1", {"tdx.production"}),
-    ("tdx-good", ["msr", "0x8b"], "0x8000000000000000", {"tdx.production"}),
-    ("tdx-good", ["exists", "/sys/firmware/efi"], False, {"common.uefi"}),
-    ("tdx-good", ["exists", "/dev/kvm"], False, {"common.kvm"}),
-    ("tdx-good", ["exists", "/dev/sgx_provision"], False, {"tdx.sgx-devices"}),
-    ("tdx-good", ["files", "/sys/module/kvm/parameters/tdp_mmu"], "N\n", {"tdx.kvm-tdp-mmu"}),
-    ("tdx-good", ["files", "/etc/qgs.conf"], "port = all\n", {"tdx.qgs-transport"}),
-    ("tdx-good", ["files", "/etc/sgx_default_qcnl.conf"], "{", {"tdx.pccs-certificate"}),
-    ("tdx-good", ["files", "/etc/sgx_default_qcnl.conf"], '{"pccs_url": "https://pccs.example.com/", "use_secure_cert": false}', {"tdx.pccs-certificate"}),
-    ("tdx-good", ["files", "/var/log/mpa_registration.log"], "[x] ERROR: Registration Flow failed\n", {"tdx.registration"}),
-    ("tdx-good", ["commands", "systemctl show --property=LoadState,ActiveState qgsd.service", "out"], "ActiveState=failed\n", {"tdx.qgs-service"}),
-    ("snp-good", ["msr", "0xc0010010"], "0x1740000", {"snp.bios-sme"}),
-    ("snp-good", ["msr", "0xc0010132"], "0x0", {"snp.bios-rmp"}),
-    ("snp-good", ["cpuid", "0x8000001f/0"], ["0x2f", "0x0", "0x1fd", "0x64"], {"snp.cpu-support"}),
-    ("snp-good", ["sev", "snp-platform-status"], "0132010118" + "00" * 27, {"snp.firmware-version", "snp.firmware-alias"}),
-    ("snp-good", ["sev", "snp-platform-status"], "0137000318" + "00" * 27, {"snp.firmware-initialized"}),
-    ("snp-good", ["sev", "snp-platform-status"], "0137010318" + "00" * 19 + "01" * 8, {"snp.tcb-match"}),
-    ("snp-good", ["exists", "/dev/sev"], False, {"snp.device"}),
-    ("snp-good", ["files", "/proc/cmdline"], "ro iommu=nofullflush,pt\n", {"snp.iommu-translation"}),
-    ("snp-good", ["files", "/proc/cmdline"], "ro amd_iommu=pgtbl_v2\n", {"snp.iommu-translation"}),
-    ("snp-good", ["files", "/sys/devices/system/cpu/online"], "0-94\n", {"snp.cpus-online"}),
-    ("snp-good", ["directories", "/sys/kernel/iommu_groups"], [], {"common.iommu"}),
-    ("snp-good", ["kernel"], "6.1.0-13-amd64", set()),
-    ("guest-tdx", ["exists", "/sys/kernel/config/tsm/report"], False, {"guest.report-interface"}),
-    ("guest-tdx", ["exists", "/sys/firmware/acpi/tables/data/CCEL"], False, {"guest.event-log"}),
-    ("guest-tdx", ["directories", "/sys/devices/virtual/misc/tdx_guest/measurements"], ["mrtd:sha384"], {"guest.rtmrs"}),
-]
-
-
-@pytest.mark.parametrize(("name", "path", "value", "expected"), FAULTS, ids=lambda value: str(sorted(value) if isinstance(value, set) else value)[:60])
-def test_each_fault_is_found_by_its_own_probe(name, path, value, expected):
-    document = recorded(name)
-    place = document
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-    found = asked(document)
-    assert failed(found) == expected
-    assert all(the(found, code).fix for code in expected)
-
-
-MESSAGES = [
-    ("virt/tdx: initialization failed: too few private KeyIDs available", "key split"),
-    ("virt/tdx: initialization failed: TDMRs exhausted", "newer kernel"),
-    ("virt/tdx: module initialization failed (-5)", "too old"),
-    ("virt/tdx: frame pointer (RBP) clobber bug present, upgrade TDX module", "Update the TDX module"),
-    ("virt/tdx: SEAMCALL (0x8000000000000021) failed: 0x8000020300000000", "other findings"),
-]
-
-
-@pytest.mark.parametrize(("line", "fix"), MESSAGES)
-def test_what_the_kernel_says_when_it_gives_up_leads_to_a_step(line, fix):
-    document = recorded("tdx-hibernation")
-    document["kernel_log"]["lines"][-1] = line
-    assert fix in the(asked(document), "tdx.module-initialized").fix
+    assert len(unknown) == 10 and all("root" in probe.fix for probe in unknown)
 
 
 def test_tdp_mmu_off_is_taken_from_the_log():
@@ -246,18 +181,6 @@ def test_a_guest_with_sev_but_without_snp_is_refused():
     assert asked(document).tee == "sev-snp"
 
 
-def test_an_arm_host_is_asked_for_cca_and_a_realm_is_a_guest():
-    document = {"schema": "attested.ai/tee-recording/1", "kernel": "6.18.0", "architecture": "aarch64"}
-    document["files"] = {"/proc/cpuinfo": "processor\t: 0\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\n"}
-    document["kernel_log"] = {"lines": ["Linux version 6.18.0"], "complete": True, "source": "/dev/kmsg"}
-    found = asked(document)
-    assert (found.scope, found.tee) == ("host", "cca") and the(found, "cca.kvm-realms").outcome == UNKNOWN
-    document["files"]["/sys/module/kvm/parameters/kvm_cap_arm_rmi"] = "1\n"
-    assert the(asked(document), "cca.kvm-realms").outcome == PASS
-    document["kernel_log"]["lines"].append("RME: Using RSI version 1.0")
-    assert (asked(document).scope, asked(document).tee) == ("guest", "cca")
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recording_of_a_recording_says_the_same(name):
     recorder = Recorder(RecordedHost(recorded(name)))
@@ -292,18 +215,20 @@ class BlindHost(Host):
     def _no(self, *_arguments):
         return Unreadable("denied", "it may not be read")
 
-    read = listdir = exists = msr = cpuid = sev = kernel_log = command = _no
+    read = listdir = exists = msr = cpuid = sev = kvm = kernel_log = command = _no
 
 
 @pytest.mark.parametrize("tee", ["tdx", "snp"])
 def test_a_machine_that_answers_nothing_is_unknown_throughout(tee):
     found = survey(BlindHost(), "host", tee)
     assert found.verdict == "unknown"
-    assert {probe.outcome for probe in found.probes} == {UNKNOWN}
+    # What snphost thinks is not needed, so that its silence decides nothing.
+    assert {probe.outcome for probe in found.probes if probe.id != "snp.snphost-agrees"} == {UNKNOWN}
 
 
 TEXT = st.text(max_size=200) | st.sampled_from(["Y", "N", "", "port = 1\nport = 2", '{"pccs_url": 1}', "vendor_id: GenuineIntel\ncpu family: 6\nmodel: 143"])
-LINES = st.lists(TEXT | st.sampled_from([line for line, _fix in MESSAGES] + recorded("tdx-good")["kernel_log"]["lines"]), max_size=6)
+SAID = ["virt/tdx: initialization failed: TDMRs exhausted", "virt/tdx: module initialization failed (-5)", "kvm [1]: RMI ABI version 1.0"]
+LINES = st.lists(TEXT | st.sampled_from(SAID + recorded("tdx-good")["kernel_log"]["lines"]), max_size=6)
 VALUES = {"files": TEXT, "msr": st.integers(0, 2**64 - 1).map(hex), "sev": st.binary(max_size=40).map(bytes.hex)}
 
 

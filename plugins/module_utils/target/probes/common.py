@@ -10,7 +10,7 @@ from typing import List, Optional, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import Cpu, cannot_read
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, Unreadable
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import Probe, Question
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import PASS, Probe, Question
 
 BARE_METAL = Question(
     "common.bare-metal",
@@ -26,7 +26,13 @@ UEFI = Question(
     "/sys/firmware/efi",
     "Set the boot mode to UEFI in the BIOS, and install the system for UEFI",
 )
-KVM = Question("common.kvm", "kernel", "/dev/kvm is there", "/dev/kvm", "Enable virtualization (VT-x or SVM) in the BIOS, and load kvm_intel or kvm_amd")
+KVM = Question(
+    "common.kvm",
+    "kernel",
+    "/dev/kvm is there, with version 12 of its interface",
+    "/dev/kvm",
+    "Enable virtualization (VT-x or SVM) in the BIOS, and load kvm_intel or kvm_amd",
+)
 IOMMU = Question(
     "common.iommu",
     "iommu",
@@ -43,7 +49,7 @@ def probe_common(host: Host, cpu: Union[Cpu, Unreadable], least_kernel: Tuple[in
         _bare_metal(host, cpu),
         _exists(host, UEFI, "/sys/firmware/efi"),
         _kernel(host, least_kernel, backport),
-        _exists(host, KVM, "/dev/kvm"),
+        _kvm(host),
         _iommu(host, cpu),
         _memlock(host),
     ]
@@ -64,6 +70,15 @@ def _exists(host: Host, question: Question, path: str) -> Probe:
     if isinstance(found, Unreadable):
         return cannot_read(question, found)
     return question.judged(found, "%s %s" % (path, "exists" if found else "does not exist"))
+
+
+def _kvm(host: Host) -> Probe:
+    found = _exists(host, KVM, "/dev/kvm")
+    version = host.kvm()
+    if found.outcome != PASS or isinstance(version, Unreadable):
+        return found
+    # 12 since Linux 2.6.22; programs for virtual machines refuse any other.
+    return KVM.judged(version == 12, "version %d" % version)
 
 
 def _kernel(host: Host, least: Tuple[int, int], backport: str) -> Probe:

@@ -9,7 +9,7 @@ All of it is a claim of the guest, and much of it of its host. Only evidence tha
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Optional, Union
+from typing import List, Optional, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import Cpu, cannot_read, logged
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, KernelLog, Unreadable
@@ -20,6 +20,13 @@ TSM = "/sys/kernel/config/tsm/report"
 MEASUREMENTS = "/sys/devices/virtual/misc/tdx_guest/measurements"
 CCEL = "/sys/firmware/acpi/tables/data/CCEL"
 SEV_STATUS = 0xC0010131
+BUILTIN = "/lib/modules/%s/modules.builtin"
+# The name that configfs-tsm gives as provider, and what shows that the driver is there.
+DRIVERS = {
+    TDX: ("tdx_guest", ("/dev/tdx_guest", "/sys/module/tdx_guest")),
+    SNP: ("sev_guest", ("/dev/sev-guest", "/sys/module/sev_guest")),
+    CCA: ("arm_cca_guest", ("/sys/module/arm_cca_guest", "/sys/bus/platform/drivers/arm_cca_guest")),
+}
 
 TEE = Question(
     "guest.tee",
@@ -34,6 +41,13 @@ INTERFACE = Question(
     "configfs-tsm or the guest driver's device is there",
     TSM,
     "Mount configfs, and load sev-guest, tdx-guest or arm-cca-guest (Linux 6.7 has configfs-tsm; arm-cca-guest came with 6.13)",
+)
+PROVIDER = Question(
+    "guest.provider",
+    "guest",
+    "the guest driver of this TEE is loaded",
+    "/sys/module, /dev, " + TSM,
+    "Load tdx-guest, sev-guest or arm-cca-guest; in some distributions it is in a package of extra modules",
 )
 RTMRS = Question("guest.rtmrs", "guest", "the kernel shows RTMR 0 to 3", MEASUREMENTS, "Boot Linux 6.16 or later; quotes carry the registers all the same")
 EVENT_LOG = Question(
@@ -53,7 +67,7 @@ _HCL_TPM = "/dev/tpmrm0"
 def probe_guest(host: Host, cpu: Union[Cpu, Unreadable]) -> List[Probe]:
     """All probes of a guest."""
     tee = guest_tee(host, cpu)
-    return [_tee(tee, cpu, host), _interface(host, tee), _rtmrs(host, tee), _event_log(host, tee)]
+    return [_tee(tee, cpu, host), _interface(host, tee), _provider(host, tee), _rtmrs(host, tee), _event_log(host, tee)]
 
 
 def guest_tee(host: Host, cpu: Union[Cpu, Unreadable]) -> Optional[str]:
@@ -78,15 +92,14 @@ def guest_tee(host: Host, cpu: Union[Cpu, Unreadable]) -> Optional[str]:
     return None
 
 
-def guest_facts(host: Host, tee: Optional[str]) -> Dict[str, Any]:
-    """The RTMRs that the kernel shows, as hexadecimal text by number; empty where it shows none."""
-    registers = {}
-    if tee == TDX:
-        for number in range(4):
-            data = host.read("%s/rtmr%d:sha384" % (MEASUREMENTS, number))
-            if not isinstance(data, Unreadable) and len(data) == 48:
-                registers[str(number)] = data.hex()
-    return {"tee": tee or "unknown", "rtmrs": registers}
+def provider(host: Host) -> Optional[str]:
+    """The provider that an entry of configfs-tsm names. Without an entry None: making one would change the machine."""
+    entries = host.listdir(TSM)
+    for entry in () if isinstance(entries, Unreadable) else entries:
+        text = host.text("%s/%s/provider" % (TSM, entry))
+        if not isinstance(text, Unreadable):
+            return text[:64]
+    return None
 
 
 def _tee(tee: Optional[str], cpu: Union[Cpu, Unreadable], host: Host) -> Probe:
@@ -116,6 +129,23 @@ def _interface(host: Host, tee: Optional[str]) -> Probe:
     if tee == SNP and host.exists("/dev/sev-guest") is True:
         return INTERFACE.passed("/dev/sev-guest; configfs-tsm is missing", "/dev/sev-guest")
     return cannot_read(INTERFACE, found) if isinstance(found, Unreadable) else INTERFACE.failed("it does not exist")
+
+
+def _provider(host: Host, tee: Optional[str]) -> Probe:
+    if tee not in DRIVERS:
+        return PROVIDER.skipped("this is no confidential guest, as far as is known")
+    name, signs = DRIVERS[tee]
+    shown = provider(host)
+    if shown is not None:
+        return PROVIDER.judged(shown == name, "configfs-tsm names %s" % ascii(shown))
+    for sign in signs:
+        if host.exists(sign) is True:
+            return PROVIDER.passed(sign)
+    # A driver that is built in leaves no trace under /sys/module unless it has parameters, but the kernel's files list it.
+    listed = host.text(BUILTIN % host.kernel())
+    if not isinstance(listed, Unreadable) and re.search(r"/%s\.ko\b" % name.replace("_", "[-_]"), listed):
+        return PROVIDER.passed("%s is part of the kernel" % name, BUILTIN % host.kernel())
+    return PROVIDER.unknown("none of %s is there" % ", ".join(signs), PROVIDER.fix)
 
 
 def _rtmrs(host: Host, tee: Optional[str]) -> Probe:

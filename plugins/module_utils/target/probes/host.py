@@ -77,6 +77,10 @@ class Host:
         """The answer of the AMD Secure Processor to ``snp-platform-status``, which only reads."""
         raise NotImplementedError
 
+    def kvm(self, extension: Optional[int] = None) -> Union[int, Unreadable]:
+        """KVM's answer to KVM_CHECK_EXTENSION (0: it has it not); without ``extension`` the version of its interface. Starts no machine."""
+        raise NotImplementedError
+
     def kernel_log(self) -> Union[KernelLog, Unreadable]:
         raise NotImplementedError
 

@@ -30,7 +30,10 @@ RECORD_MAX = 16 * 1024
 # _IOWR('S', 0, struct sev_issue_cmd), 16 packed bytes: u32 cmd, u64 data, u32 error (include/uapi/linux/psp-sev.h).
 SEV_ISSUE_CMD = 0xC0105300
 SEV_DEVICE = "/dev/sev"
-# The number is of the same file. Neighbours of this one change the platform for good, so only it can be named, with its size.
+# _IO(0xAE, 0) and _IO(0xAE, 3) of include/uapi/linux/kvm.h, both without an effect.
+KVM_GET_API_VERSION, KVM_CHECK_EXTENSION = 0xAE00, 0xAE03
+KVM_DEVICE = "/dev/kvm"
+# The number is of psp-sev.h. Neighbours of this one change the platform for good, so only it can be named, with its size.
 SEV_COMMANDS = {"snp-platform-status": (9, 32)}
 
 Runner = Callable[[Sequence[str]], Tuple[int, str]]
@@ -134,6 +137,20 @@ class LocalHost(Host):
         except OSError as error:
             firmware = struct.unpack("=IQI", request)[2]
             return Unreadable(ERROR, "%s was refused (%s, firmware error 0x%x)" % (command, error.strerror, firmware))
+        finally:
+            os.close(descriptor)
+
+    def kvm(self, extension: Optional[int] = None) -> Union[int, Unreadable]:
+        try:
+            descriptor = os.open(self._root + KVM_DEVICE, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            return unreadable(error, KVM_DEVICE)
+        try:
+            if extension is None:
+                return fcntl.ioctl(descriptor, KVM_GET_API_VERSION)
+            return fcntl.ioctl(descriptor, KVM_CHECK_EXTENSION, extension)
+        except (OSError, OverflowError) as error:
+            return Unreadable(ERROR, "%s does not answer (%s)" % (KVM_DEVICE, error))
         finally:
             os.close(descriptor)
 

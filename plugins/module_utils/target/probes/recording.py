@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import (
@@ -20,9 +20,31 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.host imp
 )
 
 SCHEMA = "attested.ai/tee-recording/1"
-SECTIONS = ("files", "directories", "exists", "msr", "cpuid", "sev", "commands")
+SECTIONS = ("files", "directories", "exists", "msr", "cpuid", "sev", "kvm", "commands")
 # Only what probes look for is kept of the kernel's log: the rest of it is nobody's business.
-LOG_WORDS = ("linux version", "tdx", "sev", "sgx", "amd-vi", "ccp ", "rmp", "seamcall", "encryption", "rme:", "hibernat", "swiotlb", "private keyid", "cmr:")
+LOG_WORDS = (
+    "linux version",
+    "tdx",
+    "sev",
+    "sgx",
+    "amd-vi",
+    "ccp ",
+    "rmp",
+    "seamcall",
+    "encryption",
+    "rme:",
+    "hibernat",
+    "swiotlb",
+    "private keyid",
+    "cmr:",
+    "rmi abi",
+    "started at el",
+    "default domain type",
+)
+
+# Of these files only the lines that are asked for are kept.
+BUILTIN = "/modules.builtin"
+KVM_HEADER = "/include/uapi/linux/kvm.h"
 
 _NOT_RECORDED = Unreadable(ERROR, "it was not recorded")
 
@@ -89,6 +111,10 @@ class RecordedHost(Host):
         value = self._answer("sev", command, Unreadable(ABSENT, "/dev/sev does not exist"))
         return value if isinstance(value, Unreadable) else _bytes(value, "recording.sev")
 
+    def kvm(self, extension: Optional[int] = None) -> Union[int, Unreadable]:
+        value = self._answer("kvm", _kvm_key(extension), _NOT_RECORDED)
+        return value if isinstance(value, Unreadable) else _number(value, "recording.kvm")
+
     def kernel_log(self) -> Union[KernelLog, Unreadable]:
         log = self._document.get("kernel_log")
         if not isinstance(log, Mapping):
@@ -133,6 +159,10 @@ class Recorder(Host):
         answer = self._host.read(path)
         if path == "/proc/cpuinfo" and not isinstance(answer, Unreadable):
             answer = answer.split(b"\n\n", 1)[0]  # the CPUs are alike, and may be hundreds
+        elif path.endswith(KVM_HEADER) and not isinstance(answer, Unreadable):
+            answer = b"\n".join(line for line in answer.split(b"\n") if b"KVM_CAP_ARM_RM" in line)
+        elif path.endswith(BUILTIN) and not isinstance(answer, Unreadable):
+            answer = b"\n".join(line for line in answer.split(b"\n") if b"guest" in line)
         self._kept["files"][path] = _kept(answer) if isinstance(answer, Unreadable) else _readable(answer)
         return answer
 
@@ -161,6 +191,11 @@ class Recorder(Host):
         self._kept["sev"][command] = _kept(answer) if isinstance(answer, Unreadable) else answer.hex()
         return answer
 
+    def kvm(self, extension: Optional[int] = None) -> Union[int, Unreadable]:
+        answer = self._host.kvm(extension)
+        self._kept["kvm"][_kvm_key(extension)] = _kept(answer) if isinstance(answer, Unreadable) else answer
+        return answer
+
     def kernel_log(self) -> Union[KernelLog, Unreadable]:
         answer = self._host.kernel_log()
         if isinstance(answer, Unreadable):
@@ -174,6 +209,10 @@ class Recorder(Host):
         answer = self._host.command(argv)
         self._kept["commands"][" ".join(argv)] = _kept(answer) if isinstance(answer, Unreadable) else {"rc": answer.rc, "out": answer.out}
         return answer
+
+
+def _kvm_key(extension: Optional[int]) -> str:
+    return "version" if extension is None else str(extension)
 
 
 def _kept(answer: Unreadable) -> Dict[str, str]:

@@ -6,9 +6,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, List, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
-from ansible_collections.attested.ai.plugins.module_utils.target.probes import cca_host, guest, quoting, snp_host, tdx_host
+from ansible_collections.attested.ai.plugins.module_utils.target.probes import (
+    cca_host,
+    guest,
+    guest_facts,
+    quoting,
+    snp_bios,
+    snp_firmware,
+    snp_host,
+    tdx_host,
+    tdx_kernel,
+    tdx_module,
+    tdx_platform,
+)
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.common import probe_common
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import AMD, INTEL, Cpu, read_cpu
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, Unreadable
@@ -45,20 +57,20 @@ class Survey:
         }
 
 
-def survey(host: Host, scope: str = AUTO, tee: str = AUTO, areas: Sequence[str] = ()) -> Survey:
+def survey(host: Host, scope: str = AUTO, tee: str = AUTO, areas: Sequence[str] = (), kvm_capability: Optional[int] = None) -> Survey:
     """Ask ``host``. ``scope`` auto is guest in a virtual machine and host elsewhere; ``tee`` auto follows the CPU's vendor.
 
-    Only probes of ``areas`` are kept where any are named.
+    Only probes of ``areas`` are kept where any are named. ``kvm_capability``: see cca_host.
     """
     cpu = read_cpu(host)
     if scope == AUTO:
         scope = GUEST if (isinstance(cpu, Cpu) and cpu.hypervisor) or guest.guest_tee(host, cpu) in (guest.TDX, guest.SNP, guest.CCA) else HOST
     if scope == GUEST:
         claimed = guest.guest_tee(host, cpu)
-        found, name, identity = guest.probe_guest(host, cpu), claimed or UNKNOWN, guest.guest_facts(host, claimed)
+        found, name, identity = guest.probe_guest(host, cpu), claimed or UNKNOWN, guest_facts.guest_facts(host, cpu, claimed)
     else:
         name = _tee_of(host, cpu) if tee == AUTO else tee
-        found, identity = _of_host(host, cpu, name)
+        found, identity = _of_host(host, cpu, name, kvm_capability)
     chosen = tuple(probe for probe in found if not areas or probe.area in areas)
     return Survey(scope, name, verdict(chosen), _machine(host, cpu), identity, chosen)
 
@@ -74,18 +86,23 @@ def _tee_of(host: Host, cpu: Union[Cpu, Unreadable]) -> str:
     return SNP if isinstance(cpu, Cpu) and cpu.vendor == AMD else TDX
 
 
-def _of_host(host: Host, cpu: Union[Cpu, Unreadable], tee: str) -> Tuple[List[Probe], Dict[str, Any]]:
+def _of_host(host: Host, cpu: Union[Cpu, Unreadable], tee: str, kvm_capability: Optional[int]) -> Tuple[List[Probe], Dict[str, Any]]:
     if tee == TDX:
-        found = probe_common(host, cpu, tdx_host.LEAST_KERNEL, tdx_host.KVM_PARAMETER)
+        found = probe_common(host, cpu, tdx_host.LEAST_KERNEL, tdx_kernel.KVM_PARAMETER)
         found += _of_vendor(host, cpu, INTEL, lambda: tdx_host.probe_tdx(host, cpu) + quoting.probe_quoting(host))
-        return found, {"tdx_module": tdx_host.tdx_identity(host.kernel_log())}
+        return found, {"tdx_module": tdx_module.tdx_identity(host.kernel_log()), "tdx_platform": tdx_platform.tdx_platform(host)}
     if tee == SNP:
-        found = probe_common(host, cpu, snp_host.LEAST_KERNEL, snp_host.KVM_PARAMETER)
+        found = probe_common(host, cpu, snp_host.LEAST_KERNEL, snp_bios.KVM_PARAMETER)
         found += _of_vendor(host, cpu, AMD, lambda: snp_host.probe_snp(host, cpu))
-        return found, {"product": snp_host.product(cpu) if isinstance(cpu, Cpu) else None, "snp_firmware": snp_host.snp_identity(host)}
+        return found, {
+            "product": snp_bios.product(cpu) if isinstance(cpu, Cpu) else None,
+            "snp_cpu": snp_bios.snp_cpu(host.cpuid(0x8000001F)),
+            "snp_firmware": snp_firmware.snp_identity(host),
+        }
     # No release with KVM for realms is known, so the version of the kernel decides nothing.
-    found = [probe for probe in probe_common(host, cpu, (0, 0), cca_host.KVM_PARAMETER) if probe.id != "common.kernel-version"]
-    return found + cca_host.probe_cca(host), {}
+    common = [probe for probe in probe_common(host, cpu, (0, 0), cca_host.KVM_PARAMETER) if probe.id != "common.kernel-version"]
+    found = [cca_host.not_needed(probe) for probe in common]
+    return found + cca_host.probe_cca(host, kvm_capability), cca_host.cca_identity(host, kvm_capability)
 
 
 def _of_vendor(host: Host, cpu: Union[Cpu, Unreadable], vendor: str, ask: Callable[[], List[Probe]]) -> List[Probe]:
