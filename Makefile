@@ -14,11 +14,12 @@ STAGES ?=
 export ANSIBLE_COLLECTIONS_PATH = $(REPO)/.cache/collections
 export ANSIBLE_CONFIG = $(REPO)/ansible.cfg
 
-.PHONY: help demo test lint unit bench fuzz lock clean demo-environment test-packages
+.PHONY: help demo test test-vm lint unit bench fuzz lock clean demo-environment test-packages
 
 help:
 	@echo 'make demo    from a plain machine to an attested, encrypted model that answers (no TEE needed)'
 	@echo 'make test    everything that CI runs'
+	@echo 'make test-vm roles on real machines: Debian under QEMU, with kernels, GRUB and reboots (about an hour)'
 	@echo 'make lint    the static checks alone'
 	@echo 'make unit    unit, property and conformance tests alone'
 	@echo 'make bench   what this machine reaches, beside what it could reach at best'
@@ -38,6 +39,9 @@ demo-environment:
 
 test: test-packages
 	@"$$($(DEV)/find_python.sh)" $(DEV)/stages.py $(STAGES)
+
+test-vm: test-packages
+	@"$$($(DEV)/find_python.sh)" $(DEV)/stages.py --all vm
 
 lint: test-packages
 	@"$$($(DEV)/find_python.sh)" $(DEV)/stages.py lint

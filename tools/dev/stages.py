@@ -2,6 +2,7 @@
 """Run the stages of `make test`, fast ones first, and end with one line: N passed, N failed.
 
     python stages.py [STAGE or GROUP ...]      # none: all; V=1 in the environment shows all output
+    python stages.py --all vm                  # with the stages that take too long for every run
 
 A stage that fails shows the end of its output and does not stop the others. Each stage counts as one, and the tests inside of a pytest stage
 one each. Logs are kept in .cache/log. Standard library only: it runs before any virtual environment exists.
@@ -32,6 +33,8 @@ VENVS = {
     "floor": ("requirements/floor.txt", "3.11"),
     # galaxy-importer pins versions that the other tools cannot live with.
     "importer": ("requirements/importer.txt", None),
+    # The ansible package, with the collections that others work with.
+    "peers": ("requirements/peers.txt", None),
 }
 
 
@@ -42,6 +45,8 @@ class Stage:
     commands: tuple[tuple[str, ...], ...]
     venv: str = "test"
     pytest: bool = False
+    # Only run when asked for with --all.
+    long: bool = False
 
 
 def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test") -> Stage:
@@ -67,6 +72,8 @@ STAGES = (
     # Every parser and verifier, some thousand mutated inputs each; `make fuzz` runs a million.
     Stage("fuzz", "fuzz", (("python", "tests/fuzz/harness.py", "--count", "10000", "--jobs", "2"),)),
     pytest_stage("functional", "functional", "tests/functional"),
+    # Modules of community.general before our Redfish service, and ours after them.
+    pytest_stage("peers", "peers", "tests/peers", venv="peers"),
     Stage("artifact", "artifact", (("sh", f"{DEV}/artifact.sh", str(TREE), str(CACHE / "artifact")),)),
     Stage("environment", "artifact", (("sh", f"{DEV}/environment.sh", str(TREE), str(CACHE / "environment")),)),
     Stage("docs", "docs", (("sh", "-c", f"cd '{TREE}' && antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self ."),)),
@@ -77,6 +84,10 @@ STAGES = (
     pytest_stage("floor-unit", "floor", "-n", "2", "tests/unit", "tests/conformance", venv="floor"),
     pytest_stage("floor-functional", "floor", "tests/functional", venv="floor"),
     Stage("molecule", "molecule", (("molecule", "test", "--scenario-name", "demo"),)),
+    # Real machines, emulated: the slowest of all, so the last.
+    Stage("vm-snp-host", "vm", (("molecule", "test", "--scenario-name", "snp_host"),)),
+    Stage("vm-tdx-host", "vm", (("molecule", "test", "--scenario-name", "tdx_host"),), long=True),
+    Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True),
 )
 
 
@@ -150,11 +161,14 @@ def last_line(stage: Stage) -> str:
 
 
 def selected(words: list[str]) -> list[Stage]:
+    everything = "--all" in words
+    words = [word for word in words if word != "--all"]
     unknown = set(words) - {stage.name for stage in STAGES} - {stage.group for stage in STAGES}
     if unknown:
         names, groups = (", ".join(sorted({getattr(stage, kind) for stage in STAGES})) for kind in ("name", "group"))
         sys.exit(f"unknown: {', '.join(sorted(unknown))}; stages are {names}; groups are {groups}")
-    return [stage for stage in STAGES if not words or stage.name in words or stage.group in words]
+    chosen = [stage for stage in STAGES if not words or stage.name in words or stage.group in words]
+    return [stage for stage in chosen if everything or not stage.long or stage.name in words]
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Install the system packages that are missing, and only those, saying which and why. Usage: system_packages.sh demo|test
+# Install the system packages that are missing, and only those, saying which and why. Usage: system_packages.sh demo|test|vm
 # Each need is tested by what it gives (a command, a library), not by the package's name: whoever has it from elsewhere installs nothing.
 set -eu
 
@@ -33,6 +33,13 @@ if [ "$1" = test ]; then
   need openssh-client "the same tests connect with it" has ssh
   need swtpm "the Azure collector is tested against a real TPM 2.0 in software" has swtpm
   need tpm2-tools "a second opinion on the quotes of that TPM" has tpm2_checkquote
+fi
+
+if [ "$1" = test ] || [ "$1" = vm ]; then
+  need qemu-system-x86 "roles that install kernels and reboot are tried on real machines, emulated" has qemu-system-x86_64
+  need qemu-utils "disks of these machines" has qemu-img
+  need mmdebstrap "their Debian is made with it" has mmdebstrap
+  need e2fsprogs "and their file systems" has mkfs.ext4
 fi
 
 [ -n "$missing" ] || exit 0

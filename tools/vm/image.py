@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disk images of Debian with a real GRUB: made once per recipe, without loop devices and without mounting anything.
+
+mmdebstrap makes the tree, mkfs.ext4 -d fills a file system from it, the partition table is one entry, and GRUB is installed from inside by a
+first boot that is given the kernel directly.
+"""
+
+from __future__ import annotations
+
+import configparser
+import fcntl
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+from machine import Machine, say
+
+HERE = Path(__file__).resolve().parent
+RECIPES = configparser.ConfigParser()
+RECIPES.read(HERE / "recipes.ini")
+DISK_MIB, FIRST_MIB = 6144, 1
+PACKAGES = (
+    "systemd systemd-sysv dbus udev kmod procps iproute2 initramfs-tools zstd grub-pc openssh-server python3 python3-apt sudo ca-certificates"
+).split()
+# What a test machine never reads makes every later package slower under emulation.
+WITHOUT = ("man", "doc", "locale", "info", "help")
+# Enough to reach the root file system on virtio. `most` would take minutes to pack for each new kernel, `dep` cannot be made in a chroot.
+INITRAMFS = {"initramfs.conf": "MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n", "modules": "virtio_pci\nvirtio_blk\next4\ncrc32c_generic\n"}
+FILES = {
+    "etc/fstab": "/dev/vda1 / ext4 defaults,noatime 0 1\n",
+    "etc/systemd/network/50-all.network": "[Match]\nType=ether\n[Network]\nDHCP=ipv4\n[DHCPv4]\nUseDNS=no\n",
+    # The name server of QEMU's own network.
+    "etc/resolv.conf": "nameserver 10.0.2.3\n",
+    "etc/default/grub.d/20-lab.cfg": 'GRUB_TIMEOUT=0\nGRUB_CMDLINE_LINUX_DEFAULT="console=ttyS0"\nGRUB_TERMINAL=console\nGRUB_DISABLE_OS_PROBER=true\n',
+    "etc/apt/apt.conf.d/90lab": 'APT::Install-Recommends "false";\nAcquire::Languages "none";\nAcquire::Retries "3";\n',
+    "etc/dpkg/dpkg.cfg.d/90lab": "force-unsafe-io\n" + "".join(f"path-exclude=/usr/share/{name}/*\n" for name in WITHOUT),
+    "etc/ssh/sshd_config.d/lab.conf": "UseDNS no\nPermitRootLogin prohibit-password\n",
+}
+
+
+class LabError(Exception):
+    """Something that the person before the screen can do something about."""
+
+
+def digest(release: str) -> str:
+    parts = [repr(sorted(RECIPES[release].items())), Path(__file__).read_text()]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def image(release: str, cache: Path) -> Path:
+    """The disk image of ``release``, made if its recipe changed or it never was. Its SSH key lies beside it."""
+    if release not in RECIPES:
+        raise LabError(f"no recipe for {release}; there are {', '.join(RECIPES.sections())} (tools/vm/recipes.ini)")
+    place = cache / f"{release}-{digest(release)}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{release}.lock").open("w") as lock:
+        # Another run may be making it just now.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "done").is_file():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            _make(release, place)
+            (place / "done").touch()
+    return place
+
+
+def _run(command: list[str], log: Path) -> None:
+    with log.open("a") as stream:
+        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        raise LabError(f"{command[0]} ended with {code}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-15:]))
+
+
+def _make(release: str, place: Path) -> None:
+    recipe, log = RECIPES[release], place / "build.log"
+    _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(place / "key")], log)
+    with tempfile.TemporaryDirectory(dir=place) as scratch:
+        root, overlay = Path(scratch) / "root", Path(scratch) / "overlay"
+        _write_overlay(overlay, release, (place / "key.pub").read_text())
+        say(f"{release}: making the tree")
+        command = ["mmdebstrap", "--variant=minbase", "--format=directory", "--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold"]
+        command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in WITHOUT]
+        # Before any kernel is configured, so that its initramfs is made by these settings.
+        command += [f"--essential-hook=copy-in {overlay}/etc /", f"--include={','.join([*PACKAGES, recipe['kernel']])}"]
+        command += ["--customize-hook=chroot \"$1\" systemctl enable systemd-networkd ssh", f"--customize-hook=copy-in {overlay}/etc {overlay}/root /"]
+        _run([*command, release, str(root), *_source(release, recipe["components"])], log)
+        for name in ("vmlinuz", "initrd.img"):
+            (newest,) = (root / "boot").glob(f"{name}-*")
+            shutil.copy(newest, place / name)
+        say(f"{release}: making the disk")
+        _make_disk(root, place / "disk.img", log)
+    machine = Machine(release, place / "disk.img", place, raw=True, kernel=(place / "vmlinuz", place / "initrd.img", "root=/dev/vda1 rw console=ttyS0"))
+    with machine:
+        say(f"{release}: installing GRUB from inside")
+        machine.wait()
+        machine.ssh("grub-install /dev/vda && update-grub && sync")
+        machine.power_off()
+
+
+def _source(release: str, components: str) -> list[str]:
+    """The mirror that is named, or that this machine has its own Debian from. Elsewhere mmdebstrap knows one."""
+    mirror = os.environ.get("ATTESTED_DEBIAN_MIRROR", "")
+    if not mirror and shutil.which("apt-get"):
+        command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian", "Component: main"]
+        mirror = subprocess.run(command, capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+    return [f"deb {mirror} {release} {components}"] if mirror else []
+
+
+def _write_overlay(overlay: Path, release: str, key: str) -> None:
+    files = {**FILES, "etc/hostname": "lab\n", "root/.ssh/authorized_keys": key}
+    files.update({f"etc/initramfs-tools/{name}": text for name, text in INITRAMFS.items()})
+    for name, text in files.items():
+        path = overlay / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    os.chmod(overlay / "root", 0o700)
+    os.chmod(overlay / "root/.ssh", 0o700)
+    os.chmod(overlay / "root/.ssh/authorized_keys", 0o600)
+
+
+def _make_disk(root: Path, disk: Path, log: Path) -> None:
+    part = disk.with_suffix(".part")
+    size = DISK_MIB - 2 * FIRST_MIB
+    _run(["truncate", "-s", f"{size}M", str(part)], log)
+    _run(["mkfs.ext4", "-q", "-d", str(root), str(part)], log)
+    _run(["truncate", "-s", f"{DISK_MIB}M", str(disk)], log)
+    # Active, type 0x83, from the second MiB on: GRUB keeps its core image in the first.
+    entry = struct.pack("<B3sB3sII", 0x80, b"\xfe\xff\xff", 0x83, b"\xfe\xff\xff", FIRST_MIB * 2048, size * 2048)
+    with disk.open("r+b") as stream:
+        stream.seek(446)
+        stream.write(entry + bytes(48) + b"\x55\xaa")
+    _run(["dd", f"if={part}", f"of={disk}", "bs=1M", f"seek={FIRST_MIB}", "conv=notrunc,sparse"], log)
+    part.unlink()

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One virtual machine under QEMU's software emulation, reached by SSH on a free port of loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+BOOT_SECONDS = 420
+MEMORY_MIB = 1536
+
+
+def say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Machine:
+    """``disk`` is used as it is with ``raw``, otherwise it is a qcow2 overlay. As a context manager it never outlives its block."""
+
+    def __init__(
+        self, name: str, disk: Path, place: Path, *, raw: bool = False, kernel: tuple[Path, Path, str] | None = None, key: Path | None = None, port: int = 0,
+    ) -> None:  # fmt: skip
+        self.name, self.disk, self.place, self.raw, self.kernel = name, disk, place, raw, kernel
+        self.key = key or place / "key"
+        self.port = port or free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        # QEMU 7.2 emulates CMPXCHG16B with flags that are wrong at times; kernels since 6.9 use it for every allocation, unless the CPU has none.
+        command = ["qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max,-cx16", "-smp", "2"]
+        command += ["-m", str(MEMORY_MIB), "-nographic", "-nodefaults"]
+        command += ["-serial", f"file:{self.place / (self.name + '.console')}", "-rtc", "base=utc"]
+        command += ["-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=net0,romfile="]
+        # Nothing on these disks outlives a test, so nothing needs to reach the real one in order.
+        command += ["-drive", f"file={self.disk},if=virtio,format={'raw' if self.raw else 'qcow2'},cache=unsafe,discard=unmap", "-device", "virtio-rng-pci"]
+        if self.kernel:
+            vmlinuz, initrd, words = self.kernel
+            command += ["-kernel", str(vmlinuz), "-initrd", str(initrd), "-append", words]
+        return command
+
+    def start(self) -> None:
+        with (self.place / f"{self.name}.qemu").open("wb") as log:
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+
+    def ssh_command(self) -> list[str]:
+        options = ("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=5")
+        command = ["ssh", "-i", str(self.key), "-p", str(self.port)]
+        for option in options:
+            command += ["-o", option]
+        return [*command, "root@127.0.0.1"]
+
+    def ssh(self, script: str, check: bool = True) -> str:
+        done = subprocess.run([*self.ssh_command(), script], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            raise RuntimeError(f"{self.name}: {script!r} ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-600:]}")
+        return done.stdout
+
+    def wait(self, seconds: float = BOOT_SECONDS) -> float:
+        """Until SSH answers. Returns the seconds that it took."""
+        begin = time.monotonic()
+        while time.monotonic() - begin < seconds:
+            if self.process is not None and self.process.poll() is not None:
+                said = (self.place / f"{self.name}.qemu").read_text(errors="replace")[-400:]
+                raise RuntimeError(f"{self.name}: QEMU ended with {self.process.returncode}: {said}")
+            if subprocess.run([*self.ssh_command(), "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0:
+                return time.monotonic() - begin
+            time.sleep(1)
+        tail = (self.place / f"{self.name}.console").read_text(errors="replace").splitlines()[-8:]
+        raise RuntimeError(f"{self.name}: no SSH after {seconds:.0f} s. Its console ends with:\n" + "\n".join(tail))
+
+    def power_off(self) -> None:
+        self.ssh("systemctl poweroff", check=False)
+        if self.process is not None:
+            try:
+                self.process.wait(90)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> Machine:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.kill()
+
+
+def end(pid: int, disk: str) -> bool:
+    """End the QEMU with this process number if it is the one that runs from ``disk``. Says whether it did."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    if not any(disk in word for word in words):
+        return False
+    os.kill(pid, signal.SIGKILL)
+    for _attempt in range(100):
+        if not Path(f"/proc/{pid}").exists():
+            break
+        time.sleep(0.05)
+    return True
