@@ -13,8 +13,9 @@ description:
   - Looks at CPU, BIOS settings, kernel, IOMMU, firmware and services, and answers one question per probe, with what was seen, what was
     expected, where, and the step that helps.
   - What cannot be read is V(unknown), with the reason. It is never guessed from the model of the CPU.
-  - Nothing is changed on the machine. No module of the kernel is loaded, and no service is talked to.
-  - It runs C(systemctl show), C(journalctl), C(qemu-system -object help) and C(snphost ok) where they are installed. All of them only read.
+  - Nothing is changed on the machine. No module of the kernel is loaded, no service is started, and none is talked to but libvirt where it runs.
+  - It runs C(systemctl show), C(systemd-detect-virt), C(journalctl), C(qemu-system -object help), C(virsh domcapabilities) and C(snphost ok) where they
+    are installed. All of them only read.
   - All answers are claims of the machine about itself. They help to set it up, and prove nothing; evidence does,
     see M(attested.ai.attest).
 author:
@@ -139,12 +140,19 @@ machine:
 identity:
   description:
     - What is there of the TEE. On TDX hosts C(tdx_module) with version, build, date, and MRSEAM and SVN of published modules, and
-      C(tdx_platform) with keys and loader. On SEV-SNP hosts C(product), C(snp_cpu) and C(snp_firmware). On CCA hosts C(rmi) and
-      C(kvm_capability). In guests C(tee), C(provider), C(flags), C(sev_features), C(rtmrs) and C(measurements).
+      C(tdx_platform) with keys and loader. On SEV-SNP hosts C(product), C(snp_cpu), C(snp_firmware), C(snp_kernel), and C(snp_vceks), which is what
+      O(attested.ai.collateral#module:amd) takes to fetch the certificates of all sockets. On CCA hosts C(rmi) and C(kvm_capability). In guests C(tee),
+      C(provider), C(flags), C(sev_features), C(swiotlb), C(rtmrs) and C(measurements).
   returned: success
   type: dict
   sample:
     tdx_module: {version: 1.5.08, build: 784, date: "20240725", published: true, svn: 7, mrseam: 49b66faa451d19eb}
+notes:
+  description: Limits of such hosts that no setting lifts. Empty for guests.
+  returned: success
+  type: list
+  elements: str
+  sample: [A TDX host neither sleeps (S3) nor hibernates while TDX is on.]
 probes:
   description: The probes, in the order in which they depend on one another.
   returned: success

@@ -33,6 +33,7 @@ def view(hostvars: t.Mapping[str, Data], hosts: t.Sequence[str], variable: str, 
         "ready": bool(shown) and all(host["verdict"] == READY for host in shown),
         "hosts": shown,
         "unused_waivers": sorted(set(waivers) - used),
+        "notes": list(dict.fromkeys(note for host in shown for note in host["notes"])),
         "rows": [row for host in shown for row in _rows(host)],
     }
 
@@ -42,7 +43,7 @@ def _host(name: str, registered: t.Any, waivers: Data) -> dict[str, t.Any]:
     if not isinstance(probes, (list, tuple)):
         said = registered.get("msg") if isinstance(registered, t.Mapping) else None
         reason = str(said or "there is no result: the host was not reached, or the task did not run")
-        return {"host": name, "scope": "", "tee": "", "verdict": NOT_READY, "reason": reason, "machine": {}, "identity": {}, "checks": [], "counts": {}}
+        return {"host": name, "scope": "", "tee": "", "verdict": NOT_READY, "reason": reason, "machine": {}, "identity": {}, "notes": [], "checks": [], "counts": {}}
     checks = [_check(probe, waivers) for probe in probes]
     outcomes = [check["outcome"] for check in checks]
     decided = any(outcome in ("pass", *BLOCKING, WAIVED) for outcome in outcomes)
@@ -55,6 +56,7 @@ def _host(name: str, registered: t.Any, waivers: Data) -> dict[str, t.Any]:
         "reason": "",
         "machine": registered.get("machine", {}),
         "identity": registered.get("identity", {}),
+        "notes": [str(note) for note in registered.get("notes") or ()],
         "checks": sorted(checks, key=lambda check: WORST_FIRST.index(check["outcome"])),
         "counts": {outcome: outcomes.count(outcome) for outcome in WORST_FIRST},
     }

@@ -37,3 +37,10 @@ def test_broken_hosts_get_cause_and_step_for_each_finding():
         text = DOCS.read_text()
         # The page shows each step once, in the rows that the play prints.
         assert [row["check"] for row in rows if "| `%s` | %s |" % (row["check"], row["found"]) not in text] == []
+
+
+def test_every_check_is_in_the_table_of_checks():
+    text = DOCS.read_text()
+    for path in sorted((HERE / "recorded").glob("*.json")):
+        for probe in survey(RecordedHost(json.loads(path.read_text()))).probes:
+            assert "| `%s` | %s |" % (probe.id, probe.area) in text

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 
@@ -56,7 +57,7 @@ def test_a_device_that_is_no_secure_processor_refuses(tmp_path):
 
 
 def test_only_commands_that_read_can_be_named():
-    assert local.SEV_COMMANDS == {"snp-platform-status": (9, 32)}
+    assert local.SEV_COMMANDS == {"snp-platform-status": (9, 32), "get-id": (8, 128)}
 
 
 def test_a_record_of_the_kernel_log_is_cut_out_of_its_envelope(tmp_path):
@@ -99,3 +100,44 @@ def test_programs_are_run_by_what_is_given():
 def test_a_switch_that_is_neither_is_unreadable(tmp_path):
     put(tmp_path, "/p", b"maybe\n")
     assert isinstance(LocalHost(root=str(tmp_path)).switch("/p"), Unreadable)
+
+
+def test_owners_have_names_and_modes(tmp_path):
+    put(tmp_path, "/dev/sgx_enclave", b"")
+    os.chmod(tmp_path / "dev/sgx_enclave", 0o640)
+    own = LocalHost(root=str(tmp_path)).owner("/dev/sgx_enclave")
+    assert own.mode == 0o640 and own.user and own.group
+    assert isinstance(LocalHost(root=str(tmp_path)).owner("/dev/none"), Unreadable)
+
+
+def answering(monkeypatch, tmp_path, device, answer):
+    """A device whose ioctl is answered by ``answer(number, argument)``."""
+    put(tmp_path, device, b"")
+    monkeypatch.setattr(local.fcntl, "ioctl", lambda _descriptor, number, argument=0: answer(number, argument))
+    return LocalHost(root=str(tmp_path))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_ids_of_all_sockets_are_asked_for_at_once(monkeypatch, tmp_path, count):
+    ids = bytes(range(64)) + b"\xaa" * 64
+
+    def firmware(number, request):
+        command, address, _error = struct.unpack("=IQI", request)
+        place = (ctypes.c_char * 12).from_address(address)
+        target, length = struct.unpack("=QI", place.raw)
+        # The firmware looks at the second socket only where there is room for both.
+        assert (number, command, length) == (local.SEV_ISSUE_CMD, 8, 128)
+        ctypes.memmove(target, ids, 64 * count)
+        place[:] = struct.pack("=QI", target, 64 * count)
+
+    assert answering(monkeypatch, tmp_path, "/dev/sev", firmware).sev("get-id") == ids[: 64 * count]
+
+
+def test_an_attribute_of_kvm_is_written_where_it_is_asked_for(monkeypatch, tmp_path):
+    def kvm(number, argument):
+        flags, group, attribute, address = struct.unpack("=IIQQ", argument)
+        assert (number, flags, group, attribute) == (local.KVM_GET_DEVICE_ATTR, 0, 1, 0)
+        ctypes.c_uint64.from_address(address).value = 0x200
+
+    assert answering(monkeypatch, tmp_path, "/dev/kvm", kvm).kvm_attribute(1, 0) == 0x200
+    assert isinstance(LocalHost(root=str(tmp_path / "none")).kvm_attribute(1, 0), Unreadable)

@@ -30,6 +30,10 @@ def failed(found):
     return {probe.id for probe in found.probes if probe.outcome == FAIL}
 
 
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+LOCKDOWN = "/sys/kernel/security/lockdown"
+VIRSH = "virsh --readonly --connect qemu:///system domcapabilities"
+
 # What is changed in a good recording, and the one or more probes that must notice. 'drop' takes a member away.
 FAULTS = [
     ("tdx-good", ["msr", "0x982"], "0x1", {"tdx.bios-tme"}),
@@ -67,6 +71,26 @@ FAULTS = [
     ("snp-good", ["files", "/sys/devices/system/cpu/online"], "0-94\n", {"snp.cpus-online"}),
     ("snp-good", ["directories", "/sys/kernel/iommu_groups"], [], {"common.iommu"}),
     ("snp-good", ["kernel"], "6.1.0-13-amd64", set()),
+    ("snp-good", ["cpuid", "0x8000001f/0"], ["0x11f", "0x4173", "0x1fd", "0x100"], {"snp.cpu-support"}),
+    ("snp-good", ["cpuid", "0x8000001f/0"], ["0x13e", "0x4173", "0x1fd", "0x100"], {"snp.cpu-support"}),
+    ("snp-good", ["cpuid", "0x8000001f/0"], ["0x13f", "0x4173", "0x1fd", "0x1"], {"snp.bios-asid"}),
+    ("snp-good", ["files", "/sys/module/kvm_amd/parameters/sev_snp"], "N\n", {"snp.kvm-param"}),
+    ("snp-good", ["commands", VIRSH, "out"], "<launchSecurity supported='no'/>", {"snp.libvirt"}),
+    ("snp-good", ["commands", VIRSH, "out"], "<enum name='model'><value>sev-snp</value></enum>", {"snp.libvirt"}),
+    ("snp-good", ["files", LOCKDOWN], "strange\n", {"common.lockdown"}),
+    ("tdx-good", ["commands", VIRSH, "out"], "<enum name='sectype'>\n<value>sev</value>\n</enum>", {"tdx.libvirt"}),
+    ("tdx-good", ["commands", VIRSH, "out"], "<tdx supported='no'/>", {"tdx.libvirt"}),
+    ("tdx-good", ["files", SECURE_BOOT], {"hex": "06000000"}, {"common.secure-boot"}),
+    ("tdx-good", ["files", "/proc/self/limits"], "Max locked memory         8388608              8388608              bytes\n", {"common.memlock"}),
+    ("tdx-good", ["files", "/proc/cpuinfo"], "vendor_id: GenuineIntel\ncpu family: 6\nmodel: 143\nflags: sgx tdx_host_platform\n", {"tdx.bios-x2apic"}),
+    ("tdx-good", ["files", "/proc/cpuinfo"], "vendor_id: GenuineIntel\ncpu family: 6\nmodel: 143\nflags: x2apic tdx_host_platform\n", {"tdx.bios-sgx"}),
+    ("tdx-good", ["files", "/proc/cpuinfo"], "vendor_id: GenuineIntel\ncpu family: 6\nmodel: 85\nflags: sgx x2apic\n", {"tdx.cpu-model"}),
+    ("tdx-good", ["owners", "/dev/sgx_provision"], ["0600", "root", "root"], {"tdx.sgx-rights"}),
+    ("tdx-good", ["owners", "/dev/sgx_enclave"], ["0640", "root", "sgx"], {"tdx.sgx-rights"}),
+    ("tdx-good", ["files", "/sys/module/kvm_intel/parameters/tdx"], "N\n", {"tdx.kvm-param"}),
+    ("tdx-good", ["kernel_log", "lines"], ["Linux version 6.17", "virt/tdx: frame pointer (RBP) clobber bug present, upgrade TDX module",
+                                          "virt/tdx: TDX module 1.5.01, build number 595, build date 20231008"], {"tdx.module-version"}),
+    ("guest-snp", ["kernel_log", "lines"], ["Linux version 6.8.0"], set()),
     ("guest-tdx", ["exists", "/sys/kernel/config/tsm/report"], False, {"guest.report-interface"}),
     ("guest-tdx", ["exists", "/sys/firmware/acpi/tables/data/CCEL"], False, {"guest.event-log"}),
     ("guest-tdx", ["directories", "/sys/devices/virtual/misc/tdx_guest/measurements"], ["mrtd:sha384"], {"guest.rtmrs"}),

@@ -41,7 +41,7 @@ def failed(found):
     return {probe.id for probe in found.probes if probe.outcome == FAIL}
 
 
-@pytest.mark.parametrize("name", ["tdx-good", "snp-good", "guest-tdx"])
+@pytest.mark.parametrize("name", ["tdx-good", "snp-good", "snp-old-format", "guest-tdx"])
 def test_a_good_machine_is_ready(name):
     found = asked(recorded(name))
     assert found.verdict == "ready"
@@ -163,7 +163,7 @@ def test_no_setting_is_asked_for_where_the_cpu_has_no_snp():
 
 def test_areas_choose():
     found = asked(recorded("tdx-good"), areas=["sgx"])
-    assert [probe.id for probe in found.probes] == ["tdx.sgx-devices"]
+    assert [probe.id for probe in found.probes] == ["tdx.sgx-devices", "tdx.sgx-rights"]
 
 
 def test_nothing_asked_is_not_ready():
@@ -215,7 +215,7 @@ class BlindHost(Host):
     def _no(self, *_arguments):
         return Unreadable("denied", "it may not be read")
 
-    read = listdir = exists = msr = cpuid = sev = kvm = kernel_log = command = _no
+    read = listdir = exists = owner = msr = cpuid = sev = kvm = kvm_attribute = kernel_log = command = _no
 
 
 @pytest.mark.parametrize("tee", ["tdx", "snp"])

@@ -62,7 +62,7 @@ def probe_cca(host: Host, capability: Optional[int] = None) -> List[Probe]:
 
 def not_needed(probe: Probe) -> Probe:
     """Realms start without UEFI and without an IOMMU; what other hosts need decides nothing here."""
-    if probe.outcome != FAIL or probe.id not in ("common.uefi", "common.iommu"):
+    if probe.outcome != FAIL or probe.id not in ("common.uefi", "common.iommu", "common.memlock"):
         return probe
     return replace(probe, outcome=SKIPPED, observed="%s; realms start without" % probe.observed, fix="")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import List, Optional, Union
 
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import Cpu, cannot_read, logged
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import INTEL, Cpu, cannot_read, logged
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, KernelLog, Unreadable
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import Probe, Question
 
@@ -20,6 +20,7 @@ TSM = "/sys/kernel/config/tsm/report"
 MEASUREMENTS = "/sys/devices/virtual/misc/tdx_guest/measurements"
 CCEL = "/sys/firmware/acpi/tables/data/CCEL"
 SEV_STATUS = 0xC0010131
+DETECT = ("systemd-detect-virt", "--cvm")
 BUILTIN = "/lib/modules/%s/modules.builtin"
 # The name that configfs-tsm gives as provider, and what shows that the driver is there.
 DRIVERS = {
@@ -60,6 +61,7 @@ EVENT_LOG = Question(
 
 _ACTIVE = re.compile(r"Memory Encryption Features active: (.*)", re.I)
 _TDX_GUEST = re.compile(r"tdx: Guest detected", re.I)
+_DETECTED = re.compile(r"Detected confidential virtualization (tdx|sev-snp|sev-es|sev|cca)\b")
 _RSI = re.compile(r"RME: Using RSI version", re.I)
 _HCL_TPM = "/dev/tpmrm0"
 
@@ -76,7 +78,7 @@ def guest_tee(host: Host, cpu: Union[Cpu, Unreadable]) -> Optional[str]:
     flags = cpu.flags if isinstance(cpu, Cpu) else frozenset()
     active = logged(log, _ACTIVE)
     features = active.group(1).upper() if active else ""
-    if "tdx_guest" in flags or host.exists("/dev/tdx_guest") is True or logged(log, _TDX_GUEST) or "INTEL TDX" in features:
+    if "tdx_guest" in flags or host.exists("/dev/tdx_guest") is True or logged(log, _TDX_GUEST) or "INTEL TDX" in features or _tdx_by_cpuid(host, cpu):
         return TDX
     status = host.msr(SEV_STATUS) if isinstance(cpu, Cpu) and cpu.vendor == "AuthenticAMD" and cpu.hypervisor else 0
     bits = 0 if isinstance(status, Unreadable) else status
@@ -86,10 +88,28 @@ def guest_tee(host: Host, cpu: Union[Cpu, Unreadable]) -> Optional[str]:
         return CCA
     if "AMD SEV" in features or features.startswith("SEV") or bits & 1:
         return SEV
+    said = logged(log, _DETECTED)
+    if said:
+        return SEV if said.group(1) == "sev-es" else said.group(1)
     # The kernel always says so when it runs encrypted: a whole log without the line is an answer.
     if isinstance(log, KernelLog) and log.complete and not isinstance(cpu, Unreadable):
         return NONE
-    return None
+    return _detected(host)
+
+
+def _tdx_by_cpuid(host: Host, cpu: Union[Cpu, Unreadable]) -> bool:
+    """Whether leaf 0x21 spells IntelTDX, in EBX, EDX and ECX."""
+    if not isinstance(cpu, Cpu) or cpu.vendor != INTEL or not cpu.hypervisor:
+        return False
+    leaf = host.cpuid(0x21)
+    return not isinstance(leaf, Unreadable) and b"".join(leaf[place].to_bytes(4, "little") for place in (1, 3, 2)) == b"IntelTDX    "
+
+
+def _detected(host: Host) -> Optional[str]:
+    """What systemd makes of the machine, for want of a whole log. Its value for realms is not confirmed."""
+    answer = host.command(DETECT)
+    word = "" if isinstance(answer, Unreadable) else answer.out.strip()
+    return {"tdx": TDX, "sev-snp": SNP, "sev-es": SEV, "sev": SEV, "cca": CCA, "none": NONE}.get(word)
 
 
 def provider(host: Host) -> Optional[str]:

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Optional, Union
 
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import Cpu
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import Cpu, logged
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.guest import MEASUREMENTS, SEV_STATUS, SNP, TDX, provider
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, Unreadable
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, Unreadable, parameter
 
 # MSR 0xc0010131 as snpguest names its bits. The order of the first three is inferred from the architecture.
 SEV_FEATURES = {
@@ -31,6 +32,8 @@ SEV_FEATURES = {
     17: "smt-protection",
 }
 CPU_FLAGS = ("tdx_guest", "sev", "sev_es", "sev_snp")
+SWIOTLB_USED = "/sys/kernel/debug/swiotlb/io_tlb_used"
+_ADJUSTED = re.compile(r"SWIOTLB bounce buffer size adjusted to (\d{1,7})MB")
 STATIC = ("mrtd", "mrconfigid", "mrowner", "mrownerconfig")
 
 
@@ -41,8 +44,19 @@ def guest_facts(host: Host, cpu: Union[Cpu, Unreadable], tee: Optional[str]) -> 
         "provider": provider(host),
         "flags": [flag for flag in CPU_FLAGS if isinstance(cpu, Cpu) and flag in cpu.flags],
         "sev_features": _sev_features(host) if tee == SNP else [],
+        "swiotlb": _swiotlb(host),
         "rtmrs": {str(number): value for number in range(4) for value in _register(host, tee, "rtmr%d:sha384" % number)},
         "measurements": {name: value for name in STATIC for value in _register(host, tee, "mrtd:sha384" if name == "mrtd" else name)},
+    }
+
+
+def _swiotlb(host: Host) -> Dict[str, Any]:
+    """Bounce buffers: what the kernel adjusted them to, what was asked for on its command line (slots of 2 KiB), and slots in use."""
+    adjusted, words, used = logged(host.kernel_log(), _ADJUSTED), host.parameters(), host.text(SWIOTLB_USED)
+    return {
+        "mib": int(adjusted.group(1)) if adjusted else None,
+        "asked": None if isinstance(words, Unreadable) else parameter(words, "swiotlb"),
+        "used_slots": int(used) if not isinstance(used, Unreadable) and used.isascii() and used.isdigit() and len(used) < 12 else None,
     }
 
 

@@ -32,6 +32,15 @@ class KernelLog:
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Who may use a file: permission bits, and names of user and group (numbers where they have no names)."""
+
+    mode: int
+    user: str
+    group: str
+
+
+@dataclass(frozen=True)
 class Output:
     """What a program printed."""
 
@@ -65,6 +74,9 @@ class Host:
         """Whether there is anything at ``path``; Unreadable where the answer is hidden."""
         raise NotImplementedError
 
+    def owner(self, path: str) -> Union[Owner, Unreadable]:
+        raise NotImplementedError
+
     def msr(self, number: int) -> Union[int, Unreadable]:
         """A 64-bit model-specific register of CPU 0."""
         raise NotImplementedError
@@ -74,11 +86,15 @@ class Host:
         raise NotImplementedError
 
     def sev(self, command: str) -> Union[bytes, Unreadable]:
-        """The answer of the AMD Secure Processor to ``snp-platform-status``, which only reads."""
+        """The answer of the AMD Secure Processor to ``snp-platform-status`` or ``get-id``, which only read. ``get-id`` gives 64 bytes per socket."""
         raise NotImplementedError
 
     def kvm(self, extension: Optional[int] = None) -> Union[int, Unreadable]:
         """KVM's answer to KVM_CHECK_EXTENSION (0: it has it not); without ``extension`` the version of its interface. Starts no machine."""
+        raise NotImplementedError
+
+    def kvm_attribute(self, group: int, attribute: int) -> Union[int, Unreadable]:
+        """A 64-bit attribute of KVM as a whole (KVM_GET_DEVICE_ATTR on /dev/kvm)."""
         raise NotImplementedError
 
     def kernel_log(self) -> Union[KernelLog, Unreadable]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import grp
 import os
 import platform
+import pwd
 import struct
-from typing import Callable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import (
     ABSENT,
@@ -20,6 +22,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.host imp
     Host,
     KernelLog,
     Output,
+    Owner,
     Registers,
     Unreadable,
 )
@@ -32,11 +35,20 @@ SEV_ISSUE_CMD = 0xC0105300
 SEV_DEVICE = "/dev/sev"
 # _IO(0xAE, 0) and _IO(0xAE, 3) of include/uapi/linux/kvm.h, both without an effect.
 KVM_GET_API_VERSION, KVM_CHECK_EXTENSION = 0xAE00, 0xAE03
+# _IOW(0xAE, 0xe2, struct kvm_device_attr), 24 bytes: u32 flags, u32 group, u64 attribute, u64 address.
+KVM_GET_DEVICE_ATTR = 0x4018AEE2
 KVM_DEVICE = "/dev/kvm"
-# The number is of psp-sev.h. Neighbours of this one change the platform for good, so only it can be named, with its size.
-SEV_COMMANDS = {"snp-platform-status": (9, 32)}
+# Numbers are of psp-sev.h. Neighbours of these change the platform for good, so only they can be named, with the sizes of their answers.
+SEV_COMMANDS = {"snp-platform-status": (9, 32), "get-id": (8, 128)}
 
 Runner = Callable[[Sequence[str]], Tuple[int, str]]
+
+
+def _name(find: Callable[[int], Any], number: int) -> str:
+    try:
+        return str(find(number)[0])
+    except KeyError:
+        return str(number)
 
 
 def unreadable(error: OSError, what: str) -> Unreadable:
@@ -94,6 +106,13 @@ class LocalHost(Host):
             found = unreadable(error, path)
             return False if found.kind == ABSENT else found
 
+    def owner(self, path: str) -> Union[Owner, Unreadable]:
+        try:
+            found = os.stat(self._root + path)
+        except OSError as error:
+            return unreadable(error, path)
+        return Owner(found.st_mode & 0o7777, _name(pwd.getpwuid, found.st_uid), _name(grp.getgrgid, found.st_gid))
+
     def msr(self, number: int) -> Union[int, Unreadable]:
         data = self._device("/dev/cpu/0/msr", 8, number, "MSR 0x%x" % number, "msr")
         return data if isinstance(data, Unreadable) else int.from_bytes(data, "little")
@@ -131,9 +150,12 @@ class LocalHost(Host):
             return unreadable(error, SEV_DEVICE)
         try:
             answer = ctypes.create_string_buffer(size)
-            request = bytearray(struct.pack("=IQI", number, ctypes.addressof(answer), 0))
+            # GET_ID2 is given the place by way of struct sev_user_data_get_id2 (u64 address, u32 length), and writes how much it filled.
+            place = ctypes.create_string_buffer(struct.pack("=QI", ctypes.addressof(answer), size), 12)
+            target = place if command == "get-id" else answer
+            request = bytearray(struct.pack("=IQI", number, ctypes.addressof(target), 0))
             fcntl.ioctl(descriptor, SEV_ISSUE_CMD, request)
-            return answer.raw
+            return answer.raw[: struct.unpack("=QI", place.raw)[1]]
         except OSError as error:
             firmware = struct.unpack("=IQI", request)[2]
             return Unreadable(ERROR, "%s was refused (%s, firmware error 0x%x)" % (command, error.strerror, firmware))
@@ -151,6 +173,20 @@ class LocalHost(Host):
             return fcntl.ioctl(descriptor, KVM_CHECK_EXTENSION, extension)
         except (OSError, OverflowError) as error:
             return Unreadable(ERROR, "%s does not answer (%s)" % (KVM_DEVICE, error))
+        finally:
+            os.close(descriptor)
+
+    def kvm_attribute(self, group: int, attribute: int) -> Union[int, Unreadable]:
+        try:
+            descriptor = os.open(self._root + KVM_DEVICE, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            return unreadable(error, KVM_DEVICE)
+        try:
+            value = ctypes.c_uint64()
+            fcntl.ioctl(descriptor, KVM_GET_DEVICE_ATTR, struct.pack("=IIQQ", 0, group, attribute, ctypes.addressof(value)))
+            return value.value
+        except OSError as error:
+            return Unreadable(ERROR, "%s does not tell attribute %d of group %d (%s)" % (KVM_DEVICE, attribute, group, error.strerror))
         finally:
             os.close(descriptor)
 

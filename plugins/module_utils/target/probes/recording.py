@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
@@ -15,12 +16,13 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.host imp
     Host,
     KernelLog,
     Output,
+    Owner,
     Registers,
     Unreadable,
 )
 
 SCHEMA = "attested.ai/tee-recording/1"
-SECTIONS = ("files", "directories", "exists", "msr", "cpuid", "sev", "kvm", "commands")
+SECTIONS = ("files", "directories", "exists", "owners", "msr", "cpuid", "sev", "kvm", "commands")
 # Only what probes look for is kept of the kernel's log: the rest of it is nobody's business.
 LOG_WORDS = (
     "linux version",
@@ -44,6 +46,9 @@ LOG_WORDS = (
 
 # Of these files only the lines that are asked for are kept.
 BUILTIN = "/modules.builtin"
+# Of what libvirt tells of machines only what it says of their protection is kept.
+_PROTECTION = re.compile(r"<launchSecurity\b.*?</launchSecurity>|<tdx\b[^>]*>", re.DOTALL)
+DOMCAPABILITIES = "domcapabilities"
 KVM_HEADER = "/include/uapi/linux/kvm.h"
 
 _NOT_RECORDED = Unreadable(ERROR, "it was not recorded")
@@ -94,6 +99,14 @@ class RecordedHost(Host):
             return any(path in self._document.get(section, {}) for section in ("files", "directories"))
         return value if isinstance(value, Unreadable) else bool(value)
 
+    def owner(self, path: str) -> Union[Owner, Unreadable]:
+        value = self._answer("owners", path, Unreadable(ABSENT, "%s does not exist" % path))
+        if isinstance(value, Unreadable):
+            return value
+        if not isinstance(value, list) or len(value) != 3:
+            raise FormatError("mode, user and group are expected", where="recording.owners", code="recording-invalid")
+        return Owner(_octal(value[0]), str(value[1]), str(value[2]))
+
     def msr(self, number: int) -> Union[int, Unreadable]:
         value = self._answer("msr", "0x%x" % number, _NOT_RECORDED)
         return value if isinstance(value, Unreadable) else _number(value, "recording.msr")
@@ -113,6 +126,10 @@ class RecordedHost(Host):
 
     def kvm(self, extension: Optional[int] = None) -> Union[int, Unreadable]:
         value = self._answer("kvm", _kvm_key(extension), _NOT_RECORDED)
+        return value if isinstance(value, Unreadable) else _number(value, "recording.kvm")
+
+    def kvm_attribute(self, group: int, attribute: int) -> Union[int, Unreadable]:
+        value = self._answer("kvm", "attribute %d/%d" % (group, attribute), _NOT_RECORDED)
         return value if isinstance(value, Unreadable) else _number(value, "recording.kvm")
 
     def kernel_log(self) -> Union[KernelLog, Unreadable]:
@@ -176,6 +193,11 @@ class Recorder(Host):
         self._kept["exists"][path] = _kept(answer) if isinstance(answer, Unreadable) else answer
         return answer
 
+    def owner(self, path: str) -> Union[Owner, Unreadable]:
+        answer = self._host.owner(path)
+        self._kept["owners"][path] = _kept(answer) if isinstance(answer, Unreadable) else ["%04o" % answer.mode, answer.user, answer.group]
+        return answer
+
     def msr(self, number: int) -> Union[int, Unreadable]:
         answer = self._host.msr(number)
         self._kept["msr"]["0x%x" % number] = _kept(answer) if isinstance(answer, Unreadable) else "0x%x" % answer
@@ -196,6 +218,11 @@ class Recorder(Host):
         self._kept["kvm"][_kvm_key(extension)] = _kept(answer) if isinstance(answer, Unreadable) else answer
         return answer
 
+    def kvm_attribute(self, group: int, attribute: int) -> Union[int, Unreadable]:
+        answer = self._host.kvm_attribute(group, attribute)
+        self._kept["kvm"]["attribute %d/%d" % (group, attribute)] = _kept(answer) if isinstance(answer, Unreadable) else answer
+        return answer
+
     def kernel_log(self) -> Union[KernelLog, Unreadable]:
         answer = self._host.kernel_log()
         if isinstance(answer, Unreadable):
@@ -207,8 +234,19 @@ class Recorder(Host):
 
     def command(self, argv: Sequence[str]) -> Union[Output, Unreadable]:
         answer = self._host.command(argv)
-        self._kept["commands"][" ".join(argv)] = _kept(answer) if isinstance(answer, Unreadable) else {"rc": answer.rc, "out": answer.out}
+        self._kept["commands"][" ".join(argv)] = _kept(answer) if isinstance(answer, Unreadable) else {"rc": answer.rc, "out": _shortened(argv, answer.out)}
         return answer
+
+
+def _shortened(argv: Sequence[str], out: str) -> str:
+    return "\n".join(_PROTECTION.findall(out)) if DOMCAPABILITIES in argv else out
+
+
+def _octal(value: Any) -> int:
+    try:
+        return int(str(value), 8)
+    except ValueError:
+        raise FormatError("%s is no octal number" % ascii(value), where="recording.owners", code="recording-invalid") from None
 
 
 def _kvm_key(extension: Optional[int]) -> str:

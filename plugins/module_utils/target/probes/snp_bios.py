@@ -13,9 +13,9 @@ from typing import Any, Dict, List, Optional, Union
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import AMD, Cpu, cannot_read, logged, msr_bit, without_line
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, KernelLog, Registers, Unreadable, parameter
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import Probe, Question
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.snp_generations import product_of
 
 KVM_PARAMETER = "/sys/module/kvm_amd/parameters/sev_snp"
-MILAN, GENOA, TURIN = "Milan", "Genoa", "Turin"
 
 CPU_MODEL = Question(
     "snp.cpu-model",
@@ -27,7 +27,7 @@ CPU_MODEL = Question(
 CPU_SNP = Question(
     "snp.cpu-support",
     "cpu",
-    "CPUID 0x8000001f EAX bits 1 (SEV), 3 (SEV-ES) and 4 (SEV-SNP) are 1",
+    "CPUID 0x8000001f EAX bits 0 (SME), 1 (SEV), 3 (SEV-ES), 4 (SEV-SNP) and 5 (VMPL) are 1",
     "CPUID 0x8000001f",
     "This CPU, or its hypervisor, has no SEV-SNP",
 )
@@ -64,7 +64,7 @@ IOMMU = Question(
 
 _NOT_RESERVED = re.compile(r"Memory for the RMP table has not been reserved by BIOS", re.I)
 _NOT_COVERED = re.compile(r"RMP table does not cover full system RAM|RMP configuration not valid|RMP segment .*not valid", re.I)
-_RMP_RANGE = re.compile(r"RMP (?:segment \d+ )?table physical (?:range|address)\s*:?\s*\[?(0x[0-9a-f]+ ?- ?0x[0-9a-f]+)", re.I)
+RMP_RANGE = re.compile(r"RMP (?:segment \d+ )?table physical (?:range|address)\s*:?\s*\[?(0x[0-9a-f]+ ?- ?0x[0-9a-f]+)", re.I)
 _PASSTHROUGH = re.compile(r"SNP: IOMMU disabled or configured in passthrough mode", re.I)
 _DEFAULT = re.compile(r"iommu: Default domain type: Passthrough", re.I)
 _V2 = re.compile(r"SNP: IOMMU is configured with V2 page table", re.I)
@@ -86,9 +86,7 @@ def product(cpu: Cpu) -> Optional[str]:
     """The name under which AMD certifies chips of this family and model; None for others."""
     if cpu.vendor != AMD or cpu.family is None or cpu.model is None:
         return None
-    if cpu.family == 0x19:
-        return MILAN if cpu.model <= 0x0F else GENOA if 0x10 <= cpu.model <= 0x1F or 0xA0 <= cpu.model <= 0xAF else None
-    return TURIN if cpu.family == 0x1A and cpu.model <= 0x11 else None
+    return product_of(cpu.family, cpu.model)
 
 
 def probe_bios(host: Host, cpu: Union[Cpu, Unreadable], leaf: Union[Registers, Unreadable], log: Union[KernelLog, Unreadable]) -> List[Probe]:
@@ -134,7 +132,7 @@ def _cpu_model(cpu: Union[Cpu, Unreadable]) -> Probe:
 def _cpu_support(leaf: Union[Registers, Unreadable]) -> Probe:
     if isinstance(leaf, Unreadable):
         return cannot_read(CPU_SNP, leaf, "cpuid")
-    missing = [name for name, bit in (("SEV", 1), ("SEV-ES", 3), ("SEV-SNP", 4)) if not leaf[0] >> bit & 1]
+    missing = [name for name, bit in (("SME", 0), ("SEV", 1), ("SEV-ES", 3), ("SEV-SNP", 4), ("VMPL", 5)) if not leaf[0] >> bit & 1]
     return CPU_SNP.judged(not missing, "EAX is 0x%x%s" % (leaf[0], ", without %s" % ", ".join(missing) if missing else ""))
 
 
@@ -143,7 +141,7 @@ def _rmp(host: Host, log: Union[KernelLog, Unreadable]) -> Probe:
         match = logged(log, pattern)
         if match:
             return RMP.failed(match.group(0), source="kernel log")
-    found = logged(log, _RMP_RANGE)
+    found = logged(log, RMP_RANGE)
     base = host.msr(0xC0010132)
     if isinstance(base, Unreadable):
         return RMP.passed("RMP table at %s" % found.group(1), "kernel log") if found else cannot_read(RMP, base, "msr")

@@ -10,15 +10,20 @@ from dataclasses import replace
 from typing import List, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import Cpu, cannot_read, logged
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, KernelLog, Registers, Unreadable
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, KernelLog, Registers, Unreadable, parameter
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import PASS, SKIPPED, Probe, Question
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.snp_bios import ASID, IOMMU, KVM_PARAMETER, RMP, SME, probe_bios
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.snp_bios import ASID, IOMMU, KVM_PARAMETER, RMP, SME, probe_bios, product
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.snp_firmware import DEVICE, probe_firmware
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.snphost import cross_check
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.vmm import LIBVIRT_SNP as LIBVIRT
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.vmm import SNP as QEMU
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.vmm import probe_qemu
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.vmm import probe_libvirt, probe_qemu
 
 LEAST_KERNEL = (6, 11)
+LIMITS = (
+    "CPUs of an SEV-SNP host must not go offline at run time: ASIDs of ended guests are not given back then, until no guest can start.",
+    "Private memory of SEV-SNP guests has no NUMA affinity, and counts as shared memory.",
+)
 
 KVM_SNP = Question("snp.kvm-param", "kernel", "Y", KVM_PARAMETER, "See the other findings; then load kvm_amd with sev=1 sev_es=1 sev_snp=1")
 OFFLINE = Question(
@@ -30,6 +35,7 @@ OFFLINE = Question(
     "with CPUs that went offline ASIDs are not given back",
 )
 
+_OFFLINE_WORDS = ("nosmt", "maxcpus", "nr_cpus")
 _UNUSABLE = re.compile(r"SEV-SNP (?:disabled|unusable)\b.*", re.I)
 
 
@@ -37,7 +43,8 @@ def probe_snp(host: Host, cpu: Union[Cpu, Unreadable]) -> List[Probe]:
     """All probes of an SEV-SNP host."""
     log = host.kernel_log()
     leaf = host.cpuid(0x8000001F)
-    found = probe_bios(host, cpu, leaf, log) + probe_firmware(host, log) + [_kvm(host, log), _cpus_online(host), probe_qemu(host, QEMU)]
+    found = probe_bios(host, cpu, leaf, log) + probe_firmware(host, log, product(cpu) if isinstance(cpu, Cpu) else None) + [_kvm(host, log), _cpus_online(host)]
+    found += [probe_qemu(host, QEMU), probe_libvirt(host, LIBVIRT)]
     return _hopeless(leaf, found) + [cross_check(host, found)]
 
 
@@ -72,4 +79,8 @@ def _cpus_online(host: Host) -> Probe:
         return cannot_read(OFFLINE, present)
     if isinstance(online, Unreadable):
         return cannot_read(OFFLINE, online)
-    return OFFLINE.judged(present == online, "present %s, online %s" % (present, online))
+    words, control = host.parameters(), host.text("/sys/devices/system/cpu/smt/control")
+    why = [] if isinstance(words, Unreadable) else [word for word in _OFFLINE_WORDS if parameter(words, word) is not None]
+    asked = ["%s is on the kernel command line" % word for word in why]
+    smt = ["SMT is %s" % ascii(control[:16])[1:-1]] if not isinstance(control, Unreadable) and control in ("off", "forceoff") else []
+    return OFFLINE.judged(present == online, "; ".join(["present %s, online %s" % (present, online)] + asked + smt))

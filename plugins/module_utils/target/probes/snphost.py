@@ -8,6 +8,7 @@ Its checks are named in src/ok/mod.rs of virtee/snphost; the text form is that o
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Dict, List, Sequence, Tuple
 
@@ -43,7 +44,12 @@ _LINE = re.compile(r"^\[\s*(PASS|FAIL|SKIP)\s*\]\s*-\s*(.+)$")
 
 
 def parse_ok(text: str) -> List[Tuple[str, str, str]]:
-    """(outcome, name, message) of each line. Lines that go on with a message have no bracket, and are left out; so are colours."""
+    """(outcome, name, message) of each line. Lines that go on with a message have no bracket, and are left out; so are colours.
+
+    Versions after 0.7.0 can print JSON, which is read, too: in recordings that somebody else made.
+    """
+    if text.lstrip().startswith("{"):
+        return _parse_json(text)
     found = []
     for line in _COLOUR.sub("", text).splitlines():
         match = _LINE.match(line.strip())
@@ -52,6 +58,16 @@ def parse_ok(text: str) -> List[Tuple[str, str, str]]:
             name = next((known for known in SAME if rest == known or rest.startswith(known + ":")), rest.partition(": ")[0])
             found.append((match.group(1).lower(), name, rest[len(name) :].lstrip(": ")))
     return found
+
+
+def _parse_json(text: str) -> List[Tuple[str, str, str]]:
+    try:
+        document = json.loads(text)
+        found = [(str(test["status"]).lower(), str(test["name"]), str(test.get("message", ""))) for test in document["tests"]]
+        skipped = [("skip", str(name), "") for name in document.get("skipped", [])]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+    return [item for item in found + skipped if item[0] in ("pass", "fail", "skip") and item[1]]
 
 
 def cross_check(host: Host, ours: Sequence[Probe]) -> Probe:

@@ -14,6 +14,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes import (
     guest_facts,
     quoting,
     snp_bios,
+    snp_facts,
     snp_firmware,
     snp_host,
     tdx_host,
@@ -21,7 +22,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes import (
     tdx_module,
     tdx_platform,
 )
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.common import probe_common
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.common import SECURE_BOOT_VARIABLE, probe_common
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import AMD, INTEL, Cpu, read_cpu
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, Unreadable
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import FAIL, OUTCOMES, SKIPPED, UNKNOWN, Probe
@@ -30,13 +31,15 @@ AUTO, HOST, GUEST = "auto", "host", "guest"
 TDX, SNP, CCA = "tdx", "snp", "cca"
 READY, NOT_READY, UNDECIDED = "ready", "not-ready", "unknown"
 
+# What hosts of each TEE cannot do, whatever is set.
+LIMITS = {TDX: tdx_host.LIMITS, SNP: snp_host.LIMITS}
 # What has a meaning on a CPU of another vendor, too.
 _OF_ANY_VENDOR = ("tdx.cpu-model", "snp.cpu-model", "tdx.kernel-nohibernate")
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was asked and found. ``verdict`` is ready only if no probe failed and none is unknown."""
+    """What was asked and found. ``verdict`` is ready only if no probe failed and none is unknown. ``notes``: limits that no setting lifts."""
 
     scope: str
     tee: str
@@ -44,6 +47,7 @@ class Survey:
     machine: Dict[str, Any]
     identity: Dict[str, Any]
     probes: Tuple[Probe, ...]
+    notes: Tuple[str, ...] = ()
 
     def to_dict(self) -> Dict[str, Any]:
         return {
@@ -52,6 +56,7 @@ class Survey:
             "verdict": self.verdict,
             "machine": self.machine,
             "identity": self.identity,
+            "notes": list(self.notes),
             "probes": [probe.to_dict() for probe in self.probes],
             "counts": {outcome: sum(probe.outcome == outcome for probe in self.probes) for outcome in OUTCOMES},
         }
@@ -72,7 +77,7 @@ def survey(host: Host, scope: str = AUTO, tee: str = AUTO, areas: Sequence[str] 
         name = _tee_of(host, cpu) if tee == AUTO else tee
         found, identity = _of_host(host, cpu, name, kvm_capability)
     chosen = tuple(probe for probe in found if not areas or probe.area in areas)
-    return Survey(scope, name, verdict(chosen), _machine(host, cpu), identity, chosen)
+    return Survey(scope, name, verdict(chosen), _machine(host, cpu), identity, chosen, LIMITS.get(name, ()) if scope == HOST else ())
 
 
 def verdict(probes: Sequence[Probe]) -> str:
@@ -98,6 +103,8 @@ def _of_host(host: Host, cpu: Union[Cpu, Unreadable], tee: str, kvm_capability: 
             "product": snp_bios.product(cpu) if isinstance(cpu, Cpu) else None,
             "snp_cpu": snp_bios.snp_cpu(host.cpuid(0x8000001F)),
             "snp_firmware": snp_firmware.snp_identity(host),
+            "snp_kernel": snp_facts.snp_kernel(host),
+            "snp_vceks": snp_facts.snp_vceks(host, snp_bios.product(cpu) if isinstance(cpu, Cpu) else None),
         }
     # No release with KVM for realms is known, so the version of the kernel decides nothing.
     common = [probe for probe in probe_common(host, cpu, (0, 0), cca_host.KVM_PARAMETER) if probe.id != "common.kernel-version"]
@@ -130,6 +137,6 @@ def _machine(host: Host, cpu: Union[Cpu, Unreadable]) -> Dict[str, Any]:
 
 
 def _secure_boot(host: Host) -> Union[bool, None]:
-    data = host.read("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
+    data = host.read(SECURE_BOOT_VARIABLE)
     # Four bytes of attributes, then the value.
     return None if isinstance(data, Unreadable) or len(data) != 5 else data[4] == 1

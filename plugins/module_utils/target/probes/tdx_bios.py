@@ -9,7 +9,7 @@ import re
 from typing import List, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import INTEL, Cpu, cannot_read, logged, msr_bit
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, KernelLog, Unreadable
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, KernelLog, Unreadable
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import Probe, Question
 
 # Family 6 (Intel's guide and Canonical's table). Clearwater Forest has TDX too, but its model number is not confirmed.
@@ -35,7 +35,8 @@ TME = Question(
     "bios",
     "MSR 0x982 bit 1 is 1",
     "MSR 0x982 (IA32_TME_ACTIVATE)",
-    "Enable Memory Encryption (TME) and TME-MT in the BIOS. If they cannot be chosen, check that the first DIMM slot of every channel is filled",
+    "Enable Memory Encryption (TME) and TME-MT in the BIOS, and on Xeon 6 disable Limit CPU PA to 46 bits. If they cannot be chosen, check that "
+    "the first DIMM slot of every channel is filled",
 )
 SEAMRR = Question(
     "tdx.bios-seamrr",
@@ -58,6 +59,13 @@ SGX = Question(
     "/proc/cpuinfo",
     "Enable SW Guard Extensions (SGX) in the BIOS: quotes are signed in an SGX enclave",
 )
+X2APIC = Question(
+    "tdx.bios-x2apic",
+    "bios",
+    "the CPU flag x2apic is set",
+    "/proc/cpuinfo",
+    "Enable x2APIC in the BIOS, and take nox2apic from the kernel command line: the kernel's TDX needs it",
+)
 MCHECK = Question(
     "tdx.bios-mcheck",
     "bios",
@@ -74,6 +82,17 @@ SGX_DEVICES = Question(
 )
 
 
+# Who makes quotes opens them: quoting enclaves, and the provisioning key.
+_RIGHTS = {"/dev/sgx_enclave": "sgx", "/dev/sgx_provision": "sgx_prv"}
+SGX_RIGHTS = Question(
+    "tdx.sgx-rights",
+    "sgx",
+    "group sgx may use /dev/sgx_enclave, group sgx_prv /dev/sgx_provision",
+    "/dev",
+    "Install the rules for devices of the role tdx_host (or of Intel's packages), and run udevadm trigger",
+)
+
+
 def probe_bios(host: Host, cpu: Union[Cpu, Unreadable], log: Union[KernelLog, Unreadable]) -> List[Probe]:
     """CPU and BIOS, in the order in which the settings depend on one another."""
     return [
@@ -82,9 +101,16 @@ def probe_bios(host: Host, cpu: Union[Cpu, Unreadable], log: Union[KernelLog, Un
         msr_bit(host, TME, 0x982, 1),
         msr_bit(host, SEAMRR, 0x1401, 11),
         _keys(host, log),
-        cannot_read(SGX, cpu) if isinstance(cpu, Unreadable) else SGX.judged("sgx" in cpu.flags, "it is %s" % ("set" if "sgx" in cpu.flags else "not set")),
+        _flag(SGX, cpu, "sgx"),
+        _flag(X2APIC, cpu, "x2apic"),
         _mcheck(host),
     ]
+
+
+def _flag(question: Question, cpu: Union[Cpu, Unreadable], flag: str) -> Probe:
+    if isinstance(cpu, Unreadable):
+        return cannot_read(question, cpu)
+    return question.judged(flag in cpu.flags, "it is %sset" % ("" if flag in cpu.flags else "not "))
 
 
 def _cpu_model(cpu: Union[Cpu, Unreadable]) -> Probe:
@@ -144,3 +170,16 @@ def probe_sgx_devices(host: Host) -> Probe:
         if not found:
             missing.append(path)
     return SGX_DEVICES.judged(not missing, "missing: %s" % ", ".join(missing) if missing else "both are there")
+
+
+def probe_sgx_rights(host: Host) -> Probe:
+    """Whether the groups that Intel's services join may use the devices."""
+    wrong = []
+    for path, group in _RIGHTS.items():
+        owner = host.owner(path)
+        if isinstance(owner, Unreadable):
+            return SGX_RIGHTS.skipped("%s does not exist" % path) if owner.kind == ABSENT else cannot_read(SGX_RIGHTS, owner)
+        # All may use it where the kernel or the distribution leaves it open.
+        if owner.mode & 0o006 != 0o006 and (owner.group != group or owner.mode & 0o060 != 0o060):
+            wrong.append("%s is of %s:%s, mode %04o" % (path, owner.user, owner.group, owner.mode))
+    return SGX_RIGHTS.judged(not wrong, "; ".join(wrong) or "they may")

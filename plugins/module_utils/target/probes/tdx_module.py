@@ -94,12 +94,20 @@ def _initialized(log: Union[KernelLog, Unreadable], running: Union[bool, Unreada
     failure, done = logged(log, _FAILED), logged(log, _DONE)
     if failure and not done:
         said = failure.group(0).strip()
-        return INITIALIZED.failed(said[:200], next((fix for word, fix in _CAUSES if word.lower() in said.lower()), None))
+        return INITIALIZED.failed(said[:200], next((fix for word, fix in _CAUSES if word.lower() in said.lower()), None) or _older(log))
     if done:
         return INITIALIZED.passed("the kernel log says so")
     if logged(log, _NOT_LOADED):
         return INITIALIZED.failed("module not loaded", LOADED.fix)
     return without_line(INITIALIZED, log, "no such message")
+
+
+def _older(log: Union[KernelLog, Unreadable]) -> Optional[str]:
+    """The step where the module is an old one and the kernel does not say what is wrong."""
+    found = tdx_identity(log)
+    module = identify(found["build"]) if found else None
+    newest = NEWEST[module.version.rpartition(".")[0]] if module else ""
+    return "The module is %s, the newest known is %s. %s" % (module.version, newest, VERSION.fix) if module and module.version != newest else None
 
 
 def _version(log: Union[KernelLog, Unreadable], cpu: Union[Cpu, Unreadable], running: Union[bool, Unreadable]) -> Probe:

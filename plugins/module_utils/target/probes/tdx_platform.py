@@ -20,14 +20,21 @@ _PAMT = re.compile(r"virt/tdx: (\d{1,12}) KB allocated for PAMT", re.I)
 
 
 def tdx_platform(host: Host) -> Dict[str, Any]:
-    """Private and other KeyIDs, TME lock, SVN of the SEAM loader, memory of the PAMT, and what the driver tdx-host shows."""
-    keys, activate, loader = host.msr(0x87), host.msr(0x982), host.msr(0x500)
+    """Private and other KeyIDs, what TME can do and does (``tme_bypass``: whether it can be chosen), SVN of the SEAM loader, memory of the PAMT,
+    and what the driver tdx-host shows."""
+    keys, activate, loader, able, base = (host.msr(number) for number in (0x87, 0x982, 0x500, 0x981, 0x1400))
     pamt = logged(host.kernel_log(), _PAMT)
     remaining = _first(host, (_REMAINING,))
     return {
         "private_keyids": None if isinstance(keys, Unreadable) else keys >> 32,
         "other_keyids": None if isinstance(keys, Unreadable) else keys & 0xFFFFFFFF,
+        "most_keys": None if isinstance(able, Unreadable) else able >> 36 & 0x7FFF,
+        "tme_bypass": None if isinstance(able, Unreadable) else bool(able >> 31 & 1),
         "tme_locked": None if isinstance(activate, Unreadable) else bool(activate & 1),
+        "keyid_bits": None if isinstance(activate, Unreadable) else activate >> 32 & 0xF,
+        "tdx_keyid_bits": None if isinstance(activate, Unreadable) else activate >> 36 & 0xF,
+        # One reporter takes its lock bit for a sign that the SEAM loader ran (canonical/tdx#425); which bit that is, is not confirmed.
+        "seamrr_base": None if isinstance(base, Unreadable) else "0x%x" % base,
         "seamldr_svn": None if isinstance(loader, Unreadable) else loader >> 56,
         "pamt_kib": int(pamt.group(1)) if pamt else None,
         "module_version": _first(host, _MODULE),
