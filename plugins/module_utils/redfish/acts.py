@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import RedfishError
 from ansible_collections.attested.ai.plugins.module_utils.redfish.client import Client, Dropped
-from ansible_collections.attested.ai.plugins.module_utils.redfish.machine import Snapshot, Target, members, read
+from ansible_collections.attested.ai.plugins.module_utils.redfish.jobs import bios_job
+from ansible_collections.attested.ai.plugins.module_utils.redfish.machine import Snapshot, Target, read
 from ansible_collections.attested.ai.plugins.module_utils.redfish.planner import Stage
-from ansible_collections.attested.ai.plugins.module_utils.redfish.registry import Value, same
+from ansible_collections.attested.ai.plugins.module_utils.redfish.registry import Registry, Value, same
 
 RESETS = {"graceful": "GracefulRestart", "force": "ForceRestart", "power_cycle": "PowerCycle"}
 APPLY_TIMES = {"on_reset": "OnReset", "immediate": "Immediate"}
-_JOB_ENDED = ("Completed", "CompletedWithErrors", "Failed", "RebootCompleted", "RebootFailed")
+# What a controller may say while the machine, or it itself, restarts.
+PASSING = ("redfish-unreachable", "redfish-busy", "redfish-not-found", "redfish-refused", "redfish-answer", "redfish-bios")
 SENDS = 3
 
 
@@ -34,7 +36,7 @@ class Options:
 
 @dataclass
 class Run:
-    """What one run needs and collects."""
+    """What one run needs and collects. ``registry`` is the one that the last plan was made of."""
 
     client: Client
     target: Target
@@ -44,15 +46,24 @@ class Run:
     tell: Callable[[str], None]
     trace: List[Mapping[str, Any]] = field(default_factory=list)
     reboots: int = 0
+    registry: Optional[Registry] = None
+    ended: Set[str] = field(default_factory=set)
 
-    def note(self, stage: int, step: str, values: Optional[Mapping[str, Value]] = None, detail: str = "") -> None:
-        self.trace.append({"stage": stage, "step": step, "attributes": dict(values or {}), "detail": detail})
+    def note(self, stage: int, step: str, values: Optional[Mapping[str, Value]] = None, detail: str = "", **more: Any) -> None:
+        self.trace.append({"stage": stage, "step": step, "attributes": dict(values or {}), "detail": detail, **more})
         text = ", ".join("%s=%s" % item for item in sorted((values or {}).items()))
         self.tell("%s: stage %d: %s%s%s" % (self.client.where, stage, step, " " + text if text else "", " (%s)" % detail if detail else ""))
+
+    def read(self) -> Snapshot:
+        return read(self.client, self.target, self.registry)
+
+    def job(self) -> str:
+        return bios_job(self.client, self.target, self.ended) if self.target.jobs else ""
 
 
 def write(run: Run, number: int, stage: Stage, snapshot: Snapshot) -> bool:
     """Make the stage pending. False if somebody else changed the settings meanwhile, so that a new plan is needed."""
+    before = {name: snapshot.current.get(name) for name in stage.patch}
     time = APPLY_TIMES.get(run.options.apply_time, "OnReset" if run.options.apply_time == "auto" and "OnReset" in snapshot.apply_times else "")
     body: Dict[str, Any] = {"Attributes": dict(stage.patch)}
     if time:
@@ -63,8 +74,8 @@ def write(run: Run, number: int, stage: Stage, snapshot: Snapshot) -> bool:
             break
         except Dropped as error:
             # Writing the same values twice does no harm, but first it is looked up whether they arrived.
-            snapshot = read(run.client, run.target)
-            if all(same(snapshot.pending.get(name), value) for name, value in stage.patch.items()):
+            snapshot = run.read()
+            if not absent(stage, snapshot):
                 break
             if attempt == SENDS or error.code == "redfish-busy":
                 raise
@@ -73,14 +84,39 @@ def write(run: Run, number: int, stage: Stage, snapshot: Snapshot) -> bool:
                 run.note(number, "changed meanwhile")
                 return False
             raise
-    run.note(number, "write", stage.patch)
+    run.note(number, "write", stage.patch, before=before)
+    if run.options.apply_time != "immediate":
+        _see_pending(run, number, stage)
     return True
+
+
+def absent(stage: Stage, snapshot: Snapshot) -> Tuple[str, ...]:
+    """What was written and is neither pending nor applied."""
+    return tuple(name for name, value in stage.patch.items() if not any(same(values.get(name), value) for values in (snapshot.pending, snapshot.current)))
+
+
+def _see_pending(run: Run, number: int, stage: Stage) -> None:
+    """A service may accept a request and show what came of it later, or never. Whether a reset applies it is then seen after the reset; without
+    leave for one, nothing may be called pending that is not."""
+    for look in range(SENDS):
+        if look:
+            run.sleep(run.options.poll)
+        missing = absent(stage, run.read())
+        if not missing:
+            return
+    if not run.options.reboot_ok:
+        raise RedfishError(
+            "%s: accepted, but not shown as pending" % ", ".join("%s=%s" % (name, stage.patch[name]) for name in missing),
+            where=run.client.where + run.target.settings, fix="See its log; with reboot_ok it is seen after the reset whether they are applied",
+            code="redfish-not-taken",
+        )  # fmt: skip
+    run.note(number, "not shown as pending", {name: stage.patch[name] for name in missing})
 
 
 def ensure_job(run: Run, number: int) -> None:
     """Values that are pending on some controllers are applied by a job only; whether there is one is asked before and after."""
     for attempt in range(1, SENDS + 1):
-        if job_waits(run.client, run.target):
+        if run.job():
             return
         try:
             run.client.post(run.target.jobs, {"TargetSettingsURI": run.target.settings})
@@ -92,39 +128,44 @@ def ensure_job(run: Run, number: int) -> None:
         return
 
 
-def job_waits(client: Client, target: Target) -> bool:
-    """Whether there is a job that has still to apply something."""
-    for path in members(client.get(target.jobs).body):
-        job = client.find(path)
-        if job is not None and job.body.get("JobType") == "BIOSConfiguration" and job.body.get("JobState") not in _JOB_ENDED:
-            return True
-    return False
+def reset_kind(run: Run, snapshot: Snapshot) -> str:
+    """How this machine can be reset as it was asked for; ForceOff stands for off and on again. Raises RedfishError."""
+    types, wish = run.target.reset_types, RESETS[run.options.reset_type]
+    if snapshot.power == "Off":
+        return "On"
+    if not types or wish in types:
+        return wish
+    if run.options.reset_type == "power_cycle" and "ForceOff" in types and "On" in types:
+        return "ForceOff"
+    raise RedfishError(
+        "it knows no %s, but %s" % (wish, ", ".join(types)),
+        where=run.client.where + run.target.reset,
+        fix="Set reset_type to another one of %s" % ", ".join(RESETS),
+        code="redfish-reset",
+    )
 
 
 def reset(run: Run, number: int, snapshot: Snapshot) -> None:
-    if run.options.apply_time == "immediate":
-        return
-    types, wish = run.target.reset_types, RESETS[run.options.reset_type]
-    if snapshot.power == "Off":
-        _send_reset(run, number, "On")
-    elif not types or wish in types:
-        _send_reset(run, number, wish)
-    elif run.options.reset_type == "power_cycle" and "ForceOff" in types and "On" in types:
-        _send_reset(run, number, "ForceOff")
+    kind = reset_kind(run, snapshot)
+    _send_reset(run, number, kind)
+    if kind == "ForceOff":
         end = run.clock() + run.options.reboot_timeout
-        while read(run.client, run.target).power != "Off":
+        while _power(run) != "Off":
             if run.clock() > end:
                 raise too_late(run, "it does not power off")
             run.sleep(run.options.poll)
         _send_reset(run, number, "On")
-    else:
-        raise RedfishError(
-            "it knows no %s, but %s" % (wish, ", ".join(types)),
-            where=run.client.where + run.target.reset,
-            fix="Set reset_type to another one of %s; what was written stays pending" % ", ".join(RESETS),
-            code="redfish-reset",
-        )
     run.reboots += 1
+
+
+def _power(run: Run) -> str:
+    """Empty where it cannot be told now. No more than the system is asked: some show no BIOS of a machine that is off."""
+    try:
+        return str(run.client.get(run.target.system).body.get("PowerState") or "")
+    except RedfishError as error:
+        if error.code not in PASSING:
+            raise
+        return ""
 
 
 def _send_reset(run: Run, number: int, kind: str) -> None:

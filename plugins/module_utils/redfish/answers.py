@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any, List, Mapping
+from urllib.parse import urlsplit
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import RedfishError
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import quoted
@@ -20,6 +21,14 @@ def checked_path(path: Any, where: str) -> str:
     if not isinstance(path, str) or not re.match(r"/(?!/)[\x21-\x7e]*\Z", path) or len(path) > PATH_MAX or "\\" in path:
         raise RedfishError("the link %s does not stay on this controller" % quoted(path), where=where, fix="Nothing was sent there", code="redfish-link")
     return path.partition("#")[0]
+
+
+def path_in(location: str) -> str:
+    """The path in a Location header, empty where it has none."""
+    try:
+        return urlsplit(location).path
+    except ValueError:
+        return ""
 
 
 def messages(body: bytes) -> List[str]:

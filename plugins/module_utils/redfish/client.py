@@ -18,12 +18,18 @@ from urllib.parse import urlsplit
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import RedfishError
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import quoted
-from ansible_collections.attested.ai.plugins.module_utils.redfish.answers import PATH_MAX, checked_path, json_object, messages
+from ansible_collections.attested.ai.plugins.module_utils.redfish.answers import PATH_MAX, checked_path, json_object, messages, path_in
 from ansible_collections.attested.ai.plugins.module_utils.redfish.wire import BODY_MAX, Opener, Request, Response
 
 ROOT = "/redfish/v1/"
 SESSIONS = "/redfish/v1/SessionService/Sessions"
 _HOPS = 3
+# What a refusal speaks of, and what helps then.
+_HINTS = (
+    (r"licen[cs]e", "This function of the controller needs a licence that is not active there: buy and activate it, or set the BIOS by hand"),
+    (r"password", "This BIOS may have an administrator password, which this module does not send: take it away while the settings are changed"),
+    (r"lock ?down", "Take the controller out of lockdown mode while the settings are changed"),
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ class Client:
             )
         self._token = token
         # Some put their own name or address there; only the path is of interest, and it goes to the same controller as everything.
-        location = urlsplit(response.headers.get("location", "")).path
+        location = path_in(response.headers.get("location", ""))
         if not location:
             location = str(json_object(response.body).get("@odata.id", ""))
         self._session = location if location.startswith("/redfish/") and len(location) < PATH_MAX else ""
@@ -225,7 +231,9 @@ class Client:
             parts = urlsplit(target)
         except ValueError:
             parts = urlsplit("")
-        if parts.scheme or parts.netloc or not parts.path.startswith("/"):
+        # Some write their own address out.
+        own = parts.scheme == "https" and parts.netloc in (self.where, re.sub(r":443\Z", "", self.where))
+        if not own and (parts.scheme or parts.netloc) or not parts.path.startswith("/"):
             raise self._error("it points to %s" % quoted(target), path, "Give that address as baseuri if it is the right one", "redfish-redirect")
         return parts.path
 
@@ -249,7 +257,7 @@ class Client:
         return Document(
             body,
             etag if isinstance(etag, str) and re.match(r"[\x21-\x7e]{1,256}\Z", etag) else "",
-            urlsplit(response.headers.get("location", "")).path,
+            path_in(response.headers.get("location", "")),
             response.status,
         )
 
@@ -262,6 +270,7 @@ class Client:
             404: ("", "redfish-not-found"),
             412: ("Somebody else changed it meanwhile: run it again", "redfish-changed"),
         }.get(response.status, ("", "redfish-refused"))
+        fix = next((hint for pattern, hint in _HINTS if response.status in (400, 401, 403, 405, 501) and re.search(pattern, said, re.IGNORECASE)), fix)
         return self._error(what, path, fix, code)
 
     def _error(self, what: str, path: str, fix: str = "", code: str = "") -> RedfishError:

@@ -12,13 +12,14 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import RedfishE
 from ansible_collections.attested.ai.plugins.module_utils.redfish.answers import checked_path
 from ansible_collections.attested.ai.plugins.module_utils.redfish.client import ROOT, Client
 from ansible_collections.attested.ai.plugins.module_utils.redfish.maps import Vendor, load_vendor, vendor_of
-from ansible_collections.attested.ai.plugins.module_utils.redfish.registry import Registry, Value, parse_registry
+from ansible_collections.attested.ai.plugins.module_utils.redfish.registry import Registry, Value, parse_registry, spelled
 
 IN_BIOS = (
     "PrimaryProcessorInitializationStarted", "BusInitializationStarted", "MemoryInitializationStarted", "SecondaryProcessorInitializationStarted",
     "PCIResourceConfigStarted", "SystemHardwareInitializationComplete",
 )  # fmt: skip
-_MEMBERS_MAX = 512
+_MEMBERS_MAX = 4096
+_PAGES_MAX = 64
 _ATTRIBUTES_MAX = 20000
 
 
@@ -63,8 +64,21 @@ def members(document: Mapping[str, Any]) -> List[str]:
     return [path for path in (link(entry) for entry in (listed if isinstance(listed, list) else [])[:_MEMBERS_MAX] if isinstance(entry, dict)) if path]
 
 
+def collected(client: Client, path: str) -> List[str]:
+    """All members of a collection. Some services show fifty at once, and a link to the rest."""
+    found: List[str] = []
+    for _page in range(_PAGES_MAX):
+        document = client.get(path).body
+        found += members(document)
+        following = document.get("Members@odata.nextLink")
+        if not following or len(found) > _MEMBERS_MAX:
+            return found
+        path = checked_path(following, client.where)
+    return found
+
+
 def strings(value: Any) -> Tuple[str, ...]:
-    return tuple(item[:256] for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+    return tuple(item[:256] for item in value if isinstance(item, str) and item.isprintable()) if isinstance(value, list) else ()
 
 
 def discover(client: Client, vendor: str = "", system_id: str = "", wait: Callable[[], bool] = lambda: False) -> Target:
@@ -106,7 +120,8 @@ def discover(client: Client, vendor: str = "", system_id: str = "", wait: Callab
     )
 
 
-def read(client: Client, target: Target) -> Snapshot:
+def read(client: Client, target: Target, registry: Optional[Registry] = None) -> Snapshot:
+    """With ``registry`` the values are spelled as it spells them."""
     system = client.get(target.system).body
     bios = client.get(target.bios).body
     settings = client.get(target.settings)
@@ -120,7 +135,8 @@ def read(client: Client, target: Target) -> Snapshot:
     noted = stated.get("Messages")
     said = [entry.get("Message") for entry in (noted if isinstance(noted, list) else []) if isinstance(entry, dict)]
     return Snapshot(
-        attributes(bios, client.where + target.bios, required=True), attributes(settings.body, client.where + target.settings), settings.etag,
+        spelled(registry, attributes(bios, client.where + target.bios, required=True)),
+        spelled(registry, attributes(settings.body, client.where + target.settings)), settings.etag,
         str(system.get("PowerState") or ""), str(boot.get("LastState") or "") if isinstance(boot, dict) else "", str(system.get("LastResetTime") or ""),
         times, tuple(ascii(text)[1:-1][:300] for text in said if isinstance(text, str))[:3],
     )  # fmt: skip
@@ -139,18 +155,17 @@ def attributes(document: Mapping[str, Any], where: str, required: bool = False) 
         return {}
     if len(found) > _ATTRIBUTES_MAX:
         raise RedfishError("it shows %d attributes, at most %d are read" % (len(found), _ATTRIBUTES_MAX), where=where, code="redfish-answer")
-    return {name: value for name, value in found.items() if isinstance(value, (str, int, float, bool)) and len(str(value)) <= 4096}
+    return {name: value for name, value in found.items() if name.isprintable() and isinstance(value, (str, int, float, bool)) and len(str(value)) <= 4096}
 
 
 def _system(client: Client, collection: str, wanted: str) -> str:
-    paths = members(client.get(collection).body)
-    if wanted:
-        paths = [path for path in paths if path.rstrip("/").rpartition("/")[2] == wanted]
+    known = {path: path.rstrip("/").rpartition("/")[2] for path in collected(client, collection)}
+    paths = [path for path in known if wanted in ("", known[path])]
     if len(paths) != 1:
         raise RedfishError(
             "it has %d systems%s" % (len(paths), " of this name" if wanted else ""),
             where=client.where + collection,
-            fix="Name one with system_id",
+            fix="Name one with system_id%s" % (", one of %s" % ", ".join(ascii(name)[1:-1] for name in list(known.values())[:16]) if known else ""),
             code="redfish-system",
         )
     return checked_path(paths[0], client.where)
@@ -194,7 +209,7 @@ def _registry_path(client: Client, root: Mapping[str, Any], bios: str, document:
         )
     collection = link(root, "Registries") or "/redfish/v1/Registries"
     found = client.find(collection)
-    paths = members(found.body) if found else []
+    paths = collected(client, collection) if found else []
     stem = name.partition(".")[0]
     last = {path: path.rstrip("/").rpartition("/")[2] for path in paths}
     # The very version first, then any file of that registry.

@@ -49,7 +49,7 @@ def plan(registry: Registry, current: Values, pending: Values, wants: Sequence[W
     remaining = {name: value for name, value in wanted.items() if not same(current.get(name), value)}
     # Pending values that would undo what is right already.
     undo = {name: wanted[name] for name in waiting if name in wanted and name not in remaining}
-    foreign = {name: value for name, value in waiting.items() if name not in wanted}
+    foreign = {name: _open(registry, name, value) for name, value in waiting.items() if name not in wanted}
     values: Dict[str, Value] = dict(current)
     stages: List[Stage] = []
     while remaining or undo:
@@ -81,6 +81,13 @@ def plan(registry: Registry, current: Values, pending: Values, wants: Sequence[W
             blocked = {name: reason for name, reason in blocked.items() if name not in open_question}
     changed = sorted({name for stage in stages for name in stage.changes if not same(current.get(name), wanted[name])})
     return Plan(tuple(stages), blocked, foreign, {name: current.get(name) for name in changed}, {name: wanted[name] for name in changed})
+
+
+def _open(registry: Registry, name: str, value: Value) -> Value:
+    """A service should not show passwords, even those that are pending; one that does shall not be quoted."""
+    attribute = registry.attributes.get(name)
+    secret = "password" in name.lower() or (attribute is not None and attribute.kind == "Password")
+    return "(not shown)" if secret else value
 
 
 def _reason(registry: Registry, name: str, current: Values, later: Values) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
@@ -17,7 +18,12 @@ Values = Mapping[str, Value]
 ATTRIBUTES_MAX = 20000
 # Properties that close an attribute, and what to call that.
 CLOSING = {"ReadOnly": "read-only", "Hidden": "hidden", "GrayOut": "grayed out", "Immutable": "immutable"}
-_DEPTH = 4
+# How many properties of others one may depend on, directly or not: each is a step deeper.
+_CHAIN = 64
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
+
+# Properties of attributes as far as they are decided for some values; None while one is being decided.
+_Flags = Dict[Tuple[str, str], Optional[bool]]
 
 
 @dataclass(frozen=True)
@@ -66,16 +72,34 @@ def same(left: Value, right: Value) -> bool:
     return _plain(left) == _plain(right)
 
 
-def holds(registry: Registry, dependency: Dependency, values: Values, depth: int = 0) -> bool:
-    """Whether the terms hold for these values, from left to right; a term that cannot be decided does not."""
+def spelled(registry: Optional[Registry], values: Dict[str, Value]) -> Dict[str, Value]:
+    """The values as the registry spells them: a BIOS may show another case, or what its menu shows."""
+    if registry is None:
+        return values
+    return {name: _spelled(registry.attributes.get(name), value) for name, value in values.items()}
+
+
+def _spelled(attribute: Optional[Attribute], value: Value) -> Value:
+    if attribute is None or attribute.kind != "Enumeration" or any(same(name, value) for name, _title in attribute.values):
+        return value
+    text = str(value).lower()
+    for match in ([name for name, _title in attribute.values if name.lower() == text], [name for name, title in attribute.values if title.lower() == text]):
+        if len(match) == 1:
+            return match[0]
+    return value
+
+
+def holds(registry: Registry, dependency: Dependency, values: Values, flags: Optional[_Flags] = None) -> bool:
+    """Whether the terms hold for these values, from left to right; a term that cannot be decided does not. ``flags`` keeps what was decided."""
+    flags = {} if flags is None else flags
     result: Optional[bool] = None
     for term in dependency.terms:
-        one = _term_holds(registry, term, values, depth)
+        one = _term_holds(registry, term, values, flags)
         result = one if result is None else (result or one) if term.joined_by_or else (result and one)
     return bool(result)
 
 
-def closed_by(registry: Registry, name: str, values: Values, observed: Optional[Values] = None, depth: int = 0) -> str:
+def closed_by(registry: Registry, name: str, values: Values, observed: Optional[Values] = None) -> str:
     """Why the attribute could not be written if these were the applied values; empty if it could.
 
     Some services state in the registry what is so now, others what is so from the start. With ``observed``, the values that are applied
@@ -84,15 +108,16 @@ def closed_by(registry: Registry, name: str, values: Values, observed: Optional[
     attribute = registry.attributes.get(name)
     if attribute is None:
         return "not in the registry"
+    flags: _Flags = {}
     for prop, word in CLOSING.items():
         dependencies = registry.dependencies.get((name, prop), ())
-        verdicts = [dependency for dependency in dependencies if holds(registry, dependency, values, depth)]
+        verdicts = [dependency for dependency in dependencies if holds(registry, dependency, values, flags)]
         closing = next((dependency for dependency in verdicts if dependency.value is True), None)
         if closing is not None:
             return "%s while %s" % (word, describe(closing))
         if verdicts or not attribute.flags.get(prop, False):
             continue
-        if observed is None or not any(dependency.value is True and holds(registry, dependency, observed, depth) for dependency in dependencies):
+        if observed is None or not any(dependency.value is True and holds(registry, dependency, observed) for dependency in dependencies):
             return "%s, the registry does not say until when" % word
     return ""
 
@@ -108,18 +133,17 @@ def describe(dependency: Dependency) -> str:
     return "".join(parts)
 
 
-def _term_holds(registry: Registry, term: Term, values: Values, depth: int) -> bool:
+def _term_holds(registry: Registry, term: Term, values: Values, flags: _Flags) -> bool:
     found: Value
     if term.property == "CurrentValue":
         if term.attribute not in values and term.attribute not in registry.attributes:
             return False
         # One that is hidden has a value that nobody may see: surely not the one that opens others.
         found = values.get(term.attribute)
-    elif term.property in CLOSING and depth < _DEPTH:
-        attribute = registry.attributes.get(term.attribute)
-        dependencies = registry.dependencies.get((term.attribute, term.property), ())
-        verdicts = [bool(dependency.value) for dependency in dependencies if holds(registry, dependency, values, depth + 1)]
-        found = verdicts[-1] if verdicts else bool(attribute and attribute.flags.get(term.property))
+    elif term.property in CLOSING:
+        found = _flag(registry, term.attribute, term.property, values, flags)
+        if found is None:
+            return False
     else:
         return False
     if term.condition in ("EQU", "NEQ"):
@@ -130,6 +154,21 @@ def _term_holds(registry: Registry, term: Term, values: Values, depth: int) -> b
     return {"GTR": left > right, "GEQ": left >= right, "LSS": left < right, "LEQ": left <= right}.get(term.condition, False)
 
 
+def _flag(registry: Registry, name: str, prop: str, values: Values, flags: _Flags) -> Optional[bool]:
+    """Whether an attribute has a closing property for these values. None where that leads back to itself. Decided once: rules of a registry may lead to
+    each other any number of times."""
+    if (name, prop) in flags:
+        return flags[name, prop]
+    if len(flags) > _CHAIN:
+        return None
+    flags[name, prop] = None
+    attribute = registry.attributes.get(name)
+    dependencies = registry.dependencies.get((name, prop), ())
+    verdicts = [bool(dependency.value) for dependency in dependencies if holds(registry, dependency, values, flags)]
+    flags[name, prop] = verdicts[-1] if verdicts else bool(attribute and attribute.flags.get(prop))
+    return flags[name, prop]
+
+
 def _plain(value: Value) -> Union[str, int, float, None]:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -137,7 +176,7 @@ def _plain(value: Value) -> Union[str, int, float, None]:
         text = value.strip()
         if text.lower() in ("true", "false"):
             return text.lower()
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else text
+        return int(text) if _INTEGER.fullmatch(text) else text
     return value
 
 
@@ -170,7 +209,8 @@ def parse_registry(document: Any, where: str) -> Registry:
 
 def _text(entry: Mapping[str, Any], key: str) -> str:
     value = entry.get(key)
-    return value if isinstance(value, str) and len(value) <= 1024 else ""
+    # What would move a terminal has no place in a message, and no BIOS needs it.
+    return value if isinstance(value, str) and len(value) <= 1024 and value.isprintable() else ""
 
 
 def _number(entry: Mapping[str, Any], key: str) -> Optional[int]:

@@ -15,6 +15,10 @@ from ansible_collections.attested.ai.plugins.module_utils.redfish.registry impor
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _CANDIDATES = 12
+# What changes the platform's keys or their registration, under whatever name a vendor gives it.
+_KEYS = re.compile(r"sgx.*factoryreset|autompregistration|(?:sgx|mp).*autoregistration")
+# What YAML reads as true and false where no quotes are.
+_WORDS = {True: ("On", "Enabled", "Enable", "Yes", "True"), False: ("Off", "Disabled", "Disable", "No", "False")}
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def resolve(registry: Registry, current: Values, vendor: Vendor, desired: Desire
         goal = known.goals.get(desired.state or "", step.goal) if known else step.goal
         if step.setting in desired.overrides:
             override = desired.overrides[step.setting]
-            goal = Goal() if override is None else Goal((str(override),))
+            goal = Goal() if override is None else Goal(_WORDS[override] if isinstance(override, bool) else (str(override),))
         if not goal:
             continue
         found = _want(registry, current, vendor, settings[step.setting], known, goal, desired)
@@ -146,6 +150,8 @@ def choose_value(attribute: Attribute, goal: Goal, now: Value) -> Tuple[Value, s
                 (size, name) for name, size in ((name, _size(name)) for name, _title in attribute.values) if size is not None and size >= (minimum or 0)
             )
             return (sizes[0][1], "") if sizes else (None, "no value of at least %s, it knows %s" % (goal.at_least, _known(attribute)))
+        if attribute.kind == "Integer" and minimum is not None:
+            return _typed(attribute, _next(attribute, minimum))
         return _typed(attribute, goal.at_least)
     for text in goal.accepted:
         value, reason = _typed(attribute, text)
@@ -154,9 +160,19 @@ def choose_value(attribute: Attribute, goal: Goal, now: Value) -> Tuple[Value, s
     return None, reason
 
 
+def _next(attribute: Attribute, minimum: int) -> int:
+    """The smallest number from ``minimum`` on that the attribute takes, as far as its lower bound and its steps go."""
+    lower, step = attribute.lower or 0, attribute.step or 1
+    return lower if minimum <= lower else lower + -(-(minimum - lower) // max(step, 1)) * max(step, 1)
+
+
 def _typed(attribute: Attribute, text: Value) -> Tuple[Value, str]:
     if attribute.kind == "Enumeration":
-        return _enumerated(attribute, str(text))
+        for word in _WORDS[text] if isinstance(text, bool) else (str(text),):
+            value, reason = _enumerated(attribute, word)
+            if not reason:
+                return value, ""
+        return None, reason if not isinstance(text, bool) else "YAML read it as %s; put it in quotes. It knows %s" % (text, _known(attribute))
     if attribute.kind == "Integer":
         size = _size(text)
         if size is None or isinstance(text, bool):
@@ -172,6 +188,8 @@ def _typed(attribute: Attribute, text: Value) -> Tuple[Value, str]:
         return (truth, "") if truth is not None else (None, "it takes true or false, not %r" % (text,))
     if attribute.kind == "Password":
         return None, "it is a password; those are set by other means than attributes"
+    if isinstance(text, bool):
+        return None, "YAML read it as %s; put it in quotes" % text
     return str(text), ""
 
 
@@ -245,7 +263,9 @@ def _check_names(desired: Desired, settings: Mapping[str, Setting]) -> None:
 
 def _check_keys(wants: List[Want], vendor: Vendor, desired: Desired, settings: Mapping[str, Setting], registry: Registry) -> None:
     """Settings that make new platform keys, or spend the manifest, are refused unless confirmed: they cannot be taken back."""
-    guarded: Set[str] = set()
+    guarded = {
+        name for name, attribute in registry.attributes.items() if any(_KEYS.search(normal(text)) for text in (name, attribute.display))
+    }  # fmt: skip
     for setting in settings.values():
         if setting.keys:
             known = vendor.settings.get(setting.name)

@@ -9,21 +9,22 @@ next one: values that are pending already are not written again, and only their 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import RedfishError
-from ansible_collections.attested.ai.plugins.module_utils.redfish.acts import SENDS, Options, Run, ensure_job, job_waits, reset, too_late, write
+from ansible_collections.attested.ai.plugins.module_utils.redfish.acts import (
+    APPLY_TIMES, PASSING, SENDS, Options, Run, ensure_job, reset, reset_kind, too_late, write,
+)  # fmt: skip
 from ansible_collections.attested.ai.plugins.module_utils.redfish.client import Client
+from ansible_collections.attested.ai.plugins.module_utils.redfish.jobs import at_work, bios_job
 from ansible_collections.attested.ai.plugins.module_utils.redfish.machine import IN_BIOS, Snapshot, Target, read, read_registry
 from ansible_collections.attested.ai.plugins.module_utils.redfish.planner import Plan, Stage, dropped, effective, plan
-from ansible_collections.attested.ai.plugins.module_utils.redfish.registry import Registry, Value, Values, same
+from ansible_collections.attested.ai.plugins.module_utils.redfish.registry import Registry, Value, Values, same, spelled
 from ansible_collections.attested.ai.plugins.module_utils.redfish.resolve import Unresolved, Want
 
 # The machine has gone through its BIOS.
 _BOOTED = ("OSBootStarted", "OSRunning", "SetupEntered")
-# What a controller may say while the machine, or it itself, restarts.
-_PASSING = ("redfish-unreachable", "redfish-busy", "redfish-not-found", "redfish-refused", "redfish-answer", "redfish-bios")
 _STAGES_MAX = 12
 
 # What shall be, for the registry and the values of this moment.
@@ -50,7 +51,12 @@ class Outcome:
 
 def look(client: Client, target: Target, wants_of: Wants, options: Options) -> Tuple[Outcome, Snapshot]:
     """What would be done, without doing it. Raises RedfishError where the goal cannot be reached."""
+    return _look(client, target, wants_of, options)[:2]
+
+
+def _look(client: Client, target: Target, wants_of: Wants, options: Options, ended: Optional[Set[str]] = None) -> Tuple[Outcome, Snapshot, Registry]:
     registry, snapshot = _read_both(client, target)
+    snapshot = replace(snapshot, current=spelled(registry, dict(snapshot.current)), pending=spelled(registry, dict(snapshot.pending)))
     wants, unresolved = wants_of(registry, snapshot.current)
     found = plan(registry, snapshot.current, snapshot.pending, wants)
     _check_blocked(found, client.where + target.bios)
@@ -58,9 +64,9 @@ def look(client: Client, target: Target, wants_of: Wants, options: Options) -> T
     ours = {name: value for name, value in waiting.items() if name not in found.foreign}
     first = dict(found.stages[0].changes) if found.stages else {}
     staying = {name: value for name, value in first.items() if not same(snapshot.current.get(name), value)}
-    made = bool(found.stages) and (options.reboot_ok or bool(found.stages[0].patch) or (bool(target.jobs) and not job_waits(client, target)))
+    made = bool(found.stages) and (options.reboot_ok or bool(found.stages[0].patch) or (bool(target.jobs) and not bios_job(client, target, ended)))
     after, pending = (found.after, {}) if options.reboot_ok else (found.before, staying)
-    return Outcome(made, bool(found.stages), found.before, after, ours, pending, found.stages, wants, unresolved, found.foreign), snapshot
+    return Outcome(made, bool(found.stages), found.before, after, ours, pending, found.stages, wants, unresolved, found.foreign), snapshot, registry
 
 
 def _read_both(client: Client, target: Target) -> Tuple[Registry, Snapshot]:
@@ -86,35 +92,68 @@ def converge(
         raise RedfishError(
             "it lets the controller restart the machine at once", where="apply_time immediate", fix="Set reboot_ok as well", code="redfish-reboot"
         )
-    start, first = look(client, target, wants_of, options)
+    start, first, run.registry = _look(client, target, wants_of, options, run.ended)
     outcome, snapshot, number = start, first, 0
     refused: Dict[str, int] = {}
     before: Dict[str, Value] = dict(start.before)
+    if outcome.stages and options.reboot_ok:
+        _check_ways(run, first)
     while outcome.stages:
         number += 1
         if number > _STAGES_MAX:
             raise RedfishError(
                 "it is not done after %d stages" % _STAGES_MAX, where=client.where + target.bios, fix="See trace for what changes back", code="redfish-stuck"
             )
-        stage = outcome.stages[0]
+        stage, job = outcome.stages[0], run.job()
+        ours = not (job and stage.patch)
         for name in stage.changes:
-            before.setdefault(name, first.current.get(name))
-        if stage.patch and not write(run, number, stage, snapshot):
-            outcome, snapshot = look(client, target, wants_of, options)
+            # What was hidden at first has its value from before once it shows.
+            if before.get(name) is None:
+                before[name] = snapshot.current.get(name)
+        if not ours:
+            stage = _committed(run, number, snapshot, job)
+        elif stage.patch and not write(run, number, stage, snapshot):
+            outcome, snapshot, run.registry = _look(client, target, wants_of, options, run.ended)
             continue
-        if target.jobs:
+        elif target.jobs:
             ensure_job(run, number)
         if not options.reboot_ok:
             return _with(start, run, start.before, start.before, start.pending_after, True)
-        reset(run, number, snapshot)
+        if options.apply_time == "immediate" and ours and stage.patch:
+            run.reboots += 1
+        elif not at_work(job):
+            reset(run, number, snapshot)
         for name in _await(run, number, stage, snapshot):
             refused[name] = refused.get(name, 0) + 1
             # One that depends on another of the same stage may be taken the second time.
-            if refused[name] > 1 or len(stage.changes) == 1:
-                raise _not_taken(run, name, stage.changes[name], read(client, target))
-        outcome, snapshot = look(client, target, wants_of, options)
+            if ours and (refused[name] > 1 or len(stage.changes) == 1):
+                raise _not_taken(run, name, stage.changes[name], run.read())
+        outcome, snapshot, run.registry = _look(client, target, wants_of, options, run.ended)
     after = {name: snapshot.current.get(name) for name in before}
     return _with(start, run, before, after, {}, False, outcome)
+
+
+def _check_ways(run: Run, snapshot: Snapshot) -> None:
+    """Before anything is written: whether this machine can be reset, or its settings applied, in the way that was asked for."""
+    if run.options.apply_time != "immediate":
+        reset_kind(run, snapshot)
+    elif APPLY_TIMES["immediate"] not in snapshot.apply_times:
+        raise RedfishError(
+            "it does not offer to apply settings at once, but %s" % (", ".join(snapshot.apply_times) or "names no times"),
+            where=run.client.where + run.target.bios, fix="Leave apply_time out, or set it to on_reset", code="redfish-apply-time",
+        )  # fmt: skip
+
+
+def _committed(run: Run, number: int, snapshot: Snapshot, state: str) -> Stage:
+    """What a job of an earlier run, or of somebody else, is about to apply. While it waits nothing can be written."""
+    waiting = effective(snapshot.current, snapshot.pending)
+    if not run.options.reboot_ok:
+        raise RedfishError(
+            "a job waits (%s) to apply %s, and nothing can be written before" % (ascii(state)[1:33], ", ".join(sorted(waiting)) or "settings"),
+            where=run.client.where + run.target.jobs, fix="Restart the machine, or take the job from the queue, and run it again", code="redfish-job",
+        )  # fmt: skip
+    run.note(number, "job", detail="%s from before is %s" % (", ".join(sorted(waiting)) or "one", "waited for" if at_work(state) else "applied first"))
+    return Stage(waiting, {})
 
 
 def _with(start: Outcome, run: Run, before: Values, after: Values, pending: Values, needs_reboot: bool, last: Optional[Outcome] = None) -> Outcome:
@@ -145,15 +184,14 @@ def _await(run: Run, number: int, stage: Stage, before: Snapshot) -> Sequence[st
             raise too_late(run, "the settings are not applied after %d seconds" % run.options.reboot_timeout)
         run.sleep(run.options.poll)
         try:
-            now = read(run.client, run.target)
-            at_work = bool(run.target.jobs) and job_waits(run.client, run.target)
+            now, job = run.read(), run.job()
         except RedfishError as error:
-            if error.code not in _PASSING:
+            if error.code not in PASSING:
                 raise
             continue
         lost = dropped(stage, now.current, now.pending)
         good = {name: value for name, value in stage.changes.items() if same(now.current.get(name), value)}
-        if len(good) + len(lost) < len(stage.changes) or at_work or now.power not in ("On", ""):
+        if len(good) + len(lost) < len(stage.changes) or job or now.power not in ("On", ""):
             since, looks = None, 0
             continue
         looks += 1

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
+import threading
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -116,7 +118,16 @@ def make_opener(address: Address, context: Optional[ssl.SSLContext], timeout: fl
             connection = http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
         else:
             connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout)
+        # The timeout of a socket is one for each byte that comes, be it of a handshake or of a header.
+        watch = threading.Timer(timeout, _hang_up, (connection,))
+        watch.daemon = True
         try:
+            plain = socket.create_connection((address.host, address.port), timeout)
+            watch.start()
+            connection.sock = plain
+            if address.scheme == "https" and context is not None:
+                connection.sock = context.wrap_socket(plain, server_hostname=address.host, do_handshake_on_connect=False)
+                connection.sock.do_handshake()
             connection.request(
                 request.method, request.path, body=request.body, headers={"Connection": "close", "Accept-Encoding": "identity", **request.headers}
             )
@@ -132,9 +143,18 @@ def make_opener(address: Address, context: Optional[ssl.SSLContext], timeout: fl
         except (http.client.HTTPException, ValueError) as error:
             raise OSError("%s: the connection was dropped or the answer is no HTTP" % type(error).__name__) from None
         finally:
+            watch.cancel()
             connection.close()
 
     return open_request
+
+
+def _hang_up(connection: http.client.HTTPConnection) -> None:
+    try:
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    except (OSError, ValueError):
+        pass
 
 
 def _body(answer: http.client.HTTPResponse, end: float, clock: Callable[[], float]) -> bytes:
@@ -143,14 +163,14 @@ def _body(answer: http.client.HTTPResponse, end: float, clock: Callable[[], floa
     size = 0
     while size <= BODY_MAX:
         part = answer.read1(_PART)
+        if clock() > end:
+            raise OSError("the answer took too long")
         if not part:
             if answer.length:
                 raise OSError("the answer broke off")
             break
         parts.append(part)
         size += len(part)
-        if clock() > end:
-            raise OSError("the answer took too long")
     return b"".join(parts)[: BODY_MAX + 1]
 
 

@@ -217,7 +217,7 @@ def test_basic_authentication_where_there_are_no_sessions(tmp_path: Path) -> Non
 def test_a_controller_that_is_gone_while_the_machine_boots_is_waited_for(tmp_path: Path) -> None:
     clock = Clock()
     with service("hpe-snp") as running:
-        running.faults.add("drop-before", "GET", "/Systems/1", nth=9, times=9)
+        running.faults.add("drop-before", "GET", "/Systems/1", nth=12, times=9)
         bring(running, tmp_path, desired("snp"), clock=clock)
         assert running.machine.resets == 2
 

@@ -17,7 +17,8 @@ class Refused(Exception):
 
 
 class Machine:
-    """``boot_looks``: how often somebody must look at the system before a boot is over. ``stubborn`` attributes are dropped by the firmware."""
+    """``boot_looks``: how often somebody must look at the system before a boot is over. ``stubborn`` attributes are dropped by the firmware,
+    ``deaf`` ones are accepted by the service and forgotten."""
 
     def __init__(self, model: Model, boot_looks: int = 2) -> None:
         self.model = model
@@ -29,6 +30,7 @@ class Machine:
         self.power, self.resets, self.version = "On", 0, 0
         self.booting = 0
         self.stubborn: set[str] = set()
+        self.deaf: set[str] = set()
         self.lock = threading.RLock()
 
     def holds(self, rule: Closed) -> bool:
@@ -55,7 +57,7 @@ class Machine:
             # Where jobs apply settings, a request that names OnReset makes one even if the service does not offer that.
             if apply_time and apply_time not in self.model.apply_times and not (self.model.jobs and apply_time == "OnReset"):
                 raise Refused(400, f"The value {apply_time} for ApplyTime is not in the list of acceptable values.")
-            self.pending.update(values)
+            self.pending.update({name: value for name, value in values.items() if name not in self.deaf})
             self.pending = {name: value for name, value in self.pending.items() if self.current[name] != value}
             self.version += 1
             job = self.schedule() if self.model.jobs and apply_time and self.pending else ""

@@ -24,6 +24,8 @@ from .tls import make_identity
 V1 = "/redfish/v1"
 REGISTRY = "BiosAttributeRegistry.v1_0_0"
 HUGE = 17 << 20
+# Some services show so many members of a collection at once, and a link to the rest.
+PAGE = 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Service:
 
     def answer(self, method: str, target: str, raw: bytes, headers: dict[str, str]) -> Answer:
         """The whole answer to one request, bad manners included. Header names are in lower case."""
-        path = target.partition("?")[0].rstrip("/")
+        path, _mark, query = target.partition("?")
+        path = path.rstrip("/")
         with self.lock:
             self.requests.append((method, path))
             fault = self.faults.of(method, path)
@@ -104,7 +107,7 @@ class Service:
                 self.sessions.clear()
             if fault and action not in ("drop-after", "cut", "forget-sessions"):
                 return misbehaviour(fault)
-            status, body, extra = self.decide(method, path, raw, headers)
+            status, body, extra = self.decide(method, path, raw, headers, query)
         if action == "drop-after":
             return Answer(0)
         data = b"" if status == 204 else json.dumps(body).encode()
@@ -112,7 +115,7 @@ class Service:
             data, extra = gzip.compress(data), {**extra, "Content-Encoding": "gzip"}
         return Answer(status, {"Content-Type": "application/json", "OData-Version": "4.0", **extra}, data, cut=action == "cut")
 
-    def decide(self, method: str, path: str, raw: bytes, headers: dict[str, str]) -> tuple[int, dict, dict[str, str]]:
+    def decide(self, method: str, path: str, raw: bytes, headers: dict[str, str], query: str = "") -> tuple[int, dict, dict[str, str]]:
         login = method == "POST" and path == f"{V1}/SessionService/Sessions"
         try:
             if not login and path != V1 and not self.allows(headers):
@@ -120,7 +123,7 @@ class Service:
             body = json.loads(raw) if raw else {}
             if not isinstance(body, dict):
                 raise Refused(400, "The body is no object.")
-            return self.login(body) if login else self.act(method, path, body, headers)
+            return self.login(body) if login else self.act(method, path, body, headers, query)
         except Refused as refused:
             listed = [{"MessageId": "Base.1.18.GeneralError", "Message": text} for text in refused.messages]
             return refused.status, {"error": {"code": "Base.1.18.GeneralError", "message": refused.messages[0], "@Message.ExtendedInfo": listed}}, {}
@@ -194,7 +197,7 @@ class Service:
     def etag(self) -> str:
         return f'W/"{self.machine.version}"'
 
-    def act(self, method: str, path: str, body: dict, headers: dict[str, str]) -> tuple[int, dict, dict[str, str]]:
+    def act(self, method: str, path: str, body: dict, headers: dict[str, str], query: str = "") -> tuple[int, dict, dict[str, str]]:
         machine, model = self.machine, self.machine.model
         system, jobs = f"{V1}/Systems/{model.system}", f"{V1}/Managers/{model.manager}/Jobs"
         settings = f"{system}/Bios/{model.settings}"
@@ -202,7 +205,7 @@ class Service:
             found = self.resource(path)
             if found is None:
                 raise Refused(404, f"The resource at {path} was not found.")
-            return 200, {"@odata.id": path, **found}, {"ETag": self.etag()} if path == settings else {}
+            return 200, {"@odata.id": path, **page(found, path, query)}, {"ETag": self.etag()} if path == settings else {}
         if method == "DELETE" and path in self.sessions.values():
             self.sessions = {token: place for token, place in self.sessions.items() if place != path}
             return 204, {}, {}
@@ -240,6 +243,16 @@ def misbehaviour(fault: Fault) -> Answer:
 
 def ref(path: str) -> dict[str, str]:
     return {"@odata.id": path}
+
+
+def page(found: dict, path: str, query: str) -> dict:
+    """The part of a collection that ``$skip`` asks for."""
+    skip = int(query[6:]) if query.startswith("$skip=") and query[6:].isdigit() else 0
+    listed = found.get("Members")
+    if not isinstance(listed, list) or len(listed) <= PAGE:
+        return found
+    rest = {"Members@odata.nextLink": f"{path}?$skip={skip + PAGE}"} if len(listed) > skip + PAGE else {}
+    return {**found, "Members": listed[skip : skip + PAGE], **rest}
 
 
 def collection(paths: list[str]) -> dict:
