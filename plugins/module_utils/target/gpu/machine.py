@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The machine that this runs on, for switching modes: the tool as a process with a time limit, VFIO's own lock, and a record that survives a power cut."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from typing import ContextManager, Iterator, List, Optional, Sequence, Tuple
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import HostError
+from ansible_collections.attested.ai.plugins.module_utils.target.gpu import holders, inventory, marker, tool
+from ansible_collections.attested.ai.plugins.module_utils.target.gpu.holders import Holder
+from ansible_collections.attested.ai.plugins.module_utils.target.gpu.inventory import Device
+from ansible_collections.attested.ai.plugins.module_utils.target.gpu.marker import Marker
+from ansible_collections.attested.ai.plugins.module_utils.target.gpu.switch import Bench
+
+TEXT_MAX = 1024 * 1024
+GRACE = 5.0
+
+
+class LocalBench(Bench):
+    """``folder`` is that of the tool. ``root`` is put before paths of the machine, for tests."""
+
+    def __init__(self, folder: str, limit: int, root: str = "") -> None:
+        if limit < 1:
+            raise HostError("%d s is no time limit" % limit, where="timeout", fix="The tool needs up to a minute for a device", code="gpu-tool-hung")
+        self.folder, self.limit, self._root = folder, limit, root
+        self._lock: Optional[int] = None
+
+    def ask(self, args: Sequence[str]) -> tool.Run:
+        # No user's packages, no variables of Python, no byte code beside the pinned files.
+        argv = [sys.executable or "/usr/bin/python3", "-sEB", os.path.join(self.folder, tool.PROGRAM)] + list(args)
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C", "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            # It keeps our lock: if we are killed, the tool ends what it began, and until then no other run gets in.
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=self.folder, start_new_session=True,
+                pass_fds=() if self._lock is None else (self._lock,),
+            )  # fmt: skip
+        except OSError as error:
+            raise HostError("it cannot be started: %s" % error.strerror, where=argv[0], code="gpu-tool-missing") from None
+        try:
+            text, _none = process.communicate(timeout=self.limit)
+            return tool.Run(process.returncode, text[:TEXT_MAX].decode("utf-8", "replace"))
+        except subprocess.TimeoutExpired:
+            return tool.Run(-1, _end(process), True)
+
+    def holders(self, devices: Sequence[Device]) -> Tuple[Holder, ...]:
+        return holders.scan(devices, self._root, os.getpid())
+
+    def present(self, bdf: str) -> bool:
+        try:
+            with open("%s%s/%s/config" % (self._root, inventory.DEVICES, bdf), "rb") as stream:
+                return stream.read(4) != b"\xff\xff\xff\xff"
+        except OSError:
+            return False
+
+    def claim(self, devices: Sequence[Device]) -> ContextManager[None]:
+        return self._claimed(devices)
+
+    @contextlib.contextmanager
+    def _claimed(self, devices: Sequence[Device]) -> Iterator[None]:
+        """VFIO lets a group be opened once, and opens no device of it by another way meanwhile (drivers/vfio/group.c)."""
+        opened: List[int] = []
+        try:
+            for group in sorted({device.group for device in devices if device.group and device.driver}):
+                path = "%s/dev/vfio/%s" % (self._root, group)
+                try:
+                    opened.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+                except OSError as error:
+                    if error.errno == errno.EBUSY:
+                        raise HostError("a virtual machine has it open", where=path, code="gpu-busy",
+                                        fix="Stop what uses the GPUs (drain the machine), and run the task again") from None  # fmt: skip
+                    # A kernel without groups has no such file; then only the look at who holds what remains.
+                    if error.errno not in (errno.ENOENT, errno.ENODEV):
+                        raise HostError(error.strerror or "error", where=path, code="gpu-denied", fix="Run the task as root (become: true)") from None
+            yield
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)
+
+    def load(self) -> Marker:
+        try:
+            with open(self._root + marker.PATH, encoding="utf-8", errors="replace") as stream:
+                return marker.parse(stream.read(TEXT_MAX))
+        except FileNotFoundError:
+            return marker.parse(None)
+        except OSError as error:
+            raise HostError(error.strerror or "error", where=marker.PATH, code="gpu-denied", fix="Run the task as root (become: true)") from None
+
+    def save(self, marker_: Marker) -> None:
+        if replace(self.load(), since="") == replace(marker_, since=""):
+            return
+        path = self._root + marker.PATH
+        scratch = path + ".new"
+        try:
+            self._make_folder()
+            descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(marker_.dump())
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.rename(scratch, path)
+            _sync(os.path.dirname(path))
+        except OSError as error:
+            raise HostError("it cannot be written: %s" % error.strerror, where=path, code="gpu-state-file", fix="Make room, and run the task again") from None
+
+    def _make_folder(self) -> None:
+        place = self._root + marker.FOLDER
+        if not os.path.isdir(place):
+            os.makedirs(place, 0o755)
+            _sync(os.path.dirname(os.path.dirname(place)))
+            _sync(os.path.dirname(place))
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """One switch at a time on a machine."""
+        try:
+            self._make_folder()
+            self._lock = os.open(self._root + marker.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HostError("another run, or a tool that outlived its run, is at work on the GPUs", where=marker.LOCK, code="gpu-locked",
+                            fix="Wait until it has ended (`fuser %s` names it), and run the task again" % marker.LOCK) from None  # fmt: skip
+        except OSError as error:
+            raise HostError(error.strerror or "error", where=marker.LOCK, code="gpu-denied", fix="Run the task as root (become: true)") from None
+        try:
+            yield
+        finally:
+            os.close(self._lock)
+            self._lock = None
+
+    def now(self) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def _sync(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> str:
+    """End the tool and all that it started. One that sits in the kernel cannot be ended, and is not waited for."""
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    try:
+        text, _none = process.communicate(timeout=GRACE)
+    except subprocess.TimeoutExpired:
+        text = b""
+    return (text or b"")[:TEXT_MAX].decode("utf-8", "replace")
