@@ -13,7 +13,7 @@ description:
   - Looks at CPU, BIOS settings, kernel, IOMMU, firmware and services, and answers one question per probe, with what was seen, what was
     expected, where, and the step that helps.
   - What cannot be read is V(unknown), with the reason. It is never guessed from the model of the CPU.
-  - Nothing is changed on the machine. No module of the kernel is loaded, no service is started, and none is talked to but libvirt where it runs.
+  - Nothing is changed on the machine. No module of the kernel is loaded, no service is started, and none is talked to but libvirt where it runs, unless O(online=true).
   - It runs C(systemctl show), C(systemd-detect-virt), C(journalctl), C(qemu-system -object help), C(virsh domcapabilities) and C(snphost ok) where they
     are installed. All of them only read.
   - All answers are claims of the machine about itself. They help to set it up, and prove nothing; evidence does,
@@ -61,6 +61,13 @@ options:
       - Only for CCA hosts whose kernel neither shows it as a parameter of C(kvm) nor has its headers installed. It differs between
         series of the patches, so there is no default.
     type: int
+  online:
+    description:
+      - Whether services are asked, too. On TDX hosts QGS is asked who the platform is, and the PCCS that QCNL is told for Intel's root revocation list and for
+        this platform's certificate, as QCNL itself does for each quote.
+      - A PCCS in its LAZY mode asks Intel for what it does not have.
+    type: bool
+    default: false
   record:
     description:
       - Return a recording of all that was read, too, so that it can be judged elsewhere with O(recording) or sent with a report.
@@ -218,6 +225,7 @@ ARGUMENT_SPEC = {
         "default": [],
     },
     "kvm_capability": {"type": "int"},
+    "online": {"type": "bool", "default": False},
     "record": {"type": "bool", "default": False},
     "recording": {"type": "dict"},
 }
@@ -235,7 +243,7 @@ def main() -> NoReturn:
     try:
         host = RecordedHost(options["recording"]) if options["recording"] is not None else LocalHost(run)
         recorder = Recorder(host)
-        found = survey(recorder, options["scope"], options["tee"], options["areas"], options["kvm_capability"]).to_dict()
+        found = survey(recorder, options["scope"], options["tee"], options["areas"], options["kvm_capability"], options["online"]).to_dict()
         if options["record"]:
             found["recording"] = recorder.document()
         module.exit_json(changed=False, **found)

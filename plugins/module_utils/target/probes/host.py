@@ -48,6 +48,14 @@ class Output:
     out: str
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a service said: the status of HTTP and the first 64 KiB."""
+
+    status: int
+    body: bytes
+
+
 Registers = Tuple[int, int, int, int]
 
 
@@ -102,6 +110,14 @@ class Host:
 
     def command(self, argv: Sequence[str]) -> Union[Output, Unreadable]:
         """Run a program that only reads. The programs that probes use are few: see their sources."""
+        raise NotImplementedError
+
+    def exchange(self, address: str, data: bytes) -> Union[bytes, Unreadable]:
+        """What a service of this machine answers to ``data``. Only probes that were asked for (online) talk to services."""
+        raise NotImplementedError
+
+    def https(self, url: str, verify: bool = True) -> Union[Answer, Unreadable]:
+        """What a service answers to a GET, its certificate checked against the system's authorities. Only for probes that were asked for (online)."""
         raise NotImplementedError
 
     # What follows is made of the above.

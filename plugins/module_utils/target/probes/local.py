@@ -19,6 +19,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.host imp
     ABSENT,
     DENIED,
     ERROR,
+    Answer,
     Host,
     KernelLog,
     Output,
@@ -26,6 +27,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.host imp
     Registers,
     Unreadable,
 )
+from ansible_collections.attested.ai.plugins.module_utils.target.quoting import online
 
 FILE_MAX = 256 * 1024
 LOG_MAX = 16 * 1024 * 1024
@@ -244,3 +246,9 @@ class LocalHost(Host):
         except OSError as error:
             return unreadable(error, argv[0])
         return Output(rc, out[:LOG_MAX])
+
+    def exchange(self, address: str, data: bytes) -> Union[bytes, Unreadable]:
+        return online.exchange(address, data)
+
+    def https(self, url: str, verify: bool = True) -> Union[Answer, Unreadable]:
+        return online.https(url, verify)

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any, List, Optional
+from typing import List, Optional
 
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import cannot_read
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, Unreadable
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import Probe, Question
+from ansible_collections.attested.ai.plugins.module_utils.target.quoting import commented_json, efivars, mpa_log, qgs_conf
 
 QGS_CONF = "/etc/qgs.conf"
 QCNL_CONF = "/etc/sgx_default_qcnl.conf"
@@ -43,13 +44,12 @@ PCCS = Question(
 REGISTRATION = Question(
     "tdx.registration",
     "quoting",
-    "the log of the registration ends with success",
+    "the firmware or the log of Intel's agent says that it is complete",
     MPA_LOG,
     "Read the log, correct what it names (most often the proxy), and reboot. Without registration quotes have no certificate "
     "(0xe011)",
 )
 
-_PORT = re.compile(r"^\s*port\s*=\s*(\S+)", re.MULTILINE)
 _LOCAL = re.compile(r"https://(localhost|127\.0\.0\.1|\[::1\])[:/]")
 
 
@@ -73,20 +73,21 @@ def _transport(host: Host) -> Probe:
     text = host.text(QGS_CONF)
     if isinstance(text, Unreadable):
         return TRANSPORT.skipped("QGS is not installed") if text.kind == ABSENT else cannot_read(TRANSPORT, text)
-    ports = _PORT.findall(text)
-    if not ports:
-        return TRANSPORT.passed("the Unix socket %s" % SOCKET)
-    good = len(ports) == 1 and ports[0].isascii() and ports[0].isdigit() and 0 < int(ports[0][:10]) < 2**32
-    return TRANSPORT.judged(good, "vsock port %s" % ", ".join(port[:32] for port in ports))
+    try:
+        port = qgs_conf.parse(text, QGS_CONF).port
+    except FormatError as error:
+        return TRANSPORT.failed(error.what)
+    return TRANSPORT.passed("the Unix socket %s" % SOCKET if port is None else "vsock port %d" % port)
 
 
 def _pccs(host: Host) -> Probe:
     text = host.text(QCNL_CONF)
     if isinstance(text, Unreadable):
         return PCCS.skipped("QCNL is not installed") if text.kind == ABSENT else cannot_read(PCCS, text)
-    settings = _json_with_comments(text)
-    if settings is None:
-        return PCCS.failed("it is no JSON with // comments")
+    try:
+        settings = commented_json.parse(text)
+    except FormatError as error:
+        return PCCS.failed("it is no JSON with // comments: %s" % error.what)
     url, secure = str(settings.get("pccs_url", "")), settings.get("use_secure_cert", True)
     if settings.get("local_cache_only") is True:
         return PCCS.passed("the local cache only, no PCCS")
@@ -102,25 +103,37 @@ def _pccs(host: Host) -> Probe:
     return PCCS.judged(bool(secure) or bool(_LOCAL.match(url)), observed)
 
 
-def _json_with_comments(text: str) -> Optional[Any]:
-    lines = [re.sub(r"(^|[\s,{])//.*$", r"\1", line) for line in text.splitlines()]
-    try:
-        found = json.loads("\n".join(lines))
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
 def _registration(host: Host) -> Probe:
+    """Firmware first, then the agent's log. The request itself is only looked for, and never read: it is the manifest."""
+    said = _by_firmware(host)
+    if said is not None:
+        return said
     text = host.text(MPA_LOG)
     if isinstance(text, Unreadable):
         if text.kind == ABSENT:
             return REGISTRATION.skipped("Intel's registration agent has not run here; registration by hand or by PCCS leaves no trace that can be read")
         return cannot_read(REGISTRATION, text)
-    lines = [line.strip() for line in text.splitlines() if re.search(r"\b(INFO|ERROR|WARNING)\b", line)]
-    for line in reversed(lines):
-        if "passed successfully" in line:
-            return REGISTRATION.passed(line[:200])
-        if "ERROR" in line:
-            return REGISTRATION.failed(line[:200])
+    run = mpa_log.last_run(text)
+    if run.outcome in (mpa_log.REGISTERED, mpa_log.COMPLETE):
+        return REGISTRATION.passed(run.line)
+    if run.outcome in (mpa_log.FAILED, mpa_log.DISABLED):
+        return REGISTRATION.failed(run.line)
     return REGISTRATION.unknown("the log names neither success nor error", "Look at it by hand")
+
+
+def _by_firmware(host: Host) -> Optional[Probe]:
+    data = host.read(efivars.STATUS)
+    if isinstance(data, Unreadable):
+        return None
+    try:
+        status = efivars.parse_status(data)
+    except FormatError as error:
+        return REGISTRATION.failed("SgxRegistrationStatus: %s" % error.what, error.fix, efivars.STATUS)
+    if status.error:
+        return REGISTRATION.failed("the firmware reports %s" % status.problem, None, efivars.STATUS)
+    if not status.complete:
+        waits = host.exists(efivars.REQUEST) is True
+        observed = "the firmware's manifest waits to be registered" if waits else "it is not complete, and the firmware offers no manifest"
+        return REGISTRATION.failed(observed, "Register the platform (attested.ai.tdx_quoting)" if waits else "Reboot", efivars.STATUS)
+    # Complete only means that the manifest was taken: whether Intel has it, the certificate tells.
+    return REGISTRATION.passed("the firmware says that it is complete", efivars.STATUS)

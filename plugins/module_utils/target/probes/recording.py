@@ -13,6 +13,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.host imp
     ABSENT,
     DENIED,
     ERROR,
+    Answer,
     Host,
     KernelLog,
     Output,
@@ -22,7 +23,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.host imp
 )
 
 SCHEMA = "attested.ai/tee-recording/1"
-SECTIONS = ("files", "directories", "exists", "owners", "msr", "cpuid", "sev", "kvm", "commands")
+SECTIONS = ("files", "directories", "exists", "owners", "msr", "cpuid", "sev", "kvm", "commands", "exchanges", "https")
 # Only what probes look for is kept of the kernel's log: the rest of it is nobody's business.
 LOG_WORDS = (
     "linux version",
@@ -149,6 +150,18 @@ class RecordedHost(Host):
             raise FormatError("it is no object", where="recording.commands", code="recording-invalid")
         return Output(_number(value.get("rc"), "recording.commands.rc"), str(value.get("out", "")))
 
+    def exchange(self, address: str, data: bytes) -> Union[bytes, Unreadable]:
+        value = self._answer("exchanges", address, _NOT_RECORDED)
+        return value if isinstance(value, Unreadable) else _bytes(value, "recording.exchanges")
+
+    def https(self, url: str, verify: bool = True) -> Union[Answer, Unreadable]:
+        value = self._answer("https", url, _NOT_RECORDED)
+        if isinstance(value, Unreadable):
+            return value
+        if not isinstance(value, Mapping) or not isinstance(value.get("status"), int):
+            raise FormatError("status and body are expected", where="recording.https", code="recording-invalid")
+        return Answer(value["status"], _bytes(value.get("body", ""), "recording.https"))
+
 
 class Recorder(Host):
     """Passes every question on to ``host`` and keeps the answers."""
@@ -235,6 +248,16 @@ class Recorder(Host):
     def command(self, argv: Sequence[str]) -> Union[Output, Unreadable]:
         answer = self._host.command(argv)
         self._kept["commands"][" ".join(argv)] = _kept(answer) if isinstance(answer, Unreadable) else {"rc": answer.rc, "out": _shortened(argv, answer.out)}
+        return answer
+
+    def exchange(self, address: str, data: bytes) -> Union[bytes, Unreadable]:
+        answer = self._host.exchange(address, data)
+        self._kept["exchanges"][address] = _kept(answer) if isinstance(answer, Unreadable) else answer.hex()
+        return answer
+
+    def https(self, url: str, verify: bool = True) -> Union[Answer, Unreadable]:
+        answer = self._host.https(url, verify)
+        self._kept["https"][url] = _kept(answer) if isinstance(answer, Unreadable) else {"status": answer.status, "body": answer.body.hex()}
         return answer
 
 

@@ -13,6 +13,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes import (
     guest,
     guest_facts,
     quoting,
+    quoting_online,
     snp_bios,
     snp_facts,
     snp_firmware,
@@ -62,10 +63,12 @@ class Survey:
         }
 
 
-def survey(host: Host, scope: str = AUTO, tee: str = AUTO, areas: Sequence[str] = (), kvm_capability: Optional[int] = None) -> Survey:
+def survey(
+    host: Host, scope: str = AUTO, tee: str = AUTO, areas: Sequence[str] = (), kvm_capability: Optional[int] = None, online: bool = False
+) -> Survey:
     """Ask ``host``. ``scope`` auto is guest in a virtual machine and host elsewhere; ``tee`` auto follows the CPU's vendor.
 
-    Only probes of ``areas`` are kept where any are named. ``kvm_capability``: see cca_host.
+    Only probes of ``areas`` are kept where any are named. ``kvm_capability``: see cca_host. ``online``: services are asked, too.
     """
     cpu = read_cpu(host)
     if scope == AUTO:
@@ -76,6 +79,8 @@ def survey(host: Host, scope: str = AUTO, tee: str = AUTO, areas: Sequence[str] 
     else:
         name = _tee_of(host, cpu) if tee == AUTO else tee
         found, identity = _of_host(host, cpu, name, kvm_capability)
+        if online and name == TDX and "quoting" in (areas or ("quoting",)):
+            found = quoting_online.settled(found + _of_vendor(host, cpu, INTEL, lambda: quoting_online.probe_online(host)))
     chosen = tuple(probe for probe in found if not areas or probe.area in areas)
     return Survey(scope, name, verdict(chosen), _machine(host, cpu), identity, chosen, LIMITS.get(name, ()) if scope == HOST else ())
 
