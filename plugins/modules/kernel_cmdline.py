@@ -14,7 +14,10 @@ description:
     the line is left as it is.
   - Where grub-mkconfig reads C(/etc/default/grub.d) (Debian, Ubuntu), a file of its own filters what others set and adds its own words, so
     that nobody else's file is changed. Elsewhere C(grubby) is used, or the line in C(/etc/default/grub), and what was changed is recorded
-    under C(/var/lib/attested-ai/kernel-cmdline). With O(state=absent) that is taken back. With C(grubby), a word that only some kernels had comes back for all.
+    under C(/var/lib/attested-ai/kernel-cmdline). With O(state=absent) that is taken back, as far as no other owner wants it so. With C(grubby), a word that
+    only some kernels had comes back for all.
+  - Machines that were started by systemd-boot, that replace their root file system as a whole (ostree, transactional-update), or whose boot loader is none
+    of these, are refused with what to do by hand.
   - After the change the entries of the boot loader are read again. If another setting wins over this one, the task fails and names the entry.
   - A run that was interrupted is finished by the next.
   - The machine is not rebooted. RV(reboot_required) tells whether the kernel that runs was started otherwise.
@@ -57,7 +60,8 @@ options:
     default: present
 notes:
   - Run it as root (C(become)). Python's standard library is enough on the machine.
-  - GRUB with drop-ins was run on Debian 13. C(grubby) and C(/etc/default/grub) are tested only against imitations of their programs.
+  - GRUB with drop-ins was run on Debian 13. Of C(grubby) the script of the package was run over entries in a folder, not on a machine that boots;
+    C(/etc/default/grub) is tested only against an imitation of grub2-mkconfig.
   - In C(/etc/default/grub) only E(GRUB_CMDLINE_LINUX_DEFAULT) is edited, and only as one quoted value on one line; anything else is refused. A parameter that
     E(GRUB_CMDLINE_LINUX) sets otherwise makes the task fail, on every run, until it is taken off by hand. Entries for recovery are not checked there.
 seealso:
@@ -92,7 +96,7 @@ loader:
   type: str
   sample: grub-drop-in
 reboot_required:
-  description: Whether the running kernel was started with a command line that is not as wanted.
+  description: Whether the running kernel was started with a command line that is not as wanted, or still has words that were taken off.
   returned: success
   type: bool
   sample: true
@@ -112,12 +116,14 @@ running_kernel:
   type: str
   sample: 6.12.48-amd64
 code:
-  description: A stable word for the reason of a failure, V(host), V(boot-loader-unknown), V(boot-loader-failed) or V(boot-loader-overridden).
+  description:
+    - A stable word for the reason of a failure, V(host), V(boot-loader-unknown), V(boot-loader-failed), V(boot-loader-overridden) or V(boot-loader-line).
   returned: failure
   type: str
   sample: boot-loader-overridden
 """
 
+import errno
 import os
 import tempfile
 from typing import NoReturn, Optional, Tuple
@@ -156,22 +162,53 @@ def listdir(path: str) -> Tuple[str, ...]:
 def remove(path: str) -> None:
     try:
         os.unlink(path)
+        settle(os.path.dirname(path))
     except FileNotFoundError:
         pass
+    except OSError as error:
+        raise not_written(path, error) from None
+
+
+def not_written(path: str, error: OSError) -> HostError:
+    fix = {errno.EROFS: "Mount its file system for writing", errno.ENOSPC: "Make room on its file system", errno.EDQUOT: "Make room on its file system"}
+    return HostError("it cannot be written: %s" % error.strerror, where=path, fix=fix.get(error.errno or 0, "Run the task as root (become: true)"))
+
+
+def settle(folder: str) -> None:
+    """Have names that were changed in a folder outlive a loss of power."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def shown(text: str) -> str:
+    """What can be sent: a file may hold bytes that are no text."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def system_of(module: AnsibleModule) -> System:
     def write(path: str, text: str) -> None:
+        scratch = ""
+        folder = os.path.dirname(path)
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            handle, scratch = tempfile.mkstemp(dir=module.tmpdir)
+            os.makedirs(folder, exist_ok=True)
+            # Beside the file, so that it takes its place in one step; a name without the ending that grub-mkconfig looks for.
+            handle, scratch = tempfile.mkstemp(prefix=".attested-ai-", dir=folder)
             with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
                 stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
             if not os.path.exists(path):
                 os.chmod(scratch, 0o644)
             module.atomic_move(scratch, path)
+            settle(folder)
         except OSError as error:
-            raise HostError("it cannot be written: %s" % error.strerror, where=path, fix="Run the task as root (become: true)") from None
+            raise not_written(path, error) from None
+        finally:
+            if scratch and os.path.exists(scratch):
+                os.unlink(scratch)
 
     return System(
         read=read, listdir=listdir, write=write, remove=remove, run=lambda argv: module.run_command(list(argv)),
@@ -191,9 +228,9 @@ def main() -> NoReturn:
         if change.needed and not module.check_mode:
             apply(system, wanted, present)
         module.exit_json(
-            changed=change.needed, loader=change.loader, reboot_required=change.reboot_required, running=(system.read("/proc/cmdline") or "").strip(),
-            next_kernel=change.next_kernel, running_kernel=os.uname().release,
-            diff={"before": change.before, "after": change.after, "before_header": change.loader, "after_header": change.loader},
+            changed=change.needed, loader=change.loader, reboot_required=change.reboot_required,
+            running=shown(system.read("/proc/cmdline") or "").strip(), next_kernel=change.next_kernel, running_kernel=os.uname().release,
+            diff={"before": shown(change.before), "after": shown(change.after), "before_header": change.loader, "after_header": change.loader},
         )  # fmt: skip
     except AttestedError as error:
         module.fail_json(msg=str(error), code=error.code)

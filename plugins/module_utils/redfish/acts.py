@@ -63,7 +63,7 @@ class Run:
 
 def write(run: Run, number: int, stage: Stage, snapshot: Snapshot) -> bool:
     """Make the stage pending. False if somebody else changed the settings meanwhile, so that a new plan is needed."""
-    before = {name: snapshot.current.get(name) for name in stage.patch}
+    before = {name: snapshot.current.get(name) for name, value in stage.patch.items() if not same(snapshot.current.get(name), value)}
     time = APPLY_TIMES.get(run.options.apply_time, "OnReset" if run.options.apply_time == "auto" and "OnReset" in snapshot.apply_times else "")
     body: Dict[str, Any] = {"Attributes": dict(stage.patch)}
     if time:

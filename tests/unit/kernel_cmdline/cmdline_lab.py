@@ -33,7 +33,10 @@ class Lab:
         self.programs: set[str] = set()
         self.ran: list[list[str]] = []
         self.dies_at = ""
-        self.system = System(self.files.get, lambda path: (), self._write, self._remove, self._run, self._find)
+        self.system = System(self.files.get, self._listdir, self._write, self._remove, self._run, self._find)
+
+    def _listdir(self, path: str) -> tuple[str, ...]:
+        return tuple(sorted(name[len(path) + 1 :] for name in self.files if name.startswith(path + "/")))
 
     def _find(self, name: str) -> str | None:
         return f"/usr/sbin/{name}" if name in self.programs else None
@@ -99,9 +102,11 @@ class RedHat(Lab):
             key, _sign, value = word.partition("=")
             for kernel, args in self.entries.items():
                 if key == "--remove-args":
-                    self.entries[kernel] = [arg for arg in args if arg not in value.split()]
+                    self.entries[kernel] = [arg for arg in args if not {arg, arg.partition("=")[0]} & set(value.split())]
                 elif key == "--args":
-                    self.entries[kernel] = args + [arg for arg in value.split() if arg not in args]
+                    # As the real one: all others of these names go first.
+                    names = {arg.partition("=")[0] for arg in value.split()}
+                    self.entries[kernel] = [arg for arg in args if arg.partition("=")[0] not in names] + value.split()
         return ""
 
 

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import HostError
 from ansible_collections.attested.ai.plugins.module_utils.target.cmdline import drop_in, edited
 from ansible_collections.attested.ai.plugins.module_utils.target.cmdline.loader import loader_of
+from ansible_collections.attested.ai.plugins.module_utils.target.cmdline.records import record_path
 from ansible_collections.attested.ai.plugins.module_utils.target.cmdline.words import split, wish
 from hypothesis import given
 from hypothesis import strategies as st
@@ -227,7 +228,7 @@ def test_the_rest_of_the_file_is_left_alone():
 @pytest.mark.parametrize("text", ["", "[]", '{"added": 1, "removed": [], "applied": true}', '{"added": [1], "removed": [], "applied": true}', '{"added": []}'])
 def test_a_record_that_is_none_is_refused(text):
     lab = RedHat()
-    lab.files[edited.record_path("tdx_host")] = text
+    lab.files[record_path("tdx_host")] = text
     with pytest.raises(HostError, match="no record of ours"):
         set_(lab, TDX)
 

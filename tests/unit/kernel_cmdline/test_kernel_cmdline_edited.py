@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import HostError
 from ansible_collections.attested.ai.plugins.module_utils.target.cmdline import edited
 from ansible_collections.attested.ai.plugins.module_utils.target.cmdline.loader import loader_of
+from ansible_collections.attested.ai.plugins.module_utils.target.cmdline.records import record_path
 from ansible_collections.attested.ai.plugins.module_utils.target.cmdline.words import wish
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -39,7 +40,7 @@ def words_of(lab: Lab) -> dict:
 
 def kill(lab: Lab, wanted, present: bool = True) -> None:
     """End the run right after its record, before anything is edited."""
-    write, edit_grub, record = lab._write, lab._run, edited.record_path("tdx_host")
+    write, edit_grub, record = lab._write, lab._run, record_path("tdx_host")
     armed = []
 
     def dying_write(path: str, text: str) -> None:
@@ -54,7 +55,7 @@ def kill(lab: Lab, wanted, present: bool = True) -> None:
         return edit_grub(argv)
 
     plan, apply = loader_of(lab.system)
-    system = type(lab.system)(lab.files.get, lambda path: (), dying_write, lab._remove, dying_run, lab._find)
+    system = type(lab.system)(lab.files.get, lab._listdir, dying_write, lab._remove, dying_run, lab._find)
     with pytest.raises(Killed):
         apply(system, wanted, present)
 

@@ -68,6 +68,48 @@ def test_a_missing_reboot_is_reported_and_the_values_from_before_survive_it(tmp_
     assert json.loads((tmp_path / "bios" / "host7.invalid.json").read_text()) == untouched
 
 
+def test_what_was_hidden_at_first_is_recorded_and_comes_back(tmp_path):
+    with Service("dell-tdx", password=PASSWORD, boot_looks=0).running() as dell:
+        record, untouched = tmp_path / "bios" / "host7.invalid.json", dict(dell.machine.current)
+        # As group variables have them: what only a state of a TEE knows does no harm when it is taken back.
+        common = {"bios_reboot_ok": True, "bios_overrides": {"tme_bypass": "Enabled", "intel_txt": None}, "bios_names": {"sgx": "IntelSgx"}}
+        common["bios_attributes"] = {"AssetTag": "rack 7"}
+        (output,) = run(tmp_path, dell, {"bios_state": "tdx", **common}, arguments=("-vvvv",))
+        changed = {name: value for name, value in untouched.items() if dell.machine.current[name] != value}
+        assert json.loads(record.read_text()) == changed and {"GlbMemIntegrity", "AssetTag", "EnableTmeBypass"} <= set(changed)
+        run(tmp_path, dell, {"bios_state": "absent", **common})
+        assert dell.machine.current == untouched and not record.exists()
+        run(tmp_path, dell, {"bios_state": "none", **common})
+        assert dell.machine.current == {**untouched, "AssetTag": "rack 7"}
+
+
+def test_what_a_run_changed_before_it_failed_is_recorded(tmp_path):
+    with Service("dell-tdx", password=PASSWORD, boot_looks=0).running() as dell:
+        untouched = dict(dell.machine.current)
+        dell.machine.stubborn = {"EnableTdxSeamldr"}
+        options = {"reset_type": "force", "poll_interval": 0, "settle_timeout": 0}
+        run(tmp_path, dell, {"bios_state": "tdx", "bios_reboot_ok": True, "bios_reboot_options": options}, fails=True)
+        recorded = json.loads((tmp_path / "bios" / "host7.invalid.json").read_text())
+        assert {"GlbMemIntegrity": "Enabled", "EnableTdx": "Disabled"}.items() <= recorded.items()
+        run(tmp_path, dell, {"bios_state": "absent", "bios_reboot_ok": True})
+        assert dell.machine.current == untouched
+
+
+def test_one_host_of_several_that_has_nothing_to_do_stops_nothing(tmp_path):
+    with Service("hpe-snp", password=PASSWORD, boot_looks=0).running() as done, Service("hpe-snp", password=PASSWORD, boot_looks=0).running() as new:
+        for name in ("AmdSecureMemoryEncryption", "AmdSecureNestedPaging"):
+            done.machine.current[name] = "Enabled"
+        done.machine.current["MinimumSevAsid"] = 100
+        done.certificate += new.certificate
+        addresses = {"host7.invalid": done.address, "host8.invalid": new.address}
+        (output,) = run(
+            tmp_path, done, {"bios_state": "snp", "bios_reboot_ok": True, "addresses": addresses, "bios_baseuri": "{{ addresses[inventory_hostname] }}"},
+            arguments=("-i", "host8.invalid,"),
+        )  # fmt: skip
+        assert (done.machine.resets, new.machine.resets) == (0, 2)
+        assert [path.name for path in (tmp_path / "bios").iterdir()] == ["host8.invalid.json"]
+
+
 def test_what_cannot_be_reached_stops_before_anything_changes(tmp_path, lenovo):
     lenovo.machine.model = dataclasses.replace(lenovo.machine.model, attributes=lenovo.machine.model.attributes[:2])
     (output,) = run(tmp_path, lenovo, {"bios_state": "snp", "bios_reboot_ok": True}, fails=True)

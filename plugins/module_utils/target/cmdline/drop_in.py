@@ -10,11 +10,12 @@ tells whether GRUB's configuration was made since it was written: a run that end
 from __future__ import annotations
 
 import re
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import HostError
+from ansible_collections.attested.ai.plugins.module_utils.target.cmdline import leaving
 from ansible_collections.attested.ai.plugins.module_utils.target.cmdline.system import Change, System
-from ansible_collections.attested.ai.plugins.module_utils.target.cmdline.words import Wish, name_of, split
+from ansible_collections.attested.ai.plugins.module_utils.target.cmdline.words import Wish, check_length, name_of, split
 
 NAME = "grub-drop-in"
 FOLDER = "/etc/default/grub.d"
@@ -96,19 +97,19 @@ def first_kernel(config: str) -> str:
 
 
 def plan(system: System, wish: Wish, present: bool) -> Change:
+    wish = wish if present else Wish(wish.owner)
     path = path_of(wish.owner)
     before = system.read(path)
     after = _HEAD % wish.owner + _APPLIED + text_of(wish) if present else None
     config = system.read(CONFIG)
     lines = entries(config or "")
     made = bool(lines) and (not present or all(wish.kept_by(words) for words in lines.values()))
+    if present:
+        check_length({entry: wish.applied_to(words) for entry, words in lines.items()})
     running = split(system.read("/proc/cmdline") or "")
     changed = before != after or (present and not made)
-    if present:
-        reboot = not wish.kept_by(running)
-    else:
-        added = _words_of(before or "")
-        reboot = bool(before) and any(word in running for word in added)
+    gone = [word for word in (*leaving.noted(system, wish.owner), *_gone(system, before, wish)) if not _wanted_by_others(system, wish.owner, word)]
+    reboot = (present and not wish.kept_by(running)) or any(word in running and word not in wish.present for word in gone)
     return Change(NAME, changed, _shown(before), _shown(after), reboot, first_kernel(config or ""))
 
 
@@ -117,12 +118,25 @@ def _words_of(text: str) -> Tuple[str, ...]:
     return tuple(found.group(1).split()) if found else ()
 
 
+def _gone(system: System, before: Optional[str], wish: Wish) -> Tuple[str, ...]:
+    """Words of ours that this change takes off the line."""
+    return tuple(word for word in _words_of(before or "") if word not in wish.present and not _wanted_by_others(system, wish.owner, word))
+
+
+def _wanted_by_others(system: System, owner: str, word: str) -> bool:
+    paths = ["%s/%s" % (FOLDER, name) for name in system.listdir(FOLDER) if name.startswith("99-attested-ai-") and name.endswith(".cfg")]
+    return any(word in _words_of(system.read(path) or "") for path in paths if path != path_of(owner))
+
+
 def _shown(text: object) -> str:
     return text.replace(_PENDING, _APPLIED) if isinstance(text, str) else ""
 
 
 def apply(system: System, wish: Wish, present: bool) -> None:
+    wish = wish if present else Wish(wish.owner)
     path = path_of(wish.owner)
+    gone = _gone(system, system.read(path), wish)
+    leaving.note(system, wish.owner, gone, split(system.read("/proc/cmdline") or ""), wish.present)
     body = _HEAD % wish.owner + _PENDING + (text_of(wish) if present else "")
     system.write(path, body)
     system.must_run(["update-grub"])

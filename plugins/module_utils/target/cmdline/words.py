@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterable, List, Sequence, Tuple
+from typing import Iterable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import HostError
 
 # What passes unchanged through the shell that sources /etc/default/grub, through GRUB's own language and through a BLS entry.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,:=+/@%~^-]*")
+# COMMAND_LINE_SIZE of x86 and arm64 is 2048 with the closing zero. Room is left for BOOT_IMAGE=, root= and what else a boot loader puts in front.
+LINE_MAX = 2047 - 191
 _OWNER = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 
 
@@ -54,6 +56,17 @@ class Wish:
         """The line as it shall be: what stays keeps its order, what is new comes last."""
         kept = [word for word in words if not self.unwanted(word)]
         return tuple(kept + list(self.missing(kept)))
+
+
+def check_length(lines: Mapping[str, Sequence[str]]) -> None:
+    """Raises HostError for a line that a kernel would cut off: what stands at its end would be lost without a word."""
+    for entry, words in lines.items():
+        length = len(" ".join(words))
+        if length > LINE_MAX:
+            raise HostError(
+                "the command line would have %d characters, at most %d are safe, as kernels cut it off" % (length, LINE_MAX), where=entry,
+                code="boot-loader-line", fix="Take parameters off that nobody needs",
+            )  # fmt: skip
 
 
 def wish(owner: str, present: Iterable[str], absent: Iterable[str]) -> Wish:
