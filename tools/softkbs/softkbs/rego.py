@@ -238,8 +238,13 @@ class _Run:
         elif kind == "cmp":
             if self.compare(statement[1], self.term(statement[2], names), self.term(statement[3], names)):
                 yield names
-        elif self.term(statement[1], names) not in (UNDEFINED, False):
+        elif not self.falsy(self.term(statement[1], names)):
             yield names
+
+    @staticmethod
+    def falsy(value: Any) -> bool:
+        """Zero and the empty string are true in Rego."""
+        return value is UNDEFINED or value is False
 
     @staticmethod
     def each(variables: list[str], value: Any, names: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -267,10 +272,10 @@ class _Run:
             return term[1]
         if kind in ("list", "set"):
             values = [self.term(item, names) for item in term[1]]
-            return UNDEFINED if UNDEFINED in values else Set(values) if kind == "set" else values
+            return UNDEFINED if any(value is UNDEFINED for value in values) else Set(values) if kind == "set" else values
         if kind == "obj":
             pairs = {self.term(key, names): self.term(value, names) for key, value in term[1]}
-            return UNDEFINED if UNDEFINED in pairs.values() else pairs
+            return UNDEFINED if any(value is UNDEFINED for value in pairs.values()) else pairs
         if kind == "call":
             return self.call(term[1], [self.term(item, names) for item in term[2]])
         if kind == "var":
@@ -283,7 +288,7 @@ class _Run:
     def call(self, name: str, arguments: list[Any]) -> Any:
         if name not in self.builtins:
             raise RegoError(f"could not find function {name}")
-        return UNDEFINED if UNDEFINED in arguments else self.builtins[name](*arguments)
+        return UNDEFINED if any(value is UNDEFINED for value in arguments) else self.builtins[name](*arguments)
 
     def variable(self, name: str, names: dict[str, Any]) -> Any:
         if name in names:
