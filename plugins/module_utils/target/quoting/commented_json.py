@@ -117,10 +117,13 @@ def _removed(text: str, document: Document, index: int) -> str:
     """Without the member and one of the commas beside it. Comments stay: they may be about something else."""
     member = document.members[index]
     cuts = [(member.start, member.end)]
-    if document.commas[index] >= 0:
+    before = document.commas[index - 1] if index > 0 else -1
+    # Some write the comma in front, at the beginning of a member's line.
+    in_front = before >= 0 and "\n" not in text[before : member.start]
+    if before >= 0 and (in_front or document.commas[index] < 0):
+        cuts.append((before, before + 1))
+    elif document.commas[index] >= 0:
         cuts.append((document.commas[index], document.commas[index] + 1))
-    elif index > 0:
-        cuts.append((document.commas[index - 1], document.commas[index - 1] + 1))
     for start, end in sorted(cuts, reverse=True):
         text = text[:start] + text[end:]
     # A line that held nothing else goes, too.
@@ -161,6 +164,8 @@ class _Reader:
         open_ = place
         while True:
             place = self._skip(place)
+            if place >= len(self._text):
+                raise self.error(open_, "the object that begins here has no end")
             if self._text[place : place + 1] == "}":
                 if commas and commas[-1] >= 0 and not self._trailing:
                     raise self.error(place, "a comma stands before }")
@@ -177,8 +182,6 @@ class _Reader:
             after = self._skip(end)
             commas.append(after if self._text[after : after + 1] == "," else -1)
             place = after + 1 if commas[-1] >= 0 else after
-            if place >= len(self._text):
-                raise self.error(open_, "the object that begins here has no end")
 
     def _string(self, place: int) -> Tuple[str, int]:
         match = _STRING.match(self._text, place)
