@@ -87,7 +87,7 @@ def _make(release: str, place: Path) -> None:
         # Before any kernel is configured, so that its initramfs is made by these settings.
         command += [f"--essential-hook=copy-in {overlay}/etc /", f"--include={','.join([*PACKAGES, recipe['kernel']])}"]
         command += ["--customize-hook=chroot \"$1\" systemctl enable systemd-networkd ssh", f"--customize-hook=copy-in {overlay}/etc {overlay}/root /"]
-        _run([*command, release, str(root), *_source(release, recipe["components"])], log)
+        _run([*command, release, str(root), *source(release, recipe["components"])], log)
         for name in ("vmlinuz", "initrd.img"):
             (newest,) = (root / "boot").glob(f"{name}-*")
             shutil.copy(newest, place / name)
@@ -101,7 +101,7 @@ def _make(release: str, place: Path) -> None:
         machine.power_off()
 
 
-def _source(release: str, components: str) -> list[str]:
+def source(release: str, components: str) -> list[str]:
     """The mirror that is named, or that this machine has its own Debian from. Elsewhere mmdebstrap knows one."""
     mirror = os.environ.get("ATTESTED_DEBIAN_MIRROR", "")
     if not mirror and shutil.which("apt-get"):
