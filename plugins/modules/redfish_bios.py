@@ -73,6 +73,7 @@ options:
   overrides:
     description:
       - Other values for settings of O(state), by their names in C(docs/bios.md), such as V(Enabled) for C(tme_bypass). Null leaves a setting alone.
+        A bare C(On) or C(Off), which YAML reads as true or false, is understood.
       - C(tme_bypass), C(transparent_sme) and C(intel_txt) are left alone by default, because sources contradict each other.
     type: dict
     default: {}
@@ -96,13 +97,15 @@ options:
     default: false
   apply_time:
     description:
-      - V(auto) asks for V(on_reset) where the service offers to be asked. V(immediate) lets the service restart the machine itself, and needs O(reboot_ok).
+      - V(auto) asks for V(on_reset) where the service offers to be asked. V(immediate) lets the service restart the machine itself. It needs O(reboot_ok),
+        and a service that offers it.
     type: str
     choices: [auto, on_reset, immediate]
     default: auto
   reset_type:
     description:
-      - V(graceful) asks the operating system, V(force) does not. V(power_cycle) switches off and on, which the SEAM loader may need.
+      - V(graceful) asks the operating system, V(force) does not. V(power_cycle) switches off and on, which the SEAM loader may need. A machine that is off
+        is switched on instead.
       - If the operating system ignores the request, the task ends with an error after O(reboot_timeout). It never forces on its own.
     type: str
     choices: [graceful, force, power_cycle]
@@ -199,7 +202,7 @@ settings_uri:
   type: str
   sample: /redfish/v1/Systems/1/Bios/settings
 before:
-  description: Attributes that change, as they were applied.
+  description: Attributes that change, as they were applied. Outside of check mode also those that showed only on the way.
   returned: success
   type: dict
   sample: {AmdSecureMemoryEncryption: Disabled, AmdSecureNestedPaging: Disabled, MinimumSevAsid: 1}
@@ -214,7 +217,7 @@ pending:
   type: dict
   sample: {}
 foreign:
-  description: What somebody else left pending. The same reboot applies it.
+  description: What somebody else left pending, without passwords. The same reboot applies it.
   returned: success
   type: dict
   sample: {}
@@ -244,7 +247,8 @@ unresolved:
   elements: dict
   sample: [{setting: rmp, reason: no attribute of this name, candidates: []}]
 trace:
-  description: What was done, in order, each with stage, step, attributes and detail.
+  description:
+    - What was done, in order, each with stage, step, attributes and detail. What was written comes with C(before), the values that were applied until then.
   returned: always, outside of check mode
   type: list
   elements: dict

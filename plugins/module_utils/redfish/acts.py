@@ -68,6 +68,11 @@ def write(run: Run, number: int, stage: Stage, snapshot: Snapshot) -> bool:
     body: Dict[str, Any] = {"Attributes": dict(stage.patch)}
     if time:
         body["@Redfish.SettingsApplyTime"] = {"ApplyTime": time}
+    elif not run.options.reboot_ok and (snapshot.apply_default == "Immediate" or set(snapshot.apply_times) == {"Immediate"}):
+        raise RedfishError(
+            "it would apply settings at once, with a restart", where=run.client.where + run.target.settings,
+            fix="Set reboot_ok when the machine may be restarted; nothing was written", code="redfish-apply-time",
+        )  # fmt: skip
     for attempt in range(1, SENDS + 1):
         try:
             run.client.patch(run.target.settings, body, snapshot.etag)

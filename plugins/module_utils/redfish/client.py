@@ -270,6 +270,8 @@ class Client:
             404: ("", "redfish-not-found"),
             412: ("Somebody else changed it meanwhile: run it again", "redfish-changed"),
         }.get(response.status, ("", "redfish-refused"))
+        if method == "PATCH" and response.status == 400:
+            fix = "Nothing of this request was taken. If it names an attribute: the service contradicts its own registry; see in its setup what that depends on"
         fix = next((hint for pattern, hint in _HINTS if response.status in (400, 401, 403, 405, 501) and re.search(pattern, said, re.IGNORECASE)), fix)
         return self._error(what, path, fix, code)
 

@@ -39,7 +39,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a machine says now. ``mark`` changes when it is reset, where it tells. ``apply_times`` are those that a request may name."""
+    """What a machine says now. ``mark`` changes when it is reset, where it tells. ``apply_times`` are those that a request may name, ``apply_default``
+    is what holds for one that names none, as far as it tells."""
 
     current: Mapping[str, Value]
     pending: Mapping[str, Value]
@@ -49,6 +50,7 @@ class Snapshot:
     mark: str
     apply_times: Tuple[str, ...]
     messages: Tuple[str, ...]
+    apply_default: str = ""
 
 
 def link(document: Mapping[str, Any], *keys: str) -> str:
@@ -130,6 +132,7 @@ def read(client: Client, target: Target, registry: Optional[Registry] = None) ->
     stated = stated if isinstance(stated, dict) else {}
     times = strings(stated.get("SupportedApplyTimes"))
     offered = settings.body.get("@Redfish.SettingsApplyTime")
+    default = offered.get("ApplyTime") if isinstance(offered, dict) else None
     if isinstance(offered, dict):
         times = times + strings(offered.get("ApplyTime@Redfish.AllowableValues"))
     noted = stated.get("Messages")
@@ -138,7 +141,7 @@ def read(client: Client, target: Target, registry: Optional[Registry] = None) ->
         spelled(registry, attributes(bios, client.where + target.bios, required=True)),
         spelled(registry, attributes(settings.body, client.where + target.settings)), settings.etag,
         str(system.get("PowerState") or ""), str(boot.get("LastState") or "") if isinstance(boot, dict) else "", str(system.get("LastResetTime") or ""),
-        times, tuple(ascii(text)[1:-1][:300] for text in said if isinstance(text, str))[:3],
+        times, tuple(ascii(text)[1:-1][:300] for text in said if isinstance(text, str))[:3], default if isinstance(default, str) else "",
     )  # fmt: skip
 
 

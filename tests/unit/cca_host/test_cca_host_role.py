@@ -140,6 +140,23 @@ def test_machines_are_set_up_once_and_taken_back(tmp_path):
     assert sum(count["changed"] for count in counts.values()) == 3
 
 
+def test_a_reboot_that_an_earlier_run_left_out_is_noticed(tmp_path):
+    # A package that is there already: nothing is installed in this run.
+    named = {"cca_host_packages": ["bash"], "__cca_host_boot": "{{ where }}/boot"}
+    machines = {name: (broken(), named) for name in ("newer", "older")} | {"allowed": (broken(), {**named, "cca_host_reboot_ok": True})}
+    for name in machines:
+        (tmp_path / name / "boot").mkdir(parents=True)
+        kernel = tmp_path / name / "boot" / "vmlinuz-7.0.0-cca"
+        kernel.write_text("")
+        if name == "older":
+            os.utime(kernel, (0, 0))
+    done, counts = play(tmp_path, machines, __cca_host_boot="{{ where }}/boot")
+    # The old kernel is not judged where a newer one waits; where none does, the doctor is asked.
+    assert done.returncode == 2 and counts["newer"]["failed"] == 0 and counts["older"]["failed"] == counts["allowed"]["failed"] == 1, done.stdout
+    assert "newer has packages that count from the next boot on" in done.stdout and "older has packages" not in done.stdout
+    assert "Running ansible.builtin.reboot with local connection would reboot the control node" in done.stdout
+
+
 def test_what_cannot_be_a_cca_machine_fails_with_cause_and_step(tmp_path):
     done, counts = play(tmp_path, BAD)
     assert done.returncode == 2 and {count["failed"] for count in counts.values()} == {1}, done.stdout

@@ -135,7 +135,9 @@ def test_what_is_installed_is_not_always_what_boots(path, text, words):
     assert caught.value.code == "boot-loader-unknown" and not lab.ran
 
 
-@pytest.mark.parametrize(("path", "text"), [(LOADER_INFO, "G\0R\0U\0B\0 \x002\0.\x001\x002\0"), (SUSE, 'LOADER_TYPE="grub2-efi"\n'), (SUSE, "SECURE_BOOT=yes\n")])
+@pytest.mark.parametrize(
+    ("path", "text"), [(LOADER_INFO, "G\0R\0U\0B\0 \x002\0.\x001\x002\0"), (SUSE, 'LOADER_TYPE="grub2-efi"\n'), (SUSE, "SECURE_BOOT=yes\n")]
+)
 def test_grub_is_grub(path, text):
     lab = Suse()
     lab.files[path] = text

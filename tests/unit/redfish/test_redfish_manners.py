@@ -174,6 +174,27 @@ def test_what_was_hidden_before_is_recorded_when_it_shows() -> None:
     assert running.machine.current == untouched
 
 
+def test_a_service_that_would_restart_the_machine_by_itself_is_not_written_to_without_leave() -> None:
+    running = Service("lenovo-snp")
+    answering(running, lambda path, found: {**found, "@Redfish.SettingsApplyTime": {"ApplyTime": "Immediate"}} if path.endswith("/Pending") else found)
+    with pytest.raises(RedfishError, match="at once, with a restart.*nothing was written") as caught:
+        bring(running, None, desired("snp"), reboot_ok=False)
+    assert caught.value.code == "redfish-apply-time" and not running.machine.pending
+    bring(running, None, desired("snp"))
+
+
+def test_a_registry_that_calls_open_what_is_closed_is_told() -> None:
+    def lie(path: str, found: dict) -> dict:
+        if "RegistryEntries" in found:
+            found["RegistryEntries"]["Dependencies"] = []
+        return found
+
+    running = answering(Service("lenovo-snp"), lie)
+    with pytest.raises(RedfishError, match="Processors_SEV_SNPSupport is read-only.*contradicts its own registry"):
+        bring(running, None, desired("snp"))
+    assert not running.machine.pending and running.machine.resets == 0
+
+
 # who answers
 
 
@@ -264,7 +285,11 @@ def test_rules_that_lead_to_each_other_many_times_are_decided_in_time() -> None:
 def test_names_and_values_that_would_move_a_terminal_are_left_out() -> None:
     known = registry(entry("A\x1b[2J"), entry("B", "On", "Off\x07"))
     assert list(known.attributes) == ["B"] and [name for name, _title in known.attributes["B"].values] == ["On"]
-    running = answering(Service("hpe-snp"), lambda path, found: {**found, "Attributes": {**found["Attributes"], "x\x1b[2J": "y"}} if "Attributes" in found else found)
+
+    def colour(path: str, found: dict) -> dict:
+        return {**found, "Attributes": {**found["Attributes"], "x\x1b[2J": "y"}} if "Attributes" in found else found
+
+    running = answering(Service("hpe-snp"), colour)
     assert not bring(running, None, desired("snp"), check=True).foreign
 
 

@@ -81,7 +81,9 @@ def entries(config: str) -> Dict[str, Tuple[str, ...]]:
             title = titled.group(1) or titled.group(2) or ""
         booted = _LINUX.match(line)
         if booted and booted.group(1).rpartition("/")[2].startswith(("vmlinu", "kernel")):
-            found["%s (%s)" % (title, booted.group(1).rpartition("/")[2])] = split(booted.group(2))
+            name = "%s (%s)" % (title, booted.group(1).rpartition("/")[2])
+            # Two entries may have one title.
+            found[name if name not in found else "%s, entry %d" % (name, len(found) + 1)] = split(booted.group(2))
     return found
 
 
