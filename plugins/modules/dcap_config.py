@@ -104,6 +104,7 @@ from typing import NoReturn, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, HostError
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
 from ansible_collections.attested.ai.plugins.module_utils.target.quoting.config_file import Change, plan, record_name
 
 ARGUMENT_SPEC = {
@@ -126,28 +127,22 @@ def read(path: str) -> Optional[str]:
         raise HostError("it cannot be read (%s)" % (getattr(error, "strerror", None) or "no UTF-8"), where=path, fix="Run the task as root (become: true)") from None
 
 
-def write(module: AnsibleModule, path: str, text: str, mode: int) -> None:
-    """In one step. An existing file keeps its owner and its mode."""
+def apply(module: AnsibleModule, path: str, record: str, change: Change) -> None:
+    """The record first: whatever happens after it, the next run knows what there was. The file keeps its owner and its mode."""
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        if change.record is not None:
+            os.makedirs(os.path.dirname(record), mode=0o700, exist_ok=True)
+            replace_file(record, change.record.encode("utf-8"))
         handle, scratch = tempfile.mkstemp(dir=module.tmpdir)
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+            stream.write(change.text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(scratch, mode)
         module.atomic_move(scratch, path)
+        if change.record is None and os.path.exists(record):
+            os.unlink(record)
     except OSError as error:
         raise HostError("it cannot be written (%s)" % error.strerror, where=path, fix="Run the task as root (become: true)") from None
-
-
-def apply(module: AnsibleModule, path: str, record: str, change: Change) -> None:
-    """The record first: whatever happens after it, the next run knows what there was."""
-    if change.record is not None:
-        write(module, record, change.record, 0o600)
-    write(module, path, change.text, 0o644)
-    if change.record is None and os.path.exists(record):
-        os.unlink(record)
 
 
 def main() -> NoReturn:

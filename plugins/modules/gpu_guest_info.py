@@ -78,6 +78,11 @@ devices:
   elements: dict
   sample:
     - {bdf: "0000:01:00.0", kind: gpu, model: H100, driver: nvidia}
+cloud:
+  description: Where the guest runs, as of RV(attested.ai.tee_guest_info#module:cloud).
+  returned: success
+  type: str
+  sample: azure
 driver:
   description: C(version) of the kernel module that is loaded, and whether it is the C(open) one. Empty and null without one.
   returned: success

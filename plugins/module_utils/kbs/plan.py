@@ -61,6 +61,7 @@ class HalfDone(KbsError):
     def __init__(self, cause: AttestedError, done: Sequence[Change], left: Sequence[Change]) -> None:
         told = "%d of %d changes were made before (%s); not made: %s" % (
             len(done), len(done) + len(left), _listed(done) or "none", _listed(left))  # fmt: skip
+        self.cause = cause
         super().__init__("%s. %s" % (str(cause).rstrip("."), told), fix="Mend the cause and run it again: it goes on from here", code=cause.code)
         self.done = tuple(done)
         self.left = tuple(left)

@@ -15,7 +15,7 @@ from typing import Any, Iterable, List, Sequence, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
 
 POLICY_MAX = 1 << 20
-_PACKAGE = re.compile(r"^\s*package\s+([A-Za-z_][\w.]*)\s*$", re.MULTILINE)
+PACKAGE = re.compile(r"^\s*package\s+([A-Za-z_][\w.]*)\s*$", re.MULTILINE)
 _PIECES = re.compile(r'#[^\n]*|"(?:[^"\\\n]|\\.)*"|`[^`]*`|[{}()\[\]]|"|`|[^#"`{}()\[\]]+')
 _CLOSES = {"}": "{", ")": "(", "]": "["}
 _NIBBLES = "0123456789abcdef"
@@ -63,10 +63,10 @@ def check(text: str, rules: Sequence[str], where: str) -> List[str]:
     """
     if len(text.encode("utf-8")) > POLICY_MAX:
         raise KbsError("it is larger than %d bytes" % POLICY_MAX, where=where, code="kbs-policy-text")
-    bare, opened = _without_strings(text, where)
+    bare, opened = without_strings(text, where)
     if opened:
         raise KbsError("%s of line %d is not closed" % opened, where=where, code="kbs-policy-text")
-    package = _PACKAGE.search(bare)
+    package = PACKAGE.search(bare)
     if package is None or package.group(1) != "policy":
         raise KbsError("it is not of the package policy", where=where, fix="Begin it with: package policy", code="kbs-policy-text")
     for name in rules:
@@ -89,7 +89,7 @@ def _remarks(bare: str, rules: Sequence[str]) -> List[str]:
     return found
 
 
-def _without_strings(text: str, where: str) -> Tuple[str, Tuple[str, int]]:
+def without_strings(text: str, where: str) -> Tuple[str, Tuple[str, int]]:
     """(the text without comments and strings, the bracket that stays open and its line)."""
     kept: List[str] = []
     stack: List[Tuple[str, int]] = []

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Bring resources of key brokers to what they shall be; on the controller."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import typing as t
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.kbs import plan
+from ansible_collections.attested.ai.plugins.module_utils.kbs.admin import AdminClient
+from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
+from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import RESOURCE_MAX, Resource
+from ansible_collections.attested.ai.plugins.module_utils.kbs.state import RESOURCE
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import create_secret, read_secret
+from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
+from ansible_collections.attested.ai.plugins.plugin_utils.kbs_task import (
+    ADMIN_SPEC,
+    ONE_ADMIN,
+    SERVER_SPEC,
+    STATE_SPEC,
+    WITH_ADMIN,
+    bring,
+    brokers,
+    refuse_open,
+    told_failure,
+)
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
+
+DISPLAY = Display()
+SOURCES = ("src", "content", "content_b64", "key_file")
+KEY_SIZE = 32
+ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
+    **SERVER_SPEC,
+    **ADMIN_SPEC,
+    **STATE_SPEC,
+    "resources": {
+        "type": "list",
+        "elements": "dict",
+        "required": True,
+        "options": {
+            "path": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "src": {"type": "path"},
+            "content": {"type": "str", "no_log": True},
+            "content_b64": {"type": "str", "no_log": True},
+            # The path of a key, not the key.
+            "key_file": {"type": "path", "no_log": False},
+            "create": {"type": "bool", "default": False},
+        },
+    },
+}
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+    _supports_diff = True
+    _supports_async = False
+    _requires_connection = False
+
+    def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
+        super().run(tmp, task_vars)
+        _result, options = self.validate_argument_spec(
+            argument_spec=ARGUMENT_SPEC, mutually_exclusive=ONE_ADMIN, required_one_of=ONE_ADMIN, required_by=WITH_ADMIN)  # fmt: skip
+        check_mode = self._task.check_mode
+        try:
+            # Everything that can be wrong here is found before anything is sent.
+            made, wanted = self._wanted(options["resources"], check_mode)
+            kbs = brokers(self, options, check_mode)
+            warnings = refuse_open(kbs, options["allow_open_admin"])
+            result = bring(kbs, wanted, options, local_path(self, options["state_path"]), check_mode=check_mode, act=_act)
+        except AttestedError as error:
+            raise AnsibleActionFail(str(error), result=told_failure(error)) from None
+        for line in warnings:
+            DISPLAY.warning(line)
+        if not self._task.diff:
+            del result["diff"]
+        return {**result, "changed": result["changed"] or bool(made), "created_files": made}
+
+    def _wanted(self, resources: t.Sequence[t.Mapping[str, t.Any]], check_mode: bool) -> tuple[list[str], list[plan.Wanted]]:
+        """(key files that were made, wishes)."""
+        wanted: dict[str, plan.Wanted] = {}
+        given = []
+        for index, resource in enumerate(resources):
+            place = Resource.parse(resource["path"], f"resources[{index}]").path
+            sources = [name for name in SOURCES if resource[name] is not None]
+            if len(sources) != (1 if resource["state"] == "present" else 0):
+                raise KbsError("it needs one of %s, and none if it shall be absent" % ", ".join(SOURCES), where=place, code="kbs-resource-source")
+            if place in wanted:
+                raise KbsError("it is there twice", where=place, code="kbs-resource-path")
+            wanted[place] = plan.Wanted(RESOURCE, place, None)
+            given.append((place, resource, sources))
+        made = [path for path in (self._make(resource, check_mode) for _place, resource, sources in given if sources == ["key_file"]) if path]
+        for place, resource, sources in given:
+            if sources:
+                wanted[place] = plan.Wanted(RESOURCE, place, self._content(place, resource, sources[0], made if check_mode else ()))
+        return made, list(wanted.values())
+
+    def _make(self, resource: t.Mapping[str, t.Any], check_mode: bool) -> str | None:
+        path = local_path(self, resource["key_file"])
+        if not resource["create"] or os.path.lexists(path):
+            return None
+        if not check_mode:
+            create_secret(path, os.urandom(KEY_SIZE), "key")
+        return path
+
+    def _content(self, place: str, resource: t.Mapping[str, t.Any], source: str, to_be_made: t.Sequence[str]) -> bytes:
+        if source == "key_file":
+            path = local_path(self, resource["key_file"])
+            data = os.urandom(KEY_SIZE) if path in to_be_made else read_secret(path, "key")
+        elif source == "src":
+            data = Inputs.of_action(self).read(resource["src"], place, RESOURCE_MAX)
+        elif source == "content":
+            data = str(resource["content"]).encode("utf-8")
+        else:
+            try:
+                data = base64.b64decode(resource["content_b64"], validate=True)
+            except (binascii.Error, ValueError):
+                raise KbsError("content_b64 is no standard base64", where=place, code="kbs-resource-source") from None
+        if not data:
+            raise KbsError("it would be empty", where=place, code="kbs-resource-source")
+        if data.startswith(b"$ANSIBLE_VAULT;"):
+            raise KbsError("it is still encrypted by Ansible Vault", where=place, fix="Give the vault's password", code="kbs-resource-source")
+        return data
+
+
+def _act(client: AdminClient, change: plan.Change) -> bool:
+    resource = Resource.parse(change.wanted.name)
+    if change.wanted.content is None:
+        return client.delete_resource(resource)
+    client.set_resource(resource, change.wanted.content)
+    return True

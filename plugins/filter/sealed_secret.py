@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Filters of sealed secrets: make one, read one, give the public key that guests check them with."""
+
+from __future__ import annotations
+
+import functools
+import os
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.kbs import sealed
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import load_signing_key
+from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import plain
+
+DOCUMENTATION = r"""
+name: sealed_secret
+short_description: Make a sealed secret of Confidential Containers
+version_added: 0.1.0
+author: attested.ai contributors (@attested-ai)
+description:
+  - Takes the URI of a resource of a KBS (a vault secret) or the payload of an envelope, and returns C(sealed.) with header, payload and signature, as a
+    Secret of Kubernetes may hold it. The secret itself is not in it.
+  - It is signed by ES256. Unsigned ones are refused by guests since Confidential Containers 0.19.
+  - Signatures differ each time. Give what is deployed as O(previous); if it says the same and holds by this key it is returned as it is.
+positional: _input
+options:
+  _input:
+    description:
+      - C(kbs:///repository/type/tag), or the same without the scheme.
+      - Or a dictionary with C(provider) (C(aliyun) or C(aws)), C(key_id), C(encrypted_key), C(encrypted_data), C(iv) and, if needed, C(provider_settings)
+        and C(annotations), for a secret that a cloud's key service encrypted.
+    type: raw
+    required: true
+  signing_key:
+    description: EC P-256 private key on the controller, PEM, mode 0600. An absolute path, or one from the working directory.
+    type: path
+    required: true
+  kid:
+    description: Where guests find the public key, a resource of the KBS or the name of a file that the guest has.
+    type: str
+    default: kbs:///default/signing-key/sealed-secret
+  previous:
+    description: The sealed secret that is deployed, if there is one.
+    type: str
+    default: ""
+seealso:
+  - plugin: attested.ai.sealed_secret_jwk
+    plugin_type: filter
+  - module: attested.ai.kbs_resource
+"""
+
+EXAMPLES = r"""
+- name: Put a sealed secret where the pod looks for it
+  kubernetes.core.k8s:
+    definition:
+      apiVersion: v1
+      kind: Secret
+      metadata: {name: registry-token, namespace: inference}
+      stringData:
+        token: "{{ 'kbs:///default/tokens/registry' | attested.ai.sealed_secret(signing_key='secrets/sealed.pem') }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The sealed secret.
+  type: str
+"""
+
+
+def _guarded(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
+    @functools.wraps(function)
+    def call(*values: t.Any, **options: t.Any) -> t.Any:
+        try:
+            return function(*values, **options)
+        except AttestedError as error:
+            raise AnsibleFilterError(str(error)) from None
+
+    return call
+
+
+def _key(path: str) -> t.Any:
+    return load_signing_key(os.path.expanduser(str(path)))
+
+
+@_guarded
+def sealed_secret(value: t.Any, signing_key: str, kid: str = "kbs:///default/signing-key/sealed-secret", previous: str | None = "") -> str:
+    if isinstance(value, str):
+        payload = sealed.vault(str(value))
+    else:
+        given = plain(value, "sealed_secret")
+        if not isinstance(given, dict):
+            raise AnsibleFilterError("sealed_secret takes the URI of a resource or the dictionary of an envelope")
+        try:
+            payload = sealed.envelope(
+                given.pop("provider"), given.pop("key_id"), given.pop("encrypted_key"), given.pop("encrypted_data"), given.pop("iv"),
+                given.pop("provider_settings", None), given.pop("annotations", None))  # fmt: skip
+        except KeyError as error:
+            raise AnsibleFilterError(f"the envelope lacks {error.args[0]}") from None
+        if given:
+            raise AnsibleFilterError(f"the envelope has the unknown member {sorted(given)[0]}")
+    return sealed.seal(payload, _key(signing_key), str(kid), str(previous or ""))
+
+
+@_guarded
+def sealed_secret_jwk(signing_key: str, kid: str = "") -> dict[str, str]:
+    return sealed.public_key(_key(signing_key), str(kid))
+
+
+@_guarded
+def sealed_secret_payload(value: str, public_key: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    found = sealed.verify(str(value), plain(public_key, "public_key"))
+    return {"kid": found.kid, **found.payload}
+
+
+class FilterModule:
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"sealed_secret": sealed_secret, "sealed_secret_jwk": sealed_secret_jwk, "sealed_secret_payload": sealed_secret_payload}
