@@ -49,7 +49,7 @@ class Store:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise HostError(f"it cannot be read ({error.strerror})", where=self.path(name), code="controller-file") from None
+            raise HostError(f"it cannot be read ({error.strerror})", where=self.path(name), fix="Give another directory", code="controller-file") from None
 
     def write(self, name: str, data: bytes) -> bool:
         """Whether anything was changed. The file is read again: what a full disk or a strange file system makes of it is not for later."""

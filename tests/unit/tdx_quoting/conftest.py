@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,10 @@ HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parent))
 sys.path.insert(0, str(HERE.parents[3] / "tools" / "softpccs"))
 
-USER, ADMIN = "user-token-4711-x", "admin-token-4712-y"
-
 
 @pytest.fixture(scope="module")
 def shared_pccs():
+    from quoting_lab import ADMIN, USER
     from softpccs.server import Service
 
     with Service(USER, ADMIN).running() as service:
@@ -24,7 +24,17 @@ def shared_pccs():
 
 
 @pytest.fixture
-def pccs(shared_pccs):
+def pauses(monkeypatch):
+    """What would have been waited for a busy service."""
+    from ansible_collections.attested.ai.plugins.module_utils.target.quoting import services
+
+    waited = []
+    monkeypatch.setattr(services, "time", types.SimpleNamespace(sleep=waited.append))
+    return waited
+
+
+@pytest.fixture
+def pccs(shared_pccs, pauses):  # pylint: disable=unused-argument
     """One service for all tests of a file, as new for each."""
     shared_pccs.faults.clear()
     shared_pccs.platforms.clear()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from ansible_collections.attested.ai.plugins.module_utils.target.quoting import steps
@@ -11,9 +10,10 @@ from ansible_collections.attested.ai.plugins.module_utils.target.quoting.machine
 from ansible_collections.attested.ai.plugins.plugin_utils.registration_store import Store
 from ansible_collections.attested.ai.plugins.plugin_utils.tdx_registration_task import ARGUMENT_SPEC, Registration
 from softpccs import qgs
-from softpccs.platform import Platform
+from softpccs.platform import Platform, agent, tool
 
 HOST = "host1.example.org"
+USER, ADMIN = "user-token-4711-x", "admin-token-4712-y"
 
 
 class Killed(Exception):
@@ -39,8 +39,11 @@ class Lab:
                         str(self.platform.folder / "PCKIDRetrievalTool"))  # fmt: skip
 
         def run(argv):
-            done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-            return done.returncode, done.stdout
+            """The stand-in, without a process of its own; the tests of modules run it as a program."""
+            if not Path(argv[0]).exists():
+                raise FileNotFoundError(2, "No such file or directory")
+            how = self.platform.folder / "tool.how"
+            return tool(self.platform, how.read_text() if how.exists() else "good", list(argv[1:])), "said something"
 
         return Machine(places, run, lambda _address, request: qgs.answer(self.platform, request))
 
@@ -64,7 +67,8 @@ class Lab:
         return registration.bring(check)
 
     def run_agent(self) -> None:
-        subprocess.run([str(self.platform.folder / "mpa_registration")], check=True)
+        how = self.platform.folder / "agent.how"
+        agent(self.platform, how.read_text() if how.exists() else "good")
 
     def files(self) -> dict[str, int]:
         """All files that were written, with their modes."""

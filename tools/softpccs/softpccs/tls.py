@@ -34,14 +34,16 @@ def make_identity(kind: str = "good") -> tuple[ssl.SSLContext, bytes, bytes]:
     builder = x509.CertificateBuilder().subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "soft PCCS")])).issuer_name(issuer)
     builder = builder.public_key(served.public_key()).serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=2))
     certificate = builder.not_valid_after(end).add_extension(x509.SubjectAlternativeName(names), critical=False).sign(signer, hashes.SHA256())
-    crl = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now + datetime.timedelta(days=30)).sign(key, hashes.SHA256())
+    crl = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now).next_update(now + datetime.timedelta(days=30))
+    for _number in range(8):
+        crl = crl.add_revoked_certificate(x509.RevokedCertificateBuilder().serial_number(x509.random_serial_number()).revocation_date(now).build())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     # OpenSSL takes keys from files only; this one has no name in any file system.
     with os.fdopen(os.memfd_create("tls-key", os.MFD_CLOEXEC), "wb") as stream:
         stream.write(served.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificate.public_bytes(Encoding.PEM))
         stream.flush()
         context.load_cert_chain(f"/proc/self/fd/{stream.fileno()}")
-    return context, authority.public_bytes(Encoding.PEM), crl.public_bytes(Encoding.DER)
+    return context, authority.public_bytes(Encoding.PEM), crl.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def _authority() -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate, x509.Name]:

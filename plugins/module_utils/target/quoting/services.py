@@ -68,9 +68,14 @@ class Response:
 
 # Sends one request. Raises OSError where there is no answer.
 Opener = Callable[[Request], Response]
+Sleep = Callable[[float], None]
 
 
-def register_manifest(opener: Opener, base: str, manifest: bytes, sleep: Callable[[float], None] = time.sleep) -> str:
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def register_manifest(opener: Opener, base: str, manifest: bytes, sleep: Sleep = _pause) -> str:
     """The PPID that Intel's service gave the platform. Raises HostError. To send the same manifest again is harmless."""
     url = base.rstrip("/") + REGISTER_PATH
     answer = _send(opener, Request("POST", url, manifest, "application/octet-stream"), sleep)
@@ -86,13 +91,13 @@ def register_manifest(opener: Opener, base: str, manifest: bytes, sleep: Callabl
                     fix="See whether a proxy answered in its place", code="registration-answer")  # fmt: skip
 
 
-def deliver_platform(opener: Opener, base: str, platform: Mapping[str, str], token: str, sleep: Callable[[float], None] = time.sleep) -> None:
+def deliver_platform(opener: Opener, base: str, platform: Mapping[str, str], token: str, sleep: Sleep = _pause) -> None:
     """Give a platform to a PCCS, as PCKIDRetrievalTool -url does. Raises HostError."""
     data = json.dumps(dict(platform)).encode("ascii")
     _pccs(opener, Request("POST", pccs_base(base) + "platforms", data, token={"user-token": token}), sleep)
 
 
-def put_collateral(opener: Opener, base: str, collateral: bytes, token: str, sleep: Callable[[float], None] = time.sleep) -> None:
+def put_collateral(opener: Opener, base: str, collateral: bytes, token: str, sleep: Sleep = _pause) -> None:
     """Give a PCCS what pcs-client-tool fetched, as pccs-admin-tool put does. Raises HostError."""
     check_collateral(collateral)
     _pccs(opener, Request("PUT", pccs_base(base) + "platformcollateral", collateral, token={"admin-token": token}), sleep)
@@ -104,7 +109,8 @@ def check_collateral(data: bytes, where: str = "platform collateral") -> Dict[st
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not isinstance(found.get("platforms"), list) or not isinstance(found.get("collaterals"), dict):
-        raise HostError("it is no file of pcs-client-tool fetch (platforms and collaterals)", where=where, code="collateral-invalid")
+        raise HostError("it is no file of pcs-client-tool fetch (platforms and collaterals)", where=where, fix="Give what that wrote",
+                        code="collateral-invalid")  # fmt: skip
     return found
 
 
@@ -121,7 +127,7 @@ def is_loopback(url: str) -> bool:
     return (urlsplit(url).hostname or "") in ("localhost", "127.0.0.1", "::1")
 
 
-def _pccs(opener: Opener, request: Request, sleep: Callable[[float], None]) -> None:
+def _pccs(opener: Opener, request: Request, sleep: Sleep) -> None:
     answer = _send(opener, request, sleep)
     if answer.status == 200:
         return
@@ -129,10 +135,10 @@ def _pccs(opener: Opener, request: Request, sleep: Callable[[float], None]) -> N
     raise HostError("%s (status %d)" % (what, answer.status), where=request.url, fix=fix, code="pccs-refused")
 
 
-def _send(opener: Opener, request: Request, sleep: Callable[[float], None], attempts: int = 4, pause_max: int = 30) -> Response:
+def _send(opener: Opener, request: Request, sleep: Sleep, attempts: int = 4, pause_max: int = 30) -> Response:
     """A busy service is asked again, after the pause that it asks for."""
     answer: Optional[Response] = None
-    problem = ""
+    problem, fix = "", "See address, proxy and firewall"
     for attempt in range(attempts):
         if attempt:
             wanted = answer.headers.get("retry-after", "") if answer else ""
@@ -140,8 +146,10 @@ def _send(opener: Opener, request: Request, sleep: Callable[[float], None], atte
         try:
             answer = opener(request)
         except OSError as error:
-            answer, problem = None, str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error)
-            if "certificate" in problem.lower() or getattr(error, "verify_code", 0):
+            answer, problem = None, str(error)
+            if getattr(error, "verify_code", 0):
+                problem = "its certificate is not accepted: %s" % getattr(error, "verify_message", "")
+                fix = "Give the authority that signed its certificate, and reach it by a name in it"
                 break
             continue
         if answer.status not in TRANSIENT:
@@ -149,5 +157,4 @@ def _send(opener: Opener, request: Request, sleep: Callable[[float], None], atte
         problem = "status %d" % answer.status
     if answer is not None:
         return answer
-    fix = "Give the CA certificate that signed its certificate, and reach it by a name in it" if "certificate" in problem.lower() else "See address, proxy and firewall"
     raise HostError("there is no answer: %s" % problem, where=request.url, fix=fix, code="service-unreachable")
