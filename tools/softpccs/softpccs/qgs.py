@@ -45,12 +45,16 @@ def running(platform: Platform, address: str, fault: str = "") -> Iterator[None]
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         server.bind(address)
     server.listen()
+    # Not every kind of socket ends a waiting accept when it is shut down.
+    server.settimeout(0.1)
     stopped = threading.Event()
 
     def serve() -> None:
         while not stopped.is_set():
             try:
                 connection, _peer = server.accept()
+            except TimeoutError:
+                continue
             except OSError:
                 return
             with connection:
@@ -67,7 +71,5 @@ def running(platform: Platform, address: str, fault: str = "") -> Iterator[None]
         yield
     finally:
         stopped.set()
-        with contextlib.suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)
-        server.close()
         thread.join(6)
+        server.close()

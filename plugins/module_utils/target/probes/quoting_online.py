@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any, List, Mapping, Optional, Sequence, Union
 
@@ -81,7 +82,10 @@ def _platform(host: Host) -> Platform:
         return None
     try:
         address = qgs_client.address_of(qgs_conf.parse(text, QGS_CONF))
-        data = host.exchange(address, qgs_protocol.platform_info_request())
+    except FormatError as error:
+        return error
+    data = host.exchange(address, qgs_protocol.platform_info_request())
+    try:
         return data if isinstance(data, Unreadable) else qgs_protocol.parse_platform_info(data)
     except FormatError as error:
         return error
@@ -143,7 +147,7 @@ def _crl(settings: Optional[Mapping[str, Any]], base: str, crl: Union[Answer, Un
     if crl.status != 200:
         return CRL.failed("%srootcacrl: status %d" % (base, crl.status))
     text = crl.body.strip().strip(b'"').lower()
-    good = text.startswith(b"3082") and all(byte in b"0123456789abcdef" for byte in text) and len(text) == 2 * (int(text[4:8], 16) + 4)
+    good = re.match(rb"3082[0-9a-f]{4,}\Z", text) is not None and len(text) == 2 * (int(text[4:8], 16) + 4)
     return CRL.judged(good, "%d bytes" % (len(text) // 2) if good else "what it sends is no revocation list in hexadecimal DER: %s" % ascii(text[:40]))
 
 
