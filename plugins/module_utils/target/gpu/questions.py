@@ -210,8 +210,9 @@ def _floors(question: Question, found: Found, part: str, versions: Sequence[str]
         return question.skipped(floor.source)
     known = sorted({version for version in versions if version})
     if not known:
-        return question.unknown("not known here; %s or later is needed for %s (%s)" % (floor.least, ", ".join(floor.modes), floor.source),
-                                "Take it from the management controller, or from the evidence of a guest")  # fmt: skip
+        # A host without NVIDIA's driver cannot know it, and that is how such a host must be.
+        return question.skipped("not known here, and told by the management controller or a guest's evidence; %s or later is needed for %s (%s)"
+                                % (floor.least, ", ".join(floor.modes), floor.source))  # fmt: skip
     try:
         old = [version for version in known if rules.older(version, floor.least)]
     except HostError as error:

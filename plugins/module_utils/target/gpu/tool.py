@@ -62,7 +62,7 @@ _KNOWN: Tuple[Tuple[str, str, str, str], ...] = (
     (r"Permission denied", "gpu-denied", "the tool may not read the device", "Run the task as root (become: true)"),
     (r"does not support PPCIe on current FW", "gpu-firmware", "its firmware does not know Protected PCIe",
      "Update the firmware of the HGX baseboard (1.7.0 or later) with your vendor's tools"),
-    (r"is broken and --recover-broken-gpu|\[broken, |broken: |Device \S+ broken", "gpu-broken", "it does not answer on the bus", _COLD),
+    (r"is broken and --recover-broken-gpu|\[broken, |broken: |Device \S+ broken|BrokenGpuError", "gpu-broken", "it does not answer on the bus", _COLD),
     (r"in sec fault", "gpu-broken", "its security processor reports a fault", _COLD),
     (r"Unknown Nvidia device|UnknownGpuError", "gpu-unknown", "the tool does not know this device", "Use a newer release of gpu-admin-tools"),
     (r"The nvidia driver appears to be using", "gpu-driver", "NVIDIA's driver holds it", "Take the driver off this host with attested.ai.gpu_cc_host"),
@@ -70,7 +70,7 @@ _KNOWN: Tuple[Tuple[str, str, str, str], ...] = (
     (r"failed to switch to (?:CC|PPCIe) mode", "gpu-not-switched", "it was set and reset, and did not take the mode", _COLD),
     (r"FspRpcError", "gpu-firmware-refused", "its security processor refused the setting",
      "Make sure that no driver and no program holds the device. " + _COLD),
-    (r"reset not present|/reset'|Inappropriate ioctl|BrokenGpuError", "gpu-reset-failed", "it could not be reset", _COLD),
+    (r"reset not present|/reset'|Inappropriate ioctl", "gpu-reset-failed", "it could not be reset", _COLD),
     (r"Timed out|Timeout", "gpu-no-answer", "it did not answer in time", _COLD),
 )  # fmt: skip
 
