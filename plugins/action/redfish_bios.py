@@ -11,6 +11,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.redfish.staging import changed
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.redfish_task import ARGUMENT_SPEC, bring, warnings
 
@@ -32,7 +33,7 @@ class ActionModule(ActionBase):
             result = bring(options, ca_path, self._task.check_mode, DISPLAY.v, trace)
         except AttestedError as error:
             # What was written before stays pending, and what was applied stays.
-            done = {"code": error.code, "changed": bool(trace), "trace": trace}
+            done = {"code": error.code, "changed": changed(trace), "trace": trace}
             raise AnsibleActionFail(str(error), result=done) from None
         for line in warnings(options, result):
             DISPLAY.warning(line)

@@ -64,11 +64,11 @@ class Run:
 def write(run: Run, number: int, stage: Stage, snapshot: Snapshot) -> bool:
     """Make the stage pending. False if somebody else changed the settings meanwhile, so that a new plan is needed."""
     before = {name: snapshot.current.get(name) for name, value in stage.patch.items() if not same(snapshot.current.get(name), value)}
-    time = APPLY_TIMES.get(run.options.apply_time, "OnReset" if run.options.apply_time == "auto" and "OnReset" in snapshot.apply_times else "")
+    time = _apply_time(run, snapshot)
     body: Dict[str, Any] = {"Attributes": dict(stage.patch)}
     if time:
         body["@Redfish.SettingsApplyTime"] = {"ApplyTime": time}
-    elif not run.options.reboot_ok and (snapshot.apply_default == "Immediate" or set(snapshot.apply_times) == {"Immediate"}):
+    elif not run.options.reboot_ok and at_once(run, snapshot):
         raise RedfishError(
             "it would apply settings at once, with a restart", where=run.client.where + run.target.settings,
             fix="Set reboot_ok when the machine may be restarted; nothing was written", code="redfish-apply-time",
@@ -90,9 +90,21 @@ def write(run: Run, number: int, stage: Stage, snapshot: Snapshot) -> bool:
                 return False
             raise
     run.note(number, "write", stage.patch, before=before)
-    if run.options.apply_time != "immediate":
+    if not at_once(run, snapshot):
         _see_pending(run, number, stage)
     return True
+
+
+def _apply_time(run: Run, snapshot: Snapshot) -> str:
+    """What a request names, empty for nothing."""
+    auto = "OnReset" if run.options.apply_time == "auto" and "OnReset" in snapshot.apply_times else ""
+    return APPLY_TIMES.get(run.options.apply_time, auto)
+
+
+def at_once(run: Run, snapshot: Snapshot) -> bool:
+    """Whether a request makes the service restart the machine by itself."""
+    immediate, time = APPLY_TIMES["immediate"], _apply_time(run, snapshot)
+    return time == immediate or (not time and (snapshot.apply_default == immediate or set(snapshot.apply_times) == {immediate}))
 
 
 def absent(stage: Stage, snapshot: Snapshot) -> Tuple[str, ...]:

@@ -26,9 +26,9 @@ SESSIONS = "/redfish/v1/SessionService/Sessions"
 _HOPS = 3
 # What a refusal speaks of, and what helps then.
 _HINTS = (
-    (r"licen[cs]e", "This function of the controller needs a licence that is not active there: buy and activate it, or set the BIOS by hand"),
-    (r"password", "This BIOS may have an administrator password, which this module does not send: take it away while the settings are changed"),
-    (r"lock ?down", "Take the controller out of lockdown mode while the settings are changed"),
+    (r"licen[cs]e", ("GET", "PATCH", "POST"), "This function of the controller needs a licence that is not active there: buy and activate it, or set the BIOS by hand"),
+    (r"password", ("PATCH",), "This BIOS may have an administrator password, which this module does not send: take it away while the settings are changed"),
+    (r"lock ?down", ("PATCH", "POST"), "Take the controller out of lockdown mode while the settings are changed"),
 )
 
 
@@ -272,7 +272,8 @@ class Client:
         }.get(response.status, ("", "redfish-refused"))
         if method == "PATCH" and response.status == 400:
             fix = "Nothing of this request was taken. If it names an attribute: the service contradicts its own registry; see in its setup what that depends on"
-        fix = next((hint for pattern, hint in _HINTS if response.status in (400, 401, 403, 405, 501) and re.search(pattern, said, re.IGNORECASE)), fix)
+        if response.status in (400, 403, 405, 501):
+            fix = next((hint for pattern, methods, hint in _HINTS if method in methods and re.search(pattern, said, re.IGNORECASE)), fix)
         return self._error(what, path, fix, code)
 
     def _error(self, what: str, path: str, fix: str = "", code: str = "") -> RedfishError:

@@ -186,7 +186,7 @@ def _typed(attribute: Attribute, text: Value) -> Tuple[Value, str]:
         word = str(text).lower()
         truth = {"true": True, "enabled": True, "false": False, "disabled": False}.get(word)
         return (truth, "") if truth is not None else (None, "it takes true or false, not %r" % (text,))
-    if attribute.kind == "Password":
+    if attribute.kind == "Password" or "password" in attribute.name.lower() and attribute.kind == "String":
         return None, "it is a password; those are set by other means than attributes"
     if isinstance(text, bool):
         return None, "YAML read it as %s; put it in quotes" % text

@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, 
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import RedfishError
 from ansible_collections.attested.ai.plugins.module_utils.redfish.acts import (
-    APPLY_TIMES, PASSING, SENDS, Options, Run, ensure_job, reset, reset_kind, too_late, write,
+    APPLY_TIMES, PASSING, SENDS, Options, Run, at_once, ensure_job, reset, reset_kind, too_late, write,
 )  # fmt: skip
 from ansible_collections.attested.ai.plugins.module_utils.redfish.client import Client
 from ansible_collections.attested.ai.plugins.module_utils.redfish.jobs import at_work, bios_job
@@ -119,7 +119,7 @@ def converge(
             ensure_job(run, number)
         if not options.reboot_ok:
             return _with(start, run, start.before, start.before, start.pending_after, True)
-        if options.apply_time == "immediate" and ours and stage.patch:
+        if ours and stage.patch and at_once(run, snapshot):
             run.reboots += 1
         elif not at_work(job):
             reset(run, number, snapshot)
@@ -152,14 +152,19 @@ def _committed(run: Run, number: int, snapshot: Snapshot, state: str) -> Stage:
             "a job waits (%s) to apply %s, and nothing can be written before" % (ascii(state)[1:33], ", ".join(sorted(waiting)) or "settings"),
             where=run.client.where + run.target.jobs, fix="Restart the machine, or take the job from the queue, and run it again", code="redfish-job",
         )  # fmt: skip
-    run.note(number, "job", detail="%s from before is %s" % (", ".join(sorted(waiting)) or "one", "waited for" if at_work(state) else "applied first"))
+    run.note(number, "earlier job", detail="%s from before is %s" % (", ".join(sorted(waiting)) or "one", "waited for" if at_work(state) else "applied first"))
     return Stage(waiting, {})
+
+
+def changed(trace: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether anything was done to a machine, and not only looked at."""
+    return any(event["step"] in ("write", "job", "reset") for event in trace)
 
 
 def _with(start: Outcome, run: Run, before: Values, after: Values, pending: Values, needs_reboot: bool, last: Optional[Outcome] = None) -> Outcome:
     end = last or start
     return Outcome(
-        any(event["step"] in ("write", "job", "reset") for event in run.trace), needs_reboot, before, after, start.pending_before, pending, start.stages,
+        changed(run.trace), needs_reboot, before, after, start.pending_before, pending, start.stages,
         end.wants, end.unresolved, start.foreign, tuple(run.trace), run.reboots,
     )  # fmt: skip
 

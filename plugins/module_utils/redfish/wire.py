@@ -152,7 +152,8 @@ def make_opener(address: Address, context: Optional[ssl.SSLContext], timeout: fl
 def _hang_up(connection: http.client.HTTPConnection) -> None:
     try:
         if connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
+            # Not that of an SSL socket, which would go on in the clear.
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
     except (OSError, ValueError):
         pass
 

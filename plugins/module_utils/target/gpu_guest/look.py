@@ -12,6 +12,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.gpu.inventory i
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu_guest.conf_compute import QUERY, READY, ConfCompute, parse_query, parse_ready
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu_guest.diagnosis import Finding, diagnose
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu_guest.topology import Topology, expected_mode, topology
+from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.cloud import cloud
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.units import Units, show, unit
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import cannot_read
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, KernelLog, Output, Unreadable, parameter
@@ -69,7 +70,7 @@ def look(host: Host, smi: str = "nvidia-smi", application: str = "") -> Dict[str
             "fabric_manager": plan.fabric_manager, "problem": plan.problem, "fix": plan.fix,
         },
         "devices": [{"bdf": one.bdf, "kind": one.kind, "model": one.model, "driver": one.driver} for one in found.devices],
-        "driver": driver_of(version), "lkca": [name for name in lkca if name], "mode": state.mode, "cpu": state.cpu, "ready": ready, "persistence": held,
+        "cloud": cloud(host), "driver": driver_of(version), "lkca": [name for name in lkca if name], "mode": state.mode, "cpu": state.cpu, "ready": ready, "persistence": held,
         "log_complete": isinstance(log, KernelLog) and log.complete,
         "findings": [one.to_dict() for one in findings],
         "verdict": verdict(probes),

@@ -52,6 +52,7 @@ _MODULES = (
 )
 
 BY_BUILD: Dict[int, TdxModule] = {module.build: module for module in _MODULES}
+BY_MRSEAM: Dict[str, TdxModule] = {module.mrseam: module for module in _MODULES}
 NEWEST = {"1.5": "1.5.34", "2.0": "2.0.18"}
 
 
