@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role in real runs over a made-up guest: files below a folder, doubles of its programs, and real evidence and appraisal of the Soft TEE.
+
+What is to be proven is the order: nothing touches a GPU before nvidia-persistenced holds it, and no GPU takes work before it was attested.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+REPO = pathlib.Path(__file__).resolve().parents[3]
+DOUBLES = pathlib.Path(__file__).resolve().parent / "gpu_doubles.py"
+PROGRAMS = ("modprobe", "nvidia-smi", "systemctl", "journalctl", "update-initramfs")
+H100, SWITCH = ("0x2330", "0x030200"), ("0x22a3", "0x068000")
+PERSISTENCED, FABRIC = "nvidia-persistenced.service", "nvidia-fabricmanager.service"
+
+
+def softtee(*words):
+    environment = {**os.environ, "PYTHONPATH": str(REPO / "tools" / "softtee")}
+    done = subprocess.run([sys.executable, "-m", "softtee", *words], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def soft(tmp_path_factory):
+    """A Soft TEE with one H100, and what a relying party needs."""
+    base = tmp_path_factory.mktemp("soft")
+    state = str(base / "state")
+    told = json.loads(softtee("serve", "--daemon", "--state", state, "--mount", str(base / "tsm"), "--handover", str(base / "handover"), "--tee=sev-snp", "--gpus=1"))
+    try:
+        told["state"] = state
+        yield told
+    finally:
+        softtee("stop", "--state", state)
+
+
+class Guest:
+    def __init__(self, base, name, devices=(H100,), fabric="not-found", **state):
+        self.name, self.place = name, base / name
+        self.root = self.place / "root"
+        for number, (device, kind) in enumerate(devices):
+            folder = self.root / "sys/bus/pci/devices" / ("0000:%02x:00.0" % (number + 1))
+            folder.mkdir(parents=True)
+            for key, value in (("vendor", "0x10de"), ("device", device), ("class", kind)):
+                (folder / key).write_text(value + "\n")
+        (self.root / "proc").mkdir(parents=True)
+        (self.root / "proc/cmdline").write_text("ro\n")
+        (self.root / "proc/stat").write_text("cpu 1\nbtime 99999999999\n")
+        (self.place / "bin").mkdir()
+        for program in PROGRAMS:
+            path = self.place / "bin" / program
+            path.write_text("#!%s\n%s" % (sys.executable, DOUBLES.read_text().partition("\n")[2]))
+            path.chmod(0o755)
+        units = {
+            PERSISTENCED: {"load": "loaded", "active": "inactive", "file": "disabled"},
+            FABRIC: {"load": fabric, "active": "inactive", "file": "disabled" if fabric == "loaded" else ""},
+        }
+        self.write({"crypto": ["ecdh_generic", "ecdsa_generic"], "mode": "on", "ready": False, "units": units, "kernel_log": [], **state})
+
+    def write(self, state):
+        (self.place / "state.json").write_text(json.dumps(state))
+
+    @property
+    def state(self):
+        return json.loads((self.place / "state.json").read_text())
+
+    @property
+    def log(self):
+        path = self.place / "log"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def forget(self):
+        (self.place / "log").unlink(missing_ok=True)
+
+    @property
+    def options(self):
+        path = self.root / "etc/modprobe.d/attested-ai-gpu-cc-guest.conf"
+        return path.read_text() if path.exists() else None
+
+
+def play(base, guests, soft, *arguments, **variables):
+    hosts = {guest.name: {"where": str(guest.place)} for guest in guests}
+    shared = {
+        "ansible_connection": "local", "ansible_python_interpreter": sys.executable, "gpu_cc_guest_install": False, "tee_guest_known_hosts": str(base / "known"),
+        "gpu_cc_guest_attestation": {key: soft[key] for key in ("policy", "reference_values", "collateral", "tsm_path")} | {"nvml_library": soft["nvml"]},
+    }  # fmt: skip
+    (base / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": shared}}))
+    environment = {"PATH": "{{ where }}/bin:" + os.environ["PATH"]}
+    plays = [{"name": "Test", "hosts": "all", "gather_facts": False, "environment": environment, "roles": [{"role": "attested.ai.gpu_cc_guest"}]}]
+    (base / "play.json").write_text(json.dumps(plays))
+    # Variables of a role are only overridden from the command line.
+    given = {"__gpu_cc_guest_root": "{{ where }}/root", **variables}
+    program = shutil.which("ansible-playbook") or os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
+    command = [program, "-i", str(base / "inventory.json"), str(base / "play.json"), "-e", json.dumps(given), *arguments]
+    settings = dict(os.environ, COLUMNS="200", ANSIBLE_HOME=str(base / "home"), ANSIBLE_LOCALHOST_WARNING="0", ANSIBLE_NOCOLOR="1")
+    done = subprocess.run(command, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
+    recap = done.stdout.rpartition("PLAY RECAP")[2]
+    counts = {line.split()[0]: dict(pair.split("=") for pair in line.split(":", 1)[1].split()) for line in recap.splitlines() if " : ok=" in line}
+    return done, {name: {key: int(value) for key, value in count.items()} for name, count in counts.items()}
+
+
+def test_a_gpu_takes_work_after_its_attestation_and_not_before(tmp_path, soft):
+    one = Guest(tmp_path, "one")
+    done, counts = play(tmp_path, [one], soft, "--check", "--diff")
+    assert done.returncode == 0 and "+softdep nvidia pre: ecdh_generic ecdsa_generic" in done.stdout, done.stdout
+    assert one.log == [] and one.options is None and not one.state["ready"]
+
+    done, counts = play(tmp_path, [one], soft)
+    assert done.returncode == 0, done.stdout
+    assert one.log == [
+        "update-initramfs -u", "modprobe nvidia", "systemctl enable " + PERSISTENCED, "systemctl start " + PERSISTENCED, "nvidia-smi conf-compute -srs 1",
+    ]  # fmt: skip
+    assert one.state["ready"] and not one.state.get("lost")
+    assert one.options.splitlines()[-4:] == [
+        "softdep nvidia pre: ecdh_generic ecdsa_generic", "blacklist nouveau", "options nouveau modeset=0", "options nvidia NVreg_NvLinkDisable=1",
+    ]  # fmt: skip
+    drop_in = (one.root / "etc/systemd/system/nvidia-persistenced.service.d/attested-ai.conf").read_text()
+    assert "--uvm-persistence-mode" in drop_in and "TimeoutStartSec=600" in drop_in and "[Unit]" not in drop_in
+
+    one.forget()
+    done, counts = play(tmp_path, [one], soft)
+    assert done.returncode == 0 and counts["one"]["changed"] == 0 and one.log == [], done.stdout
+
+    # The GPUs that took work are stopped when they are no longer what they were.
+    softtee("misbehave", "--state", soft["state"], "gpu-debug")
+    try:
+        done, counts = play(tmp_path, [one], soft)
+    finally:
+        softtee("misbehave", "--state", soft["state"], "none")
+    assert done.returncode == 2 and "The GPUs take no work" in done.stdout and "measurement-mismatch" in done.stdout, done.stdout
+    assert one.log == ["nvidia-smi conf-compute -srs 0"] and not one.state["ready"]
+
+    one.forget()
+    done, counts = play(tmp_path, [one], soft, gpu_cc_guest_state="absent")
+    assert done.returncode == 0 and one.options is None and one.log == ["update-initramfs -u"], done.stdout
+    done, counts = play(tmp_path, [one], soft, gpu_cc_guest_state="absent")
+    assert counts["one"]["changed"] == 0, done.stdout
+
+
+def test_what_fails_fails_before_the_gpu_takes_work(tmp_path, soft):
+    units = {PERSISTENCED: {"load": "loaded", "active": "active", "file": "enabled"}, FABRIC: {"load": "loaded", "active": "active", "file": "enabled"}}
+    guests = {
+        # One GPU is attested here, and the guest has two of Hopper.
+        "two": (Guest(tmp_path, "two", [H100, H100]), "neither one GPU nor a whole board"),
+        "none": (Guest(tmp_path, "none", []), "no NVIDIA GPU is here"),
+        "nocrypto": (Guest(tmp_path, "nocrypto", crypto=["ecdsa_generic"]), "needs ECDH and ECDSA"),
+        "wrongmode": (Guest(tmp_path, "wrongmode", mode="off"), "gpu-guest.mode: off"),
+        "stubs": (Guest(tmp_path, "stubs", kernel_log=["NVRM: libspdm expects LKCA but found stubs!"]), "lkca-stubs"),
+        # Its evidence is that of one GPU without switches.
+        "board": (Guest(tmp_path, "board", [H100] * 8 + [SWITCH] * 4, fabric="loaded", mode="ppcie"), "The GPUs take no work"),
+        # It took work from an earlier run, and somebody started fabric manager where it does not belong: stopped, attested, ready.
+        "stray": (Guest(tmp_path, "stray", units=units, ready=True), ""),
+    }
+    done, counts = play(tmp_path, [guest for guest, _words in guests.values()], soft)
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 2, done.stdout
+    for name, (guest, words) in guests.items():
+        assert words in text, (name, done.stdout)
+        assert counts[name]["failed"] == (1 if words else 0), (name, done.stdout)
+        assert "nvidia-smi conf-compute -srs 1" not in guest.log and not guest.state.get("lost"), name
+    board = guests["board"][0]
+    assert board.log.index("systemctl start " + PERSISTENCED) < board.log.index("systemctl start " + FABRIC)
+    assert 'options nvidia NVreg_RegistryDwords="RmEnableProtectedPcie=0x1"' in board.options
+    assert guests["stray"][0].log[-2:] == ["systemctl stop " + FABRIC, "systemctl disable " + FABRIC] or "systemctl stop " + FABRIC in guests["stray"][0].log
+    assert guests["stray"][0].state["ready"]
+
+
+def test_options_that_do_not_count_yet_wait_for_a_reboot(tmp_path, soft):
+    one = Guest(tmp_path, "one")
+    (one.root / "proc/stat").write_text("btime 1000\n")
+    (one.root / "proc/driver/nvidia").mkdir(parents=True)
+    (one.root / "proc/driver/nvidia/version").write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n")
+    old = Guest(tmp_path, "old")
+    (old.root / "proc/driver/nvidia").mkdir(parents=True)
+    (old.root / "proc/driver/nvidia/version").write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build\n")
+    for guest in (one, old):
+        state = guest.state
+        state["units"][PERSISTENCED]["active"] = "active"
+        guest.write(state)
+    done, counts = play(tmp_path, [one, old], soft)
+    assert "one needs a reboot" in done.stdout and counts["one"]["failed"] == 0, done.stdout
+    assert "550.54.15, and 570.86.15 is the least" in " ".join(done.stdout.split()) and counts["old"]["failed"] == 1
+    assert not any("srs" in line or "modprobe" in line for line in one.log + old.log)
