@@ -6,8 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from datetime import datetime, timezone
 
 import pytest
@@ -18,6 +16,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.snp_certtable 
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
 from ansible_collections.attested.ai.plugins.plugin_utils.snp_certificates import certificate_table
 from collateral_lab import Fault, Lab, Services
+from role_lab import play
 from snp_lab import GOOD
 
 TCB = {"bootloader": 4, "tee": 10, "snp": 24, "microcode": 219}
@@ -40,25 +39,6 @@ def recording(lab, *numbers, **changes):
     document["sev"]["get-id"] = b"".join(lab.chip(number) for number in numbers).hex()
     document["sev"].update(changes)
     return document
-
-
-def play(directory, hosts, task, arguments=(), **variables):
-    """Include one file of the role's tasks on each host; returns (exit status, output)."""
-    inventory = {}
-    for name, own in hosts.items():
-        inventory[name] = {key: value for key, value in own.items() if key != "recording"}
-        if "recording" in own:
-            (directory / (name + ".json")).write_text(json.dumps(own["recording"]))
-            inventory[name]["__snp_host_recording"] = "{{ lookup('ansible.builtin.file', '%s/%s.json') | ansible.builtin.from_json }}" % (directory, name)
-    shared = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **variables}
-    (directory / "inventory.json").write_text(json.dumps({"all": {"hosts": inventory, "vars": shared}}))
-    step = {"name": "Include", "ansible.builtin.include_role": {"name": "attested.ai.snp_host", "tasks_from": task}}
-    (directory / "play.json").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [step]}]))
-    environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(directory / "local"), COLUMNS="400")
-    environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
-    command = [sys.executable, "-m", "ansible", "playbook", "-i", str(directory / "inventory.json"), str(directory / "play.json"), *arguments]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=200)
-    return done.returncode, done.stdout
 
 
 def settings(services, directory, **more):
