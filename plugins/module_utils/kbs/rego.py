@@ -18,7 +18,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy impor
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue, ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.kbs import rego_snp, rego_tdx
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
-from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import comment, literal, rule
+from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import check, comment, literal, rule
 
 _HEAD = """package policy
 
@@ -74,7 +74,9 @@ def attestation_policy(policy: Policy, references: ReferenceValues, accept_gaps:
     if allow_sample:
         notes = notes + ["the sample TEE is accepted: everybody can make its evidence"]
         blocks += _sample()
-    return Generated("\n\n".join(blocks) + "\n", gaps, tuple([*notes, *snp.notes, *tdx.notes]))
+    text = "\n\n".join(blocks) + "\n"
+    check(text, ("trust_claims",), "policy %s" % policy.id)
+    return Generated(text, gaps, tuple([*notes, *snp.notes, *tdx.notes]))
 
 
 def _executables(guard: str, alternatives: Sequence[Sequence[str]], required: bool, prefix: str) -> List[str]:

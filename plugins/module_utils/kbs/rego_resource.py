@@ -15,7 +15,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
-from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import comment, one_of, rule
+from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import check, comment, one_of, rule
 
 ANY = "*"
 TEES = ("snp", "tdx", "sample")
@@ -75,7 +75,9 @@ def resource_policy(grants: Sequence[Grant]) -> Tuple[str, List[str]]:
         told, lines = _grant(number, grant)
         blocks += lines
         notes += told
-    return "\n\n".join(blocks) + "\n", notes
+    text = "\n\n".join(blocks) + "\n"
+    check(text, ("allow",), "grants")
+    return text, notes
 
 
 def _grant(number: int, grant: Grant) -> Tuple[List[str], List[str]]:

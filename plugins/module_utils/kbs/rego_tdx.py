@@ -62,7 +62,8 @@ def _hardware(tdx: TdxPolicy) -> Tuple[List[str], List[str]]:
     if tdx.min_tcb_evaluation_data_number:
         lines.append("input.tdx.tcb_eval_num >= %d" % tdx.min_tcb_evaluation_data_number)
     if tdx.min_module_svn:
-        lines.append(one_of("substring(%s.tcb_svn, 0, 2)" % _BODY, ["%02x" % svn for svn in range(tdx.min_module_svn, 256)]))
+        # Two digits in lower case are in the order of the numbers.
+        lines.append('substring(%s.tcb_svn, 0, 2) >= "%02x"' % (_BODY, tdx.min_module_svn))
     if tdx.mrseam is not None:
         lines.append(one_of(_BODY + ".mr_seam", tdx.mrseam))
     return lines, rules

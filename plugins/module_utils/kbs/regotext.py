@@ -14,7 +14,11 @@ from typing import Any, Iterable, List, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
 
+# regorus, the engine of Trustee, reads no longer lines and no larger files.
+LINE_MAX = 1024
+LINES_MAX = 20000
 POLICY_MAX = 1 << 20
+_COMMENT_MAX = 400
 PACKAGE = re.compile(r"^\s*package\s+([A-Za-z_][\w.]*)\s*$", re.MULTILINE)
 _PIECES = re.compile(r'#[^\n]*|"(?:[^"\\\n]|\\.)*"|`[^`]*`|[{}()\[\]]|"|`|[^#"`{}()\[\]]+')
 _CLOSES = {"}": "{", ")": "(", "]": "["}
@@ -32,7 +36,8 @@ def one_of(place: str, values: Iterable[Any]) -> str:
         return "false"
     if len(found) == 1:
         return "%s == %s" % (place, found[0])
-    return "%s in {%s}" % (place, ", ".join(found))
+    whole = "%s in {%s}" % (place, ", ".join(found))
+    return whole if len(whole) < 140 else "%s in {\n    %s,\n  }" % (place, ",\n    ".join(found))
 
 
 def rule(head: str, lines: Sequence[str]) -> str:
@@ -53,7 +58,7 @@ def bits(place: str, size: int, required: int, forbidden: int) -> List[str]:
 
 def comment(text: str) -> str:
     """One line; whatever is in it stays a comment."""
-    return "# " + " ".join(text.encode("ascii", "replace").decode("ascii").split())
+    return "# " + " ".join("".join(letter if " " <= letter <= "~" else " " for letter in text).split())[:_COMMENT_MAX]
 
 
 def check(text: str, rules: Sequence[str], where: str) -> List[str]:
@@ -63,6 +68,12 @@ def check(text: str, rules: Sequence[str], where: str) -> List[str]:
     """
     if len(text.encode("utf-8")) > POLICY_MAX:
         raise KbsError("it is larger than %d bytes" % POLICY_MAX, where=where, code="kbs-policy-text")
+    if text.count("\n") >= LINES_MAX:
+        raise KbsError("it has more than %d lines, which is what the engine of Trustee reads" % LINES_MAX, where=where, code="kbs-policy-text")
+    for number, line in enumerate(text.split("\n"), 1):
+        if len(line) > LINE_MAX:
+            raise KbsError("line %d has %d characters, the engine of Trustee reads %d" % (number, len(line), LINE_MAX), where=where, fix="Break the line",
+                           code="kbs-policy-text")
     bare, opened = without_strings(text, where)
     if opened:
         raise KbsError("%s of line %d is not closed" % opened, where=where, code="kbs-policy-text")

@@ -15,6 +15,8 @@ from datetime import datetime
 from typing import Any
 
 UNDEFINED = object()
+# As regorus has it.
+LINE_MAX = 1024
 _TOKEN = re.compile(r'(?P<ws>[ \t\r]+|#[^\n]*)|(?P<nl>\n)|(?P<str>"(?:[^"\\\n]|\\.)*")|(?P<num>-?\d+(?:\.\d+)?)|(?P<id>[A-Za-z_][A-Za-z0-9_]*)'
                     r'|(?P<op>:=|==|!=|>=|<=|[{}\[\]().,;:=<>])')  # fmt: skip
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -49,6 +51,8 @@ class Policy:
 
 
 def parse(text: str) -> Policy:
+    if any(len(line) > LINE_MAX for line in text.split("\n")):
+        raise RegoError(f"line exceeds maximum column width of {LINE_MAX}")
     return _Parser(text).module()
 
 
