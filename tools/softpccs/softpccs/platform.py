@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
+import time
 from pathlib import Path
 
 STATUS = "SgxRegistrationStatus-f236c5dc-a491-4bbe-bcdd-88885770df45"
@@ -23,7 +25,8 @@ AGENT_FLAG = 1
 
 
 class Platform:
-    """``tool`` and ``agent`` name how Intel's programs behave: good, fails, silent (status 0 and nothing written), killed (in the middle, the manifest taken)."""
+    """``tool`` and ``agent`` name how Intel's programs behave: good, fails, silent (status 0 and nothing written), killed (in the middle, the manifest taken),
+    hangs (the same, and it stays: tool.pid has its number)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -107,11 +110,14 @@ def tool(platform: Platform, how: str, arguments: list[str]) -> int:
     if not pending:
         print("Warning: platform manifest is not available or current platform is not multi-package platform.")
     text = "" if how == "silent" else platform.csv(platform.manifest if pending else None)
-    Path(arguments[1]).write_text(text[: len(text) // 2] if how == "killed" else text)
+    Path(arguments[1]).write_text(text[: len(text) // 2] if how in ("killed", "hangs") else text)
     if pending:
         platform.set_status(True)
         print("Registration status has been set to completed status.")
-    if how == "killed":
+    if how == "hangs":
+        (platform.folder / "tool.pid").write_text(str(os.getpid()))
+        time.sleep(120)
+    if how in ("killed", "hangs"):
         return 137
     print(f"{arguments[1]} has been generated successfully!")
     return 0

@@ -43,9 +43,11 @@ class Answer:
 
 class Service:
     """``requests`` are all (method, path) that were read, ``platforms`` those delivered by QE-ID, ``manifests`` those that Intel registered by PPID.
-    ``mode`` LAZY and REQ have certificates for a platform at once, OFFLINE only for what was put. ``refuses`` is an Error-Code of Intel's."""
+    ``mode`` LAZY and REQ have certificates for a platform at once, OFFLINE only for what was put. ``refuses`` is an Error-Code of Intel's,
+    ``files`` are certificate and key to serve with instead."""
 
-    def __init__(self, user_token: str, admin_token: str, certificate: str = "good", port: int = 0, mode: str = "LAZY", refuses: str = "") -> None:
+    def __init__(self, user_token: str, admin_token: str, certificate: str = "good", port: int = 0, mode: str = "LAZY", refuses: str = "",
+                 files: tuple[str, str] | None = None) -> None:  # fmt: skip
         self.hashes = {"user-token": _hash(user_token), "admin-token": _hash(admin_token)}
         self.mode, self.refuses = mode, refuses
         self.platforms: dict[str, dict] = {}
@@ -57,6 +59,9 @@ class Service:
         self.lock = threading.Lock()
         self.port = port
         self.context, self.authority, self.root_crl = make_identity(certificate)
+        if files is not None:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(*files)
 
     @property
     def url(self) -> str:

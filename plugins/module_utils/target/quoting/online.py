@@ -17,7 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.quoting.service
 
 BODY_KEPT = 64 << 10
 TIMEOUT = 10.0
-_NO_VSOCK = (errno.EAFNOSUPPORT, errno.ENODEV, errno.EADDRNOTAVAIL)
+_NO_VSOCK = (errno.EAFNOSUPPORT, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ETIMEDOUT)
 
 
 def exchange(address: str, data: bytes) -> Union[bytes, Unreadable]:
