@@ -195,12 +195,14 @@ recording:
   type: dict
   sample: {schema: attested.ai/tee-recording/1, kernel: 6.17.0-5-generic, architecture: x86_64, gpu: {tool: {}, holders: []}}
 code:
-  description: A stable word for the reason of a failure, V(recording-invalid), V(gpu-tool-missing), V(gpu-tool-checksum), V(gpu-address) or V(gpu-denied).
+  description: A stable word for the reason of a failure, V(recording-invalid), V(gpu-tool-missing), V(gpu-tool-checksum), V(gpu-address),
+    V(gpu-denied), or V(gpu-locked) while a switch is under way.
   returned: failure
   type: str
   sample: gpu-tool-checksum
 """
 
+import contextlib
 from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -229,17 +231,15 @@ def main() -> NoReturn:
     options = module.params
     try:
         recording, bench = options["recording"], LocalBench(options["tool"] or "", options["timeout"])
-        if recording is not None:
-            ask, holders = recorded(recording)
-        else:
-            ask, holders = bench.ask if options["tool"] else None, bench.holders
         if options["tool"] and recording is None:
             pin.check(options["tool"], options["tool_sha256"])
+        ask, holders = recorded(recording) if recording is not None else (bench.ask if options["tool"] else None, bench.holders)
         recorder, kept = Recorder(RecordedHost(recording) if recording is not None else LocalHost()), Kept(ask, holders)
-        found = survey(
-            recorder, kept.ask, kept.holders, architectures(options["architectures"]), addresses(options["devices"]), options["hgx_firmware"],
-            options["timeout"],
-        )  # fmt: skip
+        with bench.alone(create=False) if kept.ask and recording is None else contextlib.nullcontext():
+            found = survey(
+                recorder, kept.ask, kept.holders, architectures(options["architectures"]), addresses(options["devices"]), options["hgx_firmware"],
+                options["timeout"],
+            )  # fmt: skip
         if options["record"]:
             found["recording"] = dict(recorder.document(), gpu=kept.section())
         module.exit_json(changed=False, **found)

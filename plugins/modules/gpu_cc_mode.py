@@ -123,7 +123,8 @@ RETURN = r"""
 state:
   description:
     - V(as-wanted) if nothing was to be done, V(switched), or V(repaired) after an earlier run that did not end. In check mode it is what would be.
-    - On failure V(refused) if nothing was touched, V(rolled-back) if all devices are as they were, V(quarantined) if they are not.
+    - On failure V(refused) if nothing was touched, V(rolled-back) if all devices are as they were, V(quarantined) if they are not, V(unrecorded) if all
+      are in the mode and the host's disk does not take the record of it.
   returned: always
   type: str
   sample: switched
@@ -162,7 +163,6 @@ code:
   sample: gpu-busy
 """
 
-import contextlib
 from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -192,9 +192,7 @@ def main() -> NoReturn:
     try:
         sha256, commit = pin.check(options["tool"], options["tool_sha256"])
         bench = LocalBench(options["tool"], options["timeout"])
-        with contextlib.ExitStack() as stack:
-            if not module.check_mode:
-                stack.enter_context(bench.alone())
+        with bench.alone(create=not module.check_mode):
             plan = work.prepare(LocalHost(), bench.ask, bench.holders, bench.load(), work.wish(options), options["timeout"])
             change = plan.change
             outcome = switch.planned(change) if module.check_mode else switch.apply(bench, change)

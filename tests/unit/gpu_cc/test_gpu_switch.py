@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import signal
+import time
 
 import pytest
+from ansible_collections.attested.ai.plugins.module_utils.errors import HostError
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu import marker, switch
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.machine import LocalBench
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.switch import SwitchError
@@ -343,22 +347,44 @@ def test_a_half_switched_machine_is_made_whole(machine):
 
 def test_a_run_that_is_killed_for_real_leaves_the_record_and_the_tool_keeps_the_lock(machine):
     """With real processes: the run dies, the tool does, and the next run repairs."""
-    import multiprocessing
-    import signal
-
     one = machine("h100")
     one.fault("0000:3a:00.0", "reset", "die-whole")
     process = multiprocessing.get_context("fork").Process(target=lambda: switched(one, "on", LocalBench(str(one.tool), 20, str(one.root))))
     process.start()
     process.join(30)
     assert process.exitcode == -signal.SIGKILL and record(one).state == "switching" and set(one.modes().values()) == {"off"}
-    assert switched(one, "on", LocalBench(str(one.tool), 20, str(one.root))).state == "repaired" and set(one.modes().values()) == {"on"}
+    assert once_free(one, "on") == "repaired" and set(one.modes().values()) == {"on"}
+
+
+def once_free(machine, mode):
+    """What a switch comes to as soon as the tool of the run that was killed has let go of the lock."""
+    for _attempt in range(600):
+        try:
+            return switched(machine, mode, LocalBench(str(machine.tool), 20, str(machine.root))).state
+        except HostError as error:
+            assert error.code == "gpu-locked"
+            time.sleep(0.05)
+    raise AssertionError("the lock is still held")
+
+
+def test_a_tool_that_outlives_its_run_ends_what_it_began_and_keeps_others_out(machine):
+    """The run is killed while the tool is at work: nothing of what the tool does is lost, and no other run meets it."""
+    one = machine("h100")
+    one.fault("0000:3a:00.0", "reset", "orphan")
+    process = multiprocessing.get_context("fork").Process(target=lambda: switched(one, "on", LocalBench(str(one.tool), 20, str(one.root))))
+    process.start()
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
+    assert refused(one, "on", LocalBench(str(one.tool), 20, str(one.root))).code == "gpu-locked"
+    (one.folder / "go").touch()
+    assert once_free(one, "on") == "repaired" and set(one.modes().values()) == {"on"}
+    assert len([call for call in one.calls() if any("--set" in word for word in call)]) == 1, "the tool had done it all"
 
 
 def test_a_tool_that_really_hangs_is_ended(machine):
     one = machine("h100")
     one.fault("0000:3a:00.0", "set", "hang")
-    error = refused(one, "on", LocalBench(str(one.tool), 1, str(one.root)))
+    error = refused(one, "on", LocalBench(str(one.tool), 6, str(one.root)))
     assert (error.code, error.state) == ("gpu-tool-hung", "rolled-back")
 
 
@@ -391,6 +417,42 @@ def test_a_full_disk_stops_before_anything_is_set(machine, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     assert refused(one, "on").code in ("gpu-state-file", "gpu-denied") and not sets(one)
+
+
+@pytest.mark.parametrize(("mode", "fault", "state"), [("on", "", "unrecorded"), ("on", "fsp", "rolled-back")])
+def test_a_disk_that_fills_up_half_way_is_told_and_repaired(machine, monkeypatch, mode, fault, state):
+    import os
+
+    pair, calls = machine("rtx"), []
+
+    def full(_descriptor):
+        calls.append(1)
+        if len(calls) > 4:
+            raise OSError(28, "No space left on device")
+
+    if fault:
+        pair.fault("0000:2a:00.0", "set", fault)
+    monkeypatch.setattr(os, "fsync", full)
+    error = refused(pair, mode)
+    assert error.state == state and "No space left on device" in str(error) and record(pair).state == "switching"
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    assert switched(pair, mode).state == "repaired" and record(pair).state == "settled"
+
+
+def test_check_mode_keeps_out_of_the_way_of_a_run(machine):
+    one = machine("h100")
+    bench = Inside(one)
+    with bench.alone(create=False):
+        assert not (one.root / "var/lib").exists(), "nothing is made"
+    with Inside(one).alone(), pytest.raises(Exception, match="another run"), bench.alone(create=False):
+        pass
+
+
+def test_a_device_that_is_not_asked_for_may_be_in_use(machine):
+    pair = machine("rtx")
+    pair.tenant("0000:19:00.0")
+    assert refused(pair, "on", devices=["0000:2a:00.0"]).code == "gpu-busy"
+    assert switched(pair, "on", devices=["0000:2a:00.0"], allow_partial=True).state == "switched"
 
 
 def test_the_plan_tells_what_apply_does(machine):

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from typing import ContextManager, Iterator, List, Optional, Sequence, Tuple
@@ -41,18 +42,17 @@ class LocalBench(Bench):
         argv = [sys.executable or "/usr/bin/python3", "-sEB", os.path.join(self.folder, tool.PROGRAM)] + list(args)
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C", "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
-            # It keeps our lock: if we are killed, the tool ends what it began, and until then no other run gets in.
-            process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, cwd=self.folder, start_new_session=True,
-                pass_fds=() if self._lock is None else (self._lock,),
-            )  # fmt: skip
+            with tempfile.TemporaryFile() as kept:
+                # It keeps our lock, and writes to a file: if we are killed, the tool ends what it began, and until then no other run gets in.
+                process = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=kept, stderr=subprocess.STDOUT, env=environment, cwd=self.folder, start_new_session=True,
+                    pass_fds=() if self._lock is None else (self._lock,),
+                )  # fmt: skip
+                hung = _wait(process, self.limit)
+                kept.seek(0)
+                return tool.Run(-1 if hung else process.returncode, kept.read(TEXT_MAX).decode("utf-8", "replace"), hung)
         except OSError as error:
-            raise HostError("it cannot be started: %s" % error.strerror, where=argv[0], code="gpu-tool-missing") from None
-        try:
-            text, _none = process.communicate(timeout=self.limit)
-            return tool.Run(process.returncode, text[:TEXT_MAX].decode("utf-8", "replace"))
-        except subprocess.TimeoutExpired:
-            return tool.Run(-1, _end(process), True)
+            return tool.Run(-1, "%s cannot be run: %s" % (argv[0], error.strerror))
 
     def holders(self, devices: Sequence[Device]) -> Tuple[Holder, ...]:
         return holders.scan(devices, self._root, os.getpid())
@@ -122,11 +122,16 @@ class LocalBench(Bench):
             _sync(os.path.dirname(place))
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """One switch at a time on a machine."""
+    def alone(self, create: bool = True) -> Iterator[None]:
+        """One at a time talks to the devices of a machine. Without ``create`` nothing is made on disk: where no lock is, nobody ever held one."""
+        path = self._root + marker.LOCK
+        if not create and not os.path.exists(path):
+            yield
+            return
         try:
-            self._make_folder()
-            self._lock = os.open(self._root + marker.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if create:
+                self._make_folder()
+            self._lock = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HostError("another run, or a tool that outlived its run, is at work on the GPUs", where=marker.LOCK, code="gpu-locked",
@@ -151,12 +156,14 @@ def _sync(folder: str) -> None:
         os.close(descriptor)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> str:
-    """End the tool and all that it started. One that sits in the kernel cannot be ended, and is not waited for."""
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _wait(process: "subprocess.Popen[bytes]", limit: int) -> bool:
+    """Whether it took too long and was ended, with all that it started. One that sits in the kernel cannot be ended, and is not waited for."""
     try:
-        text, _none = process.communicate(timeout=GRACE)
+        process.wait(limit)
+        return False
     except subprocess.TimeoutExpired:
-        text = b""
-    return (text or b"")[:TEXT_MAX].decode("utf-8", "replace")
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
+        return True

@@ -43,7 +43,10 @@ def _files(folder: str) -> List[str]:
         folders[:] = [name for name in folders if not (place == folder and name == ".git")]
         for name in names + folders:
             path = os.path.join(place, name)
-            status = os.lstat(path)
+            try:
+                status = os.lstat(path)
+            except OSError as error:
+                raise HostError("it cannot be read: %s" % error.strerror, where=path, fix=_FIX, code="gpu-tool-checksum") from None
             if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
                 raise HostError("it is neither a file nor a folder", where=path, fix=_FIX, code="gpu-tool-checksum")
             if status.st_mode & 0o022 or status.st_uid not in (0, os.geteuid()):

@@ -22,7 +22,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.gpu.plan import
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.rules import check_free
 
 SWITCHED, REPAIRED, AS_WANTED = "switched", "repaired", "as-wanted"
-ROLLED_BACK, QUARANTINED, REFUSED = "rolled-back", "quarantined", "refused"
+ROLLED_BACK, QUARANTINED, UNRECORDED, REFUSED = "rolled-back", "quarantined", "unrecorded", "refused"
 
 
 class Bench:
@@ -61,7 +61,7 @@ class Outcome:
 
 
 class SwitchError(HostError):
-    """A switch that failed. ``state`` is rolled-back or quarantined, ``devices`` what each is in now."""
+    """A switch that failed. ``state`` is rolled-back, quarantined or unrecorded, ``devices`` what each is in now."""
 
     def __init__(self, error: HostError, state: str, what: str, fix: str, devices: Sequence[Dict[str, Any]]) -> None:
         super().__init__(what, where=error.where, fix=fix, code=error.code)
@@ -89,8 +89,8 @@ def apply(bench: Bench, change: Change) -> Outcome:
             _check_all(change, readings)
         except HostError as error:
             return _undo(bench, change, begun, error)
-    bench.save(_settled(bench, change))
-    return Outcome(REPAIRED if change.repair else SWITCHED, tuple(_row(entry, reading) for entry, reading in zip(change.devices, readings)))
+    rows = tuple(_row(entry, reading) for entry, reading in zip(change.devices, readings))
+    return _close(bench, change, rows)
 
 
 def planned(change: Change) -> Outcome:
@@ -118,7 +118,7 @@ def _walk(bench: Bench, entry: DeviceChange, path: Sequence[Step], after: str) -
 
 
 def _check(device: Device, reading: Reading, after: str) -> None:
-    if reading.trouble and not reading.known:
+    if reading.trouble:
         raise reading.trouble.error(device.title)
     if not reading.at(after):
         raise HostError("it was set to %s, and is %s (%s after its next reset)" % (after, reading.mode, reading.pending), where=device.title,
@@ -151,18 +151,34 @@ def _undo(bench: Bench, change: Change, begun: Sequence[DeviceChange], error: Ho
     rows = [_row(entry, reading) for entry, reading in zip(change.devices, readings)]
     if all(_stays(entry, reading, begun) for entry, reading in zip(change.devices, readings)):
         kept = Marker(markers.SETTLED, "", bench.now(), "", {row["device"]: row["after"] for row in rows if row["after"] != modes.UNKNOWN})
-        bench.save(kept)
-        raise SwitchError(error, ROLLED_BACK, "%s. All devices are as they were" % error.what, error.fix, rows)
+        raise SwitchError(error, ROLLED_BACK, "%s. All devices are as they were%s" % (error.what, _noted(bench, kept)), error.fix, rows)
     if all(reading.at(entry.after) for entry, reading in zip(change.devices, readings)):
-        bench.save(_settled(bench, change))
-        return Outcome(REPAIRED if change.repair else SWITCHED, tuple(rows))
+        return _close(bench, change, rows)
     reason = "%s; going back failed: %s" % (error.what, "; ".join(failed) or "the devices are in other modes than before")
     before = {entry.device.bdf: entry.back or entry.reading.mode for entry in change.devices}
-    bench.save(Marker(markers.QUARANTINED, change.desired, bench.now(), ("%s: %s" % (error.where, reason))[:1500], before))
+    kept = Marker(markers.QUARANTINED, change.desired, bench.now(), ("%s: %s" % (error.where, reason))[:1500], before)
     raise SwitchError(
-        error, QUARANTINED, reason + ". The machine is quarantined: no later run touches its GPUs",
+        error, QUARANTINED, reason + ". The machine is quarantined: no later run touches its GPUs" + _noted(bench, kept),
         "Cut its power and start it, then run the task with clear_quarantine: true", rows,
     )  # fmt: skip
+
+
+def _close(bench: Bench, change: Change, rows: Sequence[Dict[str, Any]]) -> Outcome:
+    """All devices are where they should be. A record that cannot be closed makes the next run repair what is whole, and is told."""
+    try:
+        bench.save(_settled(bench, change))
+    except HostError as error:
+        raise SwitchError(error, UNRECORDED, "all devices are in the mode, and the record of it cannot be written: %s" % error.what, error.fix, rows) from None
+    return Outcome(REPAIRED if change.repair else SWITCHED, tuple(rows))
+
+
+def _noted(bench: Bench, kept: Marker) -> str:
+    """Words about a record that could not be written; the one that a switch has begun is then still there, and the next run repairs."""
+    try:
+        bench.save(kept)
+    except HostError as error:
+        return ". The record of it cannot be written (%s)" % error.what
+    return ""
 
 
 def _stays(entry: DeviceChange, reading: Reading, begun: Sequence[DeviceChange]) -> bool:

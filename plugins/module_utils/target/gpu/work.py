@@ -65,14 +65,16 @@ def prepare(host: Host, ask: Tool, holders: Holders, marker: Marker, asked: Wish
     rules.check_machine(found, asked.expect_gpus, asked.expect_switches)
     warnings = rules.check_mode(found, asked.mode) + rules.check_firmware(found, asked.mode, asked.hgx_firmware)
     held = holders(found.devices)
+    chosen = asked.devices or tuple(device.bdf for device in found.devices)
     readings: List[Tuple[Device, Reading]] = []
     for device in found.devices:
         reading = look(ask, device, any(holder.bdf == device.bdf for holder in held), marker, limit)
+        if not reading.known and asked.allow_partial and device.bdf not in chosen:
+            continue
         if not reading.known:
             _unknown(host, device, reading, held)
         readings.append((device, reading))
     whole = plan(asked.mode, readings, before)
-    chosen = asked.devices or tuple(device.bdf for device in found.devices)
     change = plan(asked.mode, [(device, reading) for device, reading in readings if device.bdf in chosen], before)
     if not asked.allow_partial:
         rules.check_part(chosen, asked.mode, whole)
