@@ -30,12 +30,11 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import (
 )
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Answer, Transport
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import curve_object, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import AGREEMENT_CURVES, curve_name, curve_object, public_jwk
 
 _JSON = {"Content-Type": "application/json"}
 _SESSION = re.compile(COOKIE + r"=([A-Za-z0-9-]{16,128})(?:;|\Z)")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
-_ALGORITHMS = {"P-256": jwe.ECDH, "P-521": jwe.ECDH}
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class GuestClient:
             raise _unusable("begin the handshake", error.what, self.where) from None
         if not self._session:
             raise _unusable("begin the handshake", "it sets no cookie %s" % COOKIE, self.where)
-        return Challenge(str(nonce), public_jwk(self.key, _ALGORITHMS.get(getattr(self.key, "curve", None) and _crv(self.key), jwe.RSA)), _selected(body))
+        return Challenge(str(nonce), public_jwk(self.key, jwe.ECDH if curve_name(self.key) else jwe.RSA), _selected(body))
 
     def _post(self, path: str, body: Mapping[str, Any], doing: str) -> Answer:
         headers: Dict[str, str] = dict(_JSON)
@@ -125,13 +124,9 @@ class GuestClient:
         return answer
 
 
-def _crv(key: Any) -> str:
-    return public_jwk(key).get("crv", "")
-
-
 def _make_key(curve: str) -> Any:
     """An EC key on P-256 or P-521."""
-    if curve not in _ALGORITHMS:
+    if curve not in AGREEMENT_CURVES:
         raise KbsError("%s is none of P-256, P-521" % strict.quoted(curve), where="curve", code="kbs-curve")
     group = curve_object(curve)
     from cryptography.hazmat.primitives.asymmetric import ec

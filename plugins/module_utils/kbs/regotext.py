@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Iterable, List, Sequence, Tuple
+from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
 
@@ -100,7 +100,7 @@ def _remarks(bare: str, rules: Sequence[str]) -> List[str]:
     return found
 
 
-def without_strings(text: str, where: str) -> Tuple[str, Tuple[str, int]]:
+def without_strings(text: str, where: str) -> Tuple[str, Optional[Tuple[str, int]]]:
     """(the text without comments and strings, the bracket that stays open and its line)."""
     kept: List[str] = []
     stack: List[Tuple[str, int]] = []
@@ -116,4 +116,4 @@ def without_strings(text: str, where: str) -> Tuple[str, Tuple[str, int]]:
             stack.pop()
         kept.append(" " if piece[0] in '#"`' else piece)
         line += piece.count("\n")
-    return "".join(kept), stack[-1] if stack else ()  # type: ignore[return-value]
+    return "".join(kept), stack[-1] if stack else None

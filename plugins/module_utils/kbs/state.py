@@ -52,6 +52,11 @@ class State:
         if key is None:
             raise KbsError("the state is there, its key %s is not" % (path + KEY_SUFFIX), where=path,
                            fix="Bring the key back; or remove the state, then everything is stored again", code="kbs-state-key")
+        return cls.parse(path, key, data)
+
+    @classmethod
+    def parse(cls, path: str, key: bytes, data: bytes) -> State:
+        """``path`` names it in errors. Raises KbsError, FormatError."""
         document = strict.members(strict.loads(data, path), ("schema", "kbs", "mac"), where=path)
         body = {"schema": document["schema"], "kbs": document["kbs"]}
         if not isinstance(document["mac"], str) or not hmac.compare_digest(document["mac"].encode("ascii", "replace"), _mac(key, body)):

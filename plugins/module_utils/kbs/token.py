@@ -79,7 +79,12 @@ def create_admin_key(path: str) -> Any:
 
 def load_token(path: str, clock: Callable[[], float] = time.time) -> str:
     """A token that somebody else issued, from a file of its owner's. One that has expired is refused here: the KBS would not say why."""
-    text = read_secret(path, "admin token").decode("ascii", "replace").strip()
+    return checked_token(read_secret(path, "admin token"), path, clock)
+
+
+def checked_token(data: bytes, path: str, clock: Callable[[], float] = time.time) -> str:
+    """The same of bytes; ``path`` names them in errors."""
+    text = data.decode("ascii", "replace").strip()
     if not _TOKEN.match(text):
         raise KbsError("it holds no JWT", where=path, code="kbs-admin-token")
     try:
