@@ -153,11 +153,6 @@ def test_any_log_has_an_outcome(text):
     assert mpa_log.last_run(text).outcome
 
 
-def test_what_the_management_tool_says():
-    assert mpa_log.completed_by_tool("Registration process completed successfully.\n") is True
-    assert mpa_log.completed_by_tool("Registration is in progress.\n") is False and mpa_log.completed_by_tool("error") is None
-
-
 def test_qgs_tells_who_the_platform_is(tmp_path):
     platform = Platform.make(tmp_path / "p")
     # The bytes that Intel's own library makes, qgs_msg_gen_get_platform_info_req of DCAP f0ed77e.

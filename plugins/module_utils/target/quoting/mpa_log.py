@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Tuple
 
 REGISTERED, COMPLETE, FAILED, DISABLED, STARTED, SILENT = "registered", "complete", "failed", "agent-disabled", "started", "silent"
 
@@ -50,10 +50,3 @@ def last_run(text: str) -> Run:
         if meaning:
             outcome = Run(meaning, line)
     return outcome
-
-
-def completed_by_tool(said: str) -> Optional[bool]:
-    """What `mpa_manage -get_registration_status` said; None where it said neither. It is not certain: variables may be read-only."""
-    if "completed successfully" in said:
-        return True
-    return False if "Registration is in progress" in said else None
