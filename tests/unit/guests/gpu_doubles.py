@@ -32,6 +32,11 @@ def modprobe(state, words):
     os.makedirs(ROOT + "/proc/driver/nvidia", exist_ok=True)
     with open(ROOT + "/proc/driver/nvidia/version", "w", encoding="utf-8") as stream:
         stream.write(VERSION)
+    with open(ROOT + "/etc/modprobe.d/attested-ai-gpu-cc-guest.conf", encoding="utf-8") as stream:
+        text = stream.read()
+    with open(ROOT + "/proc/driver/nvidia/params", "w", encoding="utf-8") as stream:
+        stream.write("NvLinkDisable: %d\n" % ("NVreg_NvLinkDisable=1" in text))
+        stream.write('RegistryDwords: "%s"\n' % ("RmEnableProtectedPcie=0x1" if "RmEnableProtectedPcie" in text else ""))
     return 0
 
 

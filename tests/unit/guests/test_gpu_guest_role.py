@@ -53,7 +53,6 @@ class Guest:
                 (folder / key).write_text(value + "\n")
         (self.root / "proc").mkdir(parents=True)
         (self.root / "proc/cmdline").write_text("ro\n")
-        (self.root / "proc/stat").write_text("cpu 1\nbtime 99999999999\n")
         (self.place / "bin").mkdir()
         for program in PROGRAMS:
             path = self.place / "bin" / program
@@ -175,9 +174,9 @@ def test_what_fails_fails_before_the_gpu_takes_work(tmp_path, soft):
 
 def test_options_that_do_not_count_yet_wait_for_a_reboot(tmp_path, soft):
     one = Guest(tmp_path, "one")
-    (one.root / "proc/stat").write_text("btime 1000\n")
     (one.root / "proc/driver/nvidia").mkdir(parents=True)
     (one.root / "proc/driver/nvidia/version").write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n")
+    (one.root / "proc/driver/nvidia/params").write_text('NvLinkDisable: 0\nRegistryDwords: ""\n')
     old = Guest(tmp_path, "old")
     (old.root / "proc/driver/nvidia").mkdir(parents=True)
     (old.root / "proc/driver/nvidia/version").write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  550.54.15  Release Build\n")

@@ -28,6 +28,8 @@ def machine(devices, persistenced="active", fabric="inactive", lost=(), **given)
         files[base + "class"] = "0x068000\n" if device == SWITCH else "0x030200\n"
         if number in lost:
             files[base + "config"] = {"hex": "ffffffff"}
+    dwords = "RmEnableProtectedPcie=0x1" if SWITCH in devices else ""
+    files["/proc/driver/nvidia/params"] = 'EnableMSI: 1\nNvLinkDisable: %d\nRegistryDwords: "%s"\n' % (len(devices) == 1 and devices[0] in (H100, B200), dwords)
     files.update(given.pop("files", {}))
     shown = UNIT % ("nvidia-persistenced.service", persistenced) + "\n" + UNIT % ("nvidia-fabricmanager.service", fabric)
     commands = {"systemctl show --property=Id,LoadState,ActiveState,UnitFileState nvidia-persistenced.service nvidia-fabricmanager.service": {"rc": 0, "out": shown}}
@@ -118,6 +120,8 @@ def test_without_the_driver_nvidia_smi_is_not_run():
         ({"commands": {**smi(SMI_WAITS), "modprobe --show-depends ecdh_generic": {"rc": 1, "out": ""}}}, "lkca"),
         ({"log": LOGS["aleph-vm#1271"]}, "lkca"),
         ({"persistenced": "failed"}, "persistence"),
+        ({"files": {"/proc/driver/nvidia/params": 'NvLinkDisable: 0\nRegistryDwords: ""\n'}}, "options"),
+        ({"files": {"/proc/driver/nvidia/params": 'NvLinkDisable: 1\nRegistryDwords: "X=1;RmEnableProtectedPcie=0x1"\n'}}, "options"),
         ({"fabric": "active"}, "fabric-manager"),
         ({"commands": smi(SMI_WAITS.replace("CC State                   : ON", "CC State                   : OFF"))}, "mode"),
         ({"files": {"/proc/driver/nvidia/version": OPEN, "/proc/cmdline": "ro nvrc.smi.srs=1\n"}}, "ready-at-boot"),

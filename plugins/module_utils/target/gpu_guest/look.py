@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.inventory import read_inventory
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu_guest.conf_compute import QUERY, READY, ConfCompute, parse_query, parse_ready
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu_guest.diagnosis import Finding, diagnose
-from ansible_collections.attested.ai.plugins.module_utils.target.gpu_guest.topology import Topology, expected_mode, topology
+from ansible_collections.attested.ai.plugins.module_utils.target.gpu_guest.topology import ALONE_OPTION, PPCIE_OPTION, Topology, expected_mode, topology
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.cloud import cloud
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.units import Units, show, unit
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import cannot_read
@@ -20,6 +20,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe im
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.survey import verdict
 
 VERSION = "/proc/driver/nvidia/version"
+PARAMETERS = "/proc/driver/nvidia/params"
 PERSISTENCED, FABRIC = "nvidia-persistenced.service", "nvidia-fabricmanager.service"
 # Kernels differ in the names; one of each line must be there before nvidia.
 LKCA: Tuple[Tuple[str, ...], ...] = (("ecdh_generic", "ecdh"), ("ecdsa_generic", "ecdsa"))
@@ -30,6 +31,9 @@ CRYPTO = Question(
     "gpu-guest.lkca", "driver", "the kernel has ECDH and ECDSA, and both come before nvidia", "modprobe --show-depends",
     "Take a kernel with CRYPTO_ECDH and CRYPTO_ECDSA; name both in a softdep of nvidia (role gpu_cc_guest)",
 )  # fmt: skip
+OPTIONS = Question(
+    "gpu-guest.options", "driver", "nvidia was loaded with the options of this topology", PARAMETERS, "Reboot the guest: options count from the next load on (role gpu_cc_guest)"
+)
 PERSISTENCE = Question(
     "gpu-guest.persistence", "service", "nvidia-persistenced holds the GPUs", "systemctl show", "Start nvidia-persistenced before anything else touches the GPUs"
 )
@@ -61,7 +65,7 @@ def look(host: Host, smi: str = "nvidia-smi", application: str = "") -> Dict[str
     findings = diagnose(log.lines if isinstance(log, KernelLog) else (), said, application)
     lkca = crypto_modules(host)
     probes = [
-        _driver(version), _nouveau(host), _crypto(lkca, findings), _service(PERSISTENCE, units, PERSISTENCED, True),
+        _driver(version), _nouveau(host), _crypto(lkca, findings), _options(host, plan, loaded), _service(PERSISTENCE, units, PERSISTENCED, True),
         _service(FABRIC_MANAGER, units, FABRIC, plan.fabric_manager), _mode(plan, state, query), _ready_at_boot(host),
     ]  # fmt: skip
     return {
@@ -85,6 +89,27 @@ def driver_of(version: Union[str, Unreadable]) -> Dict[str, Any]:
         return {"version": "", "open": None}
     match = re.search(r"NVRM version:.*?\s(\d+\.\d+(?:\.\d+)?)\s", version + " ")
     return {"version": match.group(1) if match else "", "open": "Open Kernel Module" in version}
+
+
+def wrong_options(plan: Topology, text: str) -> List[str]:
+    """Which options of the loaded driver are not those of the topology, from /proc/driver/nvidia/params (`NvLinkDisable: 0`, `RegistryDwords: "..."`)."""
+    fields = dict(line.partition(": ")[::2] for line in text.splitlines() if ": " in line)
+    wrong = []
+    if (fields.get("NvLinkDisable", "").strip() == "1") != (ALONE_OPTION in plan.options):
+        wrong.append("NvLinkDisable is %s" % ascii(fields.get("NvLinkDisable", "not there")))
+    if bool(re.search(r"\bRmEnableProtectedPcie=(0x)?1\b", fields.get("RegistryDwords", ""))) != (PPCIE_OPTION in plan.options):
+        wrong.append("RegistryDwords is %s" % ascii(fields.get("RegistryDwords", "not there")))
+    return wrong
+
+
+def _options(host: Host, plan: Topology, loaded: bool) -> Probe:
+    if not loaded:
+        return OPTIONS.skipped("the driver is not loaded")
+    text = host.text(PARAMETERS)
+    if isinstance(text, Unreadable):
+        return cannot_read(OPTIONS, text)
+    wrong = wrong_options(plan, text)
+    return OPTIONS.judged(not wrong, ", ".join(wrong) if wrong else "it was")
 
 
 def crypto_modules(host: Host) -> List[Optional[str]]:

@@ -10,7 +10,7 @@ Each row is what the agent's own documentation says that it does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.units import Units, unit
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Unreadable
@@ -108,7 +108,7 @@ def agents(units: Units) -> Optional[List[Dict[str, object]]]:
     return found
 
 
-def told(found: Optional[List[Dict[str, object]]]) -> List[Mapping[str, str]]:
+def told(found: Optional[List[Dict[str, object]]]) -> List[Dict[str, str]]:
     """What the operator should know of agents that run."""
     if found is None:
         can = "be here without being named: systemd does not tell which services there are"

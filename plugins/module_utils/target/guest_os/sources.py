@@ -10,7 +10,7 @@ is mixed in and does no harm, but must never be all there is. Time is the host's
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Mapping, Union
+from typing import Dict, List, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.units import Units, unit
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import Cpu, cannot_read
@@ -118,7 +118,7 @@ def _time(host: Host, units: Units) -> Probe:
     return SYNC.passed(active[0] + (", asks %s" % ", ".join(ascii(source) for source in sources) if sources else ""))
 
 
-def told(host: Host) -> List[Mapping[str, str]]:
+def told(host: Host) -> List[Dict[str, str]]:
     """What of both the host decides. None of it is wrong by itself."""
     found: List[Dict[str, str]] = []
     generator = host.text(HWRNG)
