@@ -59,7 +59,8 @@ def unable() -> str:
     """Why no container can run here, or nothing."""
     if os.geteuid() != 0:
         return "containers of systemd need root (a mount namespace, and a range of users)"
-    missing = [name for name in ("podman", "crun", "unshare", "mmdebstrap") if not shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")]
+    places = os.environ["PATH"] + ":/usr/sbin:/sbin"
+    missing = [name for name in ("podman", "crun", "unshare", "nsenter", "mmdebstrap") if not shutil.which(name, path=places)]
     return f"{', '.join(missing)} not found. Run tools/dev/system_packages.sh vm" if missing else ""
 
 
@@ -77,10 +78,16 @@ def configure() -> None:
         (CACHE / name).write_text(text.format(cache=CACHE, run=RUN))
 
 
+def digest() -> str:
+    """Changes with the recipe, and with the kernel outside."""
+    files = sorted(path for path in (HERE / "container").rglob("*") if path.is_file())
+    parts = [" ".join(PACKAGES).encode(), RELEASE.encode(), platform.release().encode(), *(path.read_bytes() for path in files)]
+    return hashlib.sha256(bytes(1).join(parts)).hexdigest()[:16]
+
+
 def image() -> str:
     """The name of the image, made if its recipe changed or it never was."""
-    parts = [Path(__file__).read_bytes(), *(path.read_bytes() for path in sorted((HERE / "container").rglob("*")) if path.is_file()), platform.release().encode()]
-    name = f"{IMAGE}:{hashlib.sha256(bytes(1).join(parts)).hexdigest()[:16]}"
+    name = f"{IMAGE}:{digest()}"
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if name not in images():
@@ -88,7 +95,7 @@ def image() -> str:
             make(name)
             say(f"image made in {time.monotonic() - begin:.0f} s")
             for old in set(images()) - {name}:
-                podman("rmi", "--force", old, check=False)
+                podman("rmi", old, check=False)
     return name
 
 
@@ -137,7 +144,8 @@ def up(lab: Path, names: list[str]) -> None:
         )  # fmt: skip
     for name in names:
         wait(lab, name)
-        podman("exec", "-i", full_name(lab, name), "sh", "-c", "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys", text=(lab / "key.pub").read_text())
+        take = "umask 077; mkdir -p /root/.ssh; cat >/root/.ssh/authorized_keys"
+        podman("exec", "-i", full_name(lab, name), "sh", "-c", take, text=(lab / "key.pub").read_text())
     (lab / "inventory.yml").write_text(json.dumps(inventory(lab, names), indent=1) + "\n")
     print(lab / "inventory.yml")
 
@@ -178,6 +186,20 @@ def down(lab: Path) -> None:
     if not podman("ps", "--all", "--quiet").strip():
         subprocess.run(["umount", str(RUN / "namespace"), str(RUN)], check=False)
         (RUN / "namespace").unlink(missing_ok=True)
+
+
+def script(lab: Path, name: str, text: str) -> tuple[int, str]:
+    """Status and output. 255 where the container does not run, as with ssh."""
+    done = subprocess.run([*PODMAN, "exec", full_name(lab, name), "sh", "-c", text], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return (255 if done.returncode in (125, 126, 137) else done.returncode), done.stdout
+
+
+def cut(lab: Path, name: str) -> None:
+    """Kill all of it at once. Its policy, or this, starts it again."""
+    podman("kill", "--signal", "KILL", full_name(lab, name), check=False)
+    time.sleep(0.5)
+    podman("start", full_name(lab, name), check=False)
+    wait(lab, name)
 
 
 def report(lab: Path) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disk images of Debian with a real GRUB: made once per recipe, without loop devices and without mounting anything.
+"""Disk images of Debian with a real GRUB: made once per recipe, without loop devices and without mounting anything. Beside each lies the memory of a
+machine that has just booted from it, from which others go on in two seconds.
 
 mmdebstrap makes the tree, mkfs.ext4 -d fills a file system from it, the partition table is one entry, and GRUB is installed from inside by a
 first boot that is given the kernel directly.
@@ -30,6 +31,10 @@ PACKAGES = (
 WITHOUT = ("man", "doc", "locale", "info", "help")
 # Enough to reach the root file system on virtio. `most` would take minutes to pack for each new kernel, `dep` cannot be made in a chroot.
 INITRAMFS = {"initramfs.conf": "MODULES=list\nCOMPRESS=zstd\nCOMPRESSLEVEL=1\n", "modules": "virtio_pci\nvirtio_blk\next4\ncrc32c_generic\n"}
+# Timers of apt would hold its lock while a test wants it, and what else costs a boot under emulation and serves no test.
+UNWANTED = (
+    "apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer dpkg-db-backup.timer systemd-networkd-wait-online.service"
+).split()
 FILES = {
     "etc/fstab": "/dev/vda1 / ext4 defaults,noatime 0 1\n",
     "etc/systemd/network/50-all.network": "[Match]\nType=ether\n[Network]\nDHCP=ipv4\n[DHCPv4]\nUseDNS=no\n",
@@ -47,12 +52,15 @@ class LabError(Exception):
 
 
 def digest(release: str) -> str:
-    parts = [repr(sorted(RECIPES[release].items())), Path(__file__).read_text()]
+    """Changes with the recipe, and with what would not understand the memory of another."""
+    emulator = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False).stdout
+    command = Machine("x", Path("x"), Path("."), port=1).command()
+    parts = [repr(sorted(RECIPES[release].items())), Path(__file__).read_text(), " ".join(command), emulator]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 def image(release: str, cache: Path) -> Path:
-    """The disk image of ``release``, made if its recipe changed or it never was. Its SSH key lies beside it."""
+    """The place of disk.img, booted.qcow2, booted.state and the SSH key of ``release``, made if its recipe changed or it never was."""
     if release not in RECIPES:
         raise LabError(f"no recipe for {release}; there are {', '.join(RECIPES.sections())} (tools/vm/recipes.ini)")
     place = cache / f"{release}-{digest(release)}"
@@ -65,6 +73,8 @@ def image(release: str, cache: Path) -> Path:
             place.mkdir()
             _make(release, place)
             (place / "done").touch()
+            for old in set(cache.glob(f"{release}-*")) - {place}:
+                shutil.rmtree(old, ignore_errors=True)
     return place
 
 
@@ -86,7 +96,8 @@ def _make(release: str, place: Path) -> None:
         command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in WITHOUT]
         # Before any kernel is configured, so that its initramfs is made by these settings.
         command += [f"--essential-hook=copy-in {overlay}/etc /", f"--include={','.join([*PACKAGES, recipe['kernel']])}"]
-        command += ["--customize-hook=chroot \"$1\" systemctl enable systemd-networkd ssh", f"--customize-hook=copy-in {overlay}/etc {overlay}/root /"]
+        command += [f'--customize-hook=chroot "$1" systemctl enable systemd-networkd ssh && chroot "$1" systemctl mask {" ".join(UNWANTED)}']
+        command += [f"--customize-hook=copy-in {overlay}/etc {overlay}/root /"]
         _run([*command, release, str(root), *source(release, recipe["components"])], log)
         for name in ("vmlinuz", "initrd.img"):
             (newest,) = (root / "boot").glob(f"{name}-*")
@@ -99,6 +110,16 @@ def _make(release: str, place: Path) -> None:
         machine.wait()
         machine.ssh("grub-install /dev/vda && update-grub && sync")
         machine.power_off()
+    overlay_of(place / "disk.img", place / "booted.qcow2", "raw")
+    with Machine("booted", place / "booted.qcow2", place) as machine:
+        say(f"{release}: first boot by GRUB, and keeping its memory")
+        machine.wait()
+        machine.ssh("systemctl is-system-running --wait", check=False)
+        machine.save(place / "booted.state")
+
+
+def overlay_of(base: Path, disk: Path, kind: str) -> None:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", kind, str(disk)], check=True)
 
 
 def source(release: str, components: str) -> list[str]:

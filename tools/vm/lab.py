@@ -5,7 +5,8 @@
     python tools/vm/lab.py ssh --lab snp one 'uname -r'
     python tools/vm/lab.py down --lab snp
 
-Images are made once (about two minutes each) and kept under .cache/vm; each machine starts from a fresh overlay.
+Images are made once (about two minutes each) and kept under .cache/vm. Each machine starts from a fresh overlay, and from the memory of one that has
+just booted. Packages that were downloaded once are kept there, too.
 """
 
 from __future__ import annotations
@@ -19,16 +20,20 @@ import sys
 import time
 from pathlib import Path
 
-from image import LabError, image
+from image import LabError, image, overlay_of
 from machine import Machine, end, say
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "vm"
+# The host of QEMU's own network.
+APT = 'Acquire::http::Proxy "http://10.0.2.2:%d"; Acquire::https::Proxy "DIRECT";'
 
 
 def up(lab: Path, wanted: list[str]) -> None:
     down(lab)
     lab.mkdir(parents=True)
-    state, machines = {}, []
+    state: dict[str, dict[str, object]] = {}
+    proxy, port = start_cache(lab)
+    machines = []
     for word in wanted:
         name, _colon, release = word.partition(":")
         release = release or "trixie"
@@ -37,18 +42,32 @@ def up(lab: Path, wanted: list[str]) -> None:
         if time.monotonic() - begin > 1:
             say(f"{release}: image made in {time.monotonic() - begin:.0f} s")
         disk = lab / f"{name}.qcow2"
-        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base / "disk.img"), "-F", "raw", str(disk)], check=True)
-        machine = Machine(name, disk, lab, key=base / "key")
+        overlay_of(base / "booted.qcow2", disk, "qcow2")
+        machine = Machine(name, disk, lab, key=base / "key", state=base / "booted.state")
         machine.start()
         machines.append(machine)
         assert machine.process is not None
         state[name] = {"pid": machine.process.pid, "port": machine.port, "disk": str(disk), "key": str(machine.key), "release": release}
-        (lab / "state.json").write_text(json.dumps(state, indent=1))
+        (lab / "state.json").write_text(json.dumps({"machines": state, "cache": {"pid": proxy, "port": port}}, indent=1))
     for machine in machines:
         say(f"{machine.name}: answers after {machine.wait():.0f} s")
-        machine.ssh(f"echo {machine.name} >/etc/hostname && hostname {machine.name}")
+        # Its clock stood still, and its name is that of all.
+        machine.ssh(f"date -s @{int(time.time())} && echo {machine.name} >/etc/hostname && hostname {machine.name}")
+        machine.ssh(f"echo '{APT % port}' >/etc/apt/apt.conf.d/91lab")
     (lab / "inventory.yml").write_text(json.dumps(inventory(state), indent=1) + "\n")
     print(lab / "inventory.yml")
+
+
+def start_cache(lab: Path) -> tuple[int, int]:
+    """The process and the port of a proxy that keeps packages."""
+    with (lab / "aptcache.log").open("wb") as log:
+        command = [sys.executable, str(Path(__file__).with_name("aptcache.py")), str(CACHE / "apt")]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line.strip().isdigit():
+        raise LabError(f"the cache of packages did not start: {(lab / 'aptcache.log').read_text()[-300:]}")
+    return process.pid, int(line)
 
 
 def inventory(state: dict[str, dict[str, object]]) -> dict[str, object]:
@@ -65,28 +84,64 @@ def inventory(state: dict[str, dict[str, object]]) -> dict[str, object]:
 
 
 def down(lab: Path) -> None:
+    """End them. What they said is kept until the next time."""
     path = lab / "state.json"
     if path.is_file():
-        for facts in json.loads(path.read_text()).values():
+        state = json.loads(path.read_text())
+        for facts in state.get("machines", state).values():
             end(facts["pid"], facts["disk"])
-    shutil.rmtree(lab, ignore_errors=True)
+        if "cache" in state:
+            end(state["cache"]["pid"], "aptcache.py")
+    if lab.is_dir():
+        kept = CACHE / "last" / lab.name
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(lab, kept, ignore=shutil.ignore_patterns("*.qcow2", "*.monitor"))
+        shutil.rmtree(lab)
+
+
+def machine_of(lab: Path, name: str) -> Machine:
+    state = json.loads((lab / "state.json").read_text())
+    facts = state.get("machines", state)[name]
+    return Machine(name, Path(facts["disk"]), lab, key=Path(facts["key"]), port=facts["port"])
+
+
+def cut(lab: Path, name: str) -> None:
+    """Take the power from a machine, and give it back. What its kernel had not written is lost."""
+    state = json.loads((lab / "state.json").read_text())
+    facts = state["machines"][name]
+    if not end(facts["pid"], facts["disk"]):
+        raise LabError(f"{name} does not run")
+    machine = machine_of(lab, name)
+    machine.start()
+    assert machine.process is not None
+    facts["pid"] = machine.process.pid
+    (lab / "state.json").write_text(json.dumps(state, indent=1))
+    say(f"{name}: answers after {machine.wait():.0f} s")
+
+
+def report(lab: Path) -> None:
+    """What a person wants to see of each machine when something failed."""
+    for name in json.loads((lab / "state.json").read_text())["machines"]:
+        print(f"== {name}: the end of its console (all of it: {CACHE / 'last' / lab.name / (name + '.console')})")
+        print("\n".join((lab / f"{name}.console").read_text(errors="replace").splitlines()[-40:]))
+        print(f"== {name}: what it says now")
+        script = "cat /proc/cmdline; uname -r; systemctl --failed --no-legend; dpkg --audit; tail -n 5 /var/log/dpkg.log; journalctl -p warning -n 9 --no-pager"
+        print(machine_of(lab, name).ssh(script, check=False, seconds=60) or "nothing")
 
 
 def ssh(lab: Path, name: str, words: list[str]) -> int:
-    facts = json.loads((lab / "state.json").read_text())[name]
-    machine = Machine(name, Path(facts["disk"]), lab, key=Path(facts["key"]), port=facts["port"])
-    return subprocess.run([*machine.ssh_command(), *words], check=False).returncode
+    return subprocess.run([*machine_of(lab, name).ssh_command(), *words], check=False).returncode
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("up", "down", "ssh", "image"))
+    parser.add_argument("action", choices=("up", "down", "ssh", "cut", "report", "image"))
     parser.add_argument("--lab", default="lab", help="name of the group of machines")
     parser.add_argument("words", nargs="*", metavar="NAME:RELEASE | RELEASE | NAME COMMAND")
     options = parser.parse_intermixed_args()
     lab = CACHE / "labs" / options.lab
     places = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    missing = [name for name in ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4") if not shutil.which(name, path=places)]
+    missing = [name for name in ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4", "zstd") if not shutil.which(name, path=places)]
     try:
         if missing:
             raise LabError(f"{', '.join(missing)} not found. Run tools/dev/system_packages.sh vm")
@@ -97,15 +152,16 @@ def main() -> int:
                 print(image(release, CACHE / "images"))
         elif options.action == "down":
             down(lab)
+        elif options.action == "cut":
+            for name in options.words:
+                cut(lab, name)
+        elif options.action == "report":
+            report(lab)
         else:
             return ssh(lab, options.words[0], options.words[1:])
     except (LabError, RuntimeError) as error:
         print(f"lab: {error}", file=sys.stderr)
         if options.action == "up":
-            keep = CACHE / "last-failure"
-            shutil.rmtree(keep, ignore_errors=True)
-            if lab.is_dir():
-                shutil.copytree(lab, keep, ignore=shutil.ignore_patterns("*.qcow2"))
             down(lab)
         return 1
     except KeyboardInterrupt:

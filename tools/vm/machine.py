@@ -27,12 +27,14 @@ def free_port() -> int:
 
 
 class Machine:
-    """``disk`` is used as it is with ``raw``, otherwise it is a qcow2 overlay. As a context manager it never outlives its block."""
+    """``disk`` is used as it is with ``raw``, otherwise it is a qcow2 overlay. With ``state`` the machine goes on where ``save`` left another. As a context
+    manager it never outlives its block."""
 
     def __init__(
         self, name: str, disk: Path, place: Path, *, raw: bool = False, kernel: tuple[Path, Path, str] | None = None, key: Path | None = None, port: int = 0,
+        state: Path | None = None,
     ) -> None:  # fmt: skip
-        self.name, self.disk, self.place, self.raw, self.kernel = name, disk, place, raw, kernel
+        self.name, self.disk, self.place, self.raw, self.kernel, self.state = name, disk, place, raw, kernel, state
         self.key = key or place / "key"
         self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -45,6 +47,10 @@ class Machine:
         command += ["-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=net0,romfile="]
         # Nothing on these disks outlives a test, so nothing needs to reach the real one in order.
         command += ["-drive", f"file={self.disk},if=virtio,format={'raw' if self.raw else 'qcow2'},cache=unsafe,discard=unmap", "-device", "virtio-rng-pci"]
+        # Unix sockets have short paths only.
+        command += ["-monitor", f"unix:{os.path.relpath(self.place / (self.name + '.monitor'))},server=on,wait=off"]
+        if self.state:
+            command += ["-incoming", f"exec:zstd -dcq {self.state}"]
         if self.kernel:
             vmlinuz, initrd, words = self.kernel
             command += ["-kernel", str(vmlinuz), "-initrd", str(initrd), "-append", words]
@@ -61,8 +67,11 @@ class Machine:
             command += ["-o", option]
         return [*command, "root@127.0.0.1"]
 
-    def ssh(self, script: str, check: bool = True) -> str:
-        done = subprocess.run([*self.ssh_command(), script], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    def ssh(self, script: str, check: bool = True, seconds: float | None = None) -> str:
+        try:
+            done = subprocess.run([*self.ssh_command(), script], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return f"no answer within {seconds:.0f} s"
         if check and done.returncode:
             raise RuntimeError(f"{self.name}: {script!r} ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-600:]}")
         return done.stdout
@@ -79,6 +88,22 @@ class Machine:
             time.sleep(1)
         tail = (self.place / f"{self.name}.console").read_text(errors="replace").splitlines()[-8:]
         raise RuntimeError(f"{self.name}: no SSH after {seconds:.0f} s. Its console ends with:\n" + "\n".join(tail))
+
+    def save(self, state: Path) -> None:
+        """Write the memory of the running machine to a file, and end it. Its disk is then the one that belongs to that file."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.connect(os.path.relpath(self.place / f"{self.name}.monitor"))
+            monitor.settimeout(BOOT_SECONDS)
+            _ask(monitor, "")
+            said = [_ask(monitor, words) for words in ("migrate_set_parameter max-bandwidth 4G", f'migrate "exec:zstd -1cqT0 > {state}"', "info migrate")]
+            if "completed" not in said[-1]:
+                raise RuntimeError(f"{self.name}: its state could not be saved: {said[-1]}")
+            monitor.sendall(b"quit\n")
+            # It reads no command of which the giver has gone.
+            while monitor.recv(65536):
+                pass
+        assert self.process is not None
+        self.process.wait(60)
 
     def power_off(self) -> None:
         self.ssh("systemctl poweroff", check=False)
@@ -99,6 +124,19 @@ class Machine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
+
+
+def _ask(monitor: socket.socket, words: str) -> str:
+    """Give one command to QEMU's monitor for people, and read up to its next prompt."""
+    if words:
+        monitor.sendall(words.encode() + b"\n")
+    said = b""
+    while not said.endswith(b"(qemu) "):
+        block = monitor.recv(65536)
+        if not block:
+            raise RuntimeError(f"QEMU ended at {words!r}: {said.decode(errors='replace')[-300:]}")
+        said += block
+    return said.decode(errors="replace")
 
 
 def end(pid: int, disk: str) -> bool:
