@@ -192,7 +192,9 @@ def digest_of(path: str) -> str:
     except OSError as error:
         raise HostError("it cannot be read: %s" % error.strerror, where=path, code="snp-vlek") from None
     if len(data) != HASHSTICK or not any(data):
-        raise HostError("it is no wrapped VLEK hashstick, which has %d bytes" % HASHSTICK, where=path, fix="Fetch it with snphost fetch hashsticks", code="snp-vlek")
+        raise HostError(
+            "it is no wrapped VLEK hashstick, which has %d bytes" % HASHSTICK, where=path, fix="Fetch it with snphost fetch hashsticks", code="snp-vlek"
+        )
     return hashlib.sha256(data).hexdigest()
 
 

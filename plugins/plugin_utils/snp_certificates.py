@@ -23,7 +23,9 @@ def certificate_table(store: Store, chip: t.Mapping[str, t.Any], roots: TrustRoo
     with store.reading() as index:
         entry = index.entries.get(wanted.path)
         if entry is None:
-            raise EndorsementError("the store has no %s" % wanted.about, where=store.root, fix="Fetch it with attested.ai.collateral, option amd", code="vcek-missing")
+            raise EndorsementError(
+                "the store has no %s" % wanted.about, where=store.root, fix="Fetch it with attested.ai.collateral, option amd", code="vcek-missing"
+            )
         data, supplied = store.read(entry), chains(store)
     piece = kds.vek_piece(data, roots, supplied, entry.path)
     if piece.path != wanted.path:

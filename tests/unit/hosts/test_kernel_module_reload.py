@@ -21,7 +21,9 @@ def put(root, value="N", users="0", module="kvm_intel", name="tdx"):
     return LocalHost(root=str(root))
 
 
-@pytest.mark.parametrize(("value", "asked", "holds"), [("Y", "1", True), ("1", "on", True), ("N", "1", False), ("N", "0", True), ("64", "64", True), ("64", "32", False)])
+@pytest.mark.parametrize(
+    ("value", "asked", "holds"), [("Y", "1", True), ("1", "on", True), ("N", "1", False), ("N", "0", True), ("64", "64", True), ("64", "32", False)]
+)
 def test_booleans_have_many_spellings(tmp_path, value, asked, holds):
     assert look(put(tmp_path, value), {"kvm_intel": ["tdx=" + asked]}).holds is holds
 

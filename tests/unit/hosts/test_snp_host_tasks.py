@@ -43,7 +43,11 @@ def recording(lab, *numbers, **changes):
 
 def settings(services, directory, **more):
     (directory / "policy.json").write_text(json.dumps(services.lab.policy()))
-    given = {"snp_host_collateral_store": str(directory / "store"), "snp_host_kds_url": services.url, "snp_host_collateral_policy": str(directory / "policy.json")}
+    given = {
+        "snp_host_collateral_store": str(directory / "store"),
+        "snp_host_kds_url": services.url,
+        "snp_host_collateral_policy": str(directory / "policy.json"),
+    }
     return {**given, **more}
 
 

@@ -54,7 +54,9 @@ def test_a_tcb_set_back_on_purpose_after_the_commit_is_left_alone():
     assert run(host, wish, record) == (False, record)
 
 
-@pytest.mark.parametrize(("product", "fmc", "arguments"), [("genoa", {}, ["4", "0", "24", "213", "1"]), ("turin", {"fmc": 1}, ["4", "0", "24", "213", "1", "1"])])
+@pytest.mark.parametrize(
+    ("product", "fmc", "arguments"), [("genoa", {}, ["4", "0", "24", "213", "1"]), ("turin", {"fmc": 1}, ["4", "0", "24", "213", "1", "1"])]
+)
 def test_numbers_stand_in_the_order_of_the_tool_with_fmc_last(product, fmc, arguments):
     host = SnpHost(product)
     wish = Wish(config="set", tcb={**OLD, **fmc}, mask_chip_id=True)
@@ -112,7 +114,9 @@ def test_a_vlek_is_loaded_once_and_again_after_other_settings():
 
 @pytest.mark.parametrize("name", ["commit", "config", "vlek-load"])
 def test_what_the_tool_refuses_and_what_it_only_pretends_fail(name):
-    wish = Wish(commit=name == "commit", config="set" if name == "config" else "keep", tcb=OLD if name == "config" else None, vlek="/s" if name == "vlek-load" else "")
+    wish = Wish(
+        commit=name == "commit", config="set" if name == "config" else "keep", tcb=OLD if name == "config" else None, vlek="/s" if name == "vlek-load" else ""
+    )
     for fault in ("fails", "ignores"):
         host = SnpHost(current=NEW, committed=OLD)
         host.config = {**OLD, "microcode": 200}

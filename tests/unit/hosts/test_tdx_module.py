@@ -257,7 +257,17 @@ def test_on_a_machine_that_is_no_tdx_host_nothing_is_written(tmp_path):
     given_files = {"module": tmp_path / "m", "sigstruct": tmp_path / "s"}
     arguments = {name: str(path) for name, path in given_files.items()}
     arguments.update({name + "_sha256": hashlib.sha256(path.read_bytes()).hexdigest() for name, path in given_files.items()})
-    command = [sys.executable, "-m", "ansible", "adhoc", "localhost", "-m", "attested.ai.tdx_module", "-a", json.dumps({**arguments, "aside": str(tmp_path / "aside")})]
+    command = [
+        sys.executable,
+        "-m",
+        "ansible",
+        "adhoc",
+        "localhost",
+        "-m",
+        "attested.ai.tdx_module",
+        "-a",
+        json.dumps({**arguments, "aside": str(tmp_path / "aside")}),
+    ]
     environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(tmp_path / "local"))
     environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=120)

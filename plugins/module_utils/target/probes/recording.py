@@ -21,6 +21,15 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.host imp
     Registers,
     Unreadable,
 )
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.recorded_values import (
+    as_bytes,
+    as_items,
+    as_kept,
+    as_number,
+    as_octal,
+    as_readable,
+    kvm_key,
+)
 
 SCHEMA = "attested.ai/tee-recording/1"
 SECTIONS = ("files", "directories", "exists", "owners", "msr", "cpuid", "sev", "kvm", "commands", "exchanges", "https")
@@ -87,12 +96,12 @@ class RecordedHost(Host):
         if isinstance(value, Unreadable):
             return value
         if isinstance(value, Mapping):
-            return _bytes(value.get("hex"), "recording.files[%s]" % path)
+            return as_bytes(value.get("hex"), "recording.files[%s]" % path)
         return str(value).encode("utf-8", "replace")
 
     def listdir(self, path: str) -> Union[Tuple[str, ...], Unreadable]:
         value = self._answer("directories", path, Unreadable(ABSENT, "%s does not exist" % path))
-        return value if isinstance(value, Unreadable) else tuple(sorted(str(name) for name in _list(value, "recording.directories")))
+        return value if isinstance(value, Unreadable) else tuple(sorted(str(name) for name in as_items(value, "recording.directories")))
 
     def exists(self, path: str) -> Union[bool, Unreadable]:
         value = self._answer("exists", path, _NOT_RECORDED)
@@ -106,32 +115,32 @@ class RecordedHost(Host):
             return value
         if not isinstance(value, list) or len(value) != 3:
             raise FormatError("mode, user and group are expected", where="recording.owners", code="recording-invalid")
-        return Owner(_octal(value[0]), str(value[1]), str(value[2]))
+        return Owner(as_octal(value[0]), str(value[1]), str(value[2]))
 
     def msr(self, number: int) -> Union[int, Unreadable]:
         value = self._answer("msr", "0x%x" % number, _NOT_RECORDED)
-        return value if isinstance(value, Unreadable) else _number(value, "recording.msr")
+        return value if isinstance(value, Unreadable) else as_number(value, "recording.msr")
 
     def cpuid(self, leaf: int, subleaf: int = 0) -> Union[Registers, Unreadable]:
         value = self._answer("cpuid", "0x%x/%d" % (leaf, subleaf), _NOT_RECORDED)
         if isinstance(value, Unreadable):
             return value
-        numbers = [_number(item, "recording.cpuid") for item in _list(value, "recording.cpuid")]
+        numbers = [as_number(item, "recording.cpuid") for item in as_items(value, "recording.cpuid")]
         if len(numbers) != 4:
             raise FormatError("four registers are expected", where="recording.cpuid", code="recording-invalid")
         return numbers[0], numbers[1], numbers[2], numbers[3]
 
     def sev(self, command: str) -> Union[bytes, Unreadable]:
         value = self._answer("sev", command, Unreadable(ABSENT, "/dev/sev does not exist"))
-        return value if isinstance(value, Unreadable) else _bytes(value, "recording.sev")
+        return value if isinstance(value, Unreadable) else as_bytes(value, "recording.sev")
 
     def kvm(self, extension: Optional[int] = None) -> Union[int, Unreadable]:
-        value = self._answer("kvm", _kvm_key(extension), _NOT_RECORDED)
-        return value if isinstance(value, Unreadable) else _number(value, "recording.kvm")
+        value = self._answer("kvm", kvm_key(extension), _NOT_RECORDED)
+        return value if isinstance(value, Unreadable) else as_number(value, "recording.kvm")
 
     def kvm_attribute(self, group: int, attribute: int) -> Union[int, Unreadable]:
         value = self._answer("kvm", "attribute %d/%d" % (group, attribute), _NOT_RECORDED)
-        return value if isinstance(value, Unreadable) else _number(value, "recording.kvm")
+        return value if isinstance(value, Unreadable) else as_number(value, "recording.kvm")
 
     def kernel_log(self) -> Union[KernelLog, Unreadable]:
         log = self._document.get("kernel_log")
@@ -139,7 +148,7 @@ class RecordedHost(Host):
             return _NOT_RECORDED
         if "unreadable" in log:
             return Unreadable(str(log.get("kind", ERROR)), str(log["unreadable"]))
-        lines = tuple(str(line) for line in _list(log.get("lines", []), "recording.kernel_log.lines"))
+        lines = tuple(str(line) for line in as_items(log.get("lines", []), "recording.kernel_log.lines"))
         return KernelLog(lines, bool(log.get("complete")), str(log.get("source", "recording")))
 
     def command(self, argv: Sequence[str]) -> Union[Output, Unreadable]:
@@ -148,11 +157,11 @@ class RecordedHost(Host):
             return value
         if not isinstance(value, Mapping):
             raise FormatError("it is no object", where="recording.commands", code="recording-invalid")
-        return Output(_number(value.get("rc"), "recording.commands.rc"), str(value.get("out", "")))
+        return Output(as_number(value.get("rc"), "recording.commands.rc"), str(value.get("out", "")))
 
     def exchange(self, address: str, data: bytes) -> Union[bytes, Unreadable]:
         value = self._answer("exchanges", address, _NOT_RECORDED)
-        return value if isinstance(value, Unreadable) else _bytes(value, "recording.exchanges")
+        return value if isinstance(value, Unreadable) else as_bytes(value, "recording.exchanges")
 
     def https(self, url: str, verify: bool = True) -> Union[Answer, Unreadable]:
         value = self._answer("https", url, _NOT_RECORDED)
@@ -160,7 +169,7 @@ class RecordedHost(Host):
             return value
         if not isinstance(value, Mapping) or not isinstance(value.get("status"), int):
             raise FormatError("status and body are expected", where="recording.https", code="recording-invalid")
-        return Answer(value["status"], _bytes(value.get("body", ""), "recording.https"))
+        return Answer(value["status"], as_bytes(value.get("body", ""), "recording.https"))
 
 
 class Recorder(Host):
@@ -193,53 +202,53 @@ class Recorder(Host):
             answer = b"\n".join(line for line in answer.split(b"\n") if b"KVM_CAP_ARM_RM" in line)
         elif path.endswith(BUILTIN) and not isinstance(answer, Unreadable):
             answer = b"\n".join(line for line in answer.split(b"\n") if b"guest" in line)
-        self._kept["files"][path] = _kept(answer) if isinstance(answer, Unreadable) else _readable(answer)
+        self._kept["files"][path] = as_kept(answer) if isinstance(answer, Unreadable) else as_readable(answer)
         return answer
 
     def listdir(self, path: str) -> Union[Tuple[str, ...], Unreadable]:
         answer = self._host.listdir(path)
-        self._kept["directories"][path] = _kept(answer) if isinstance(answer, Unreadable) else list(answer)
+        self._kept["directories"][path] = as_kept(answer) if isinstance(answer, Unreadable) else list(answer)
         return answer
 
     def exists(self, path: str) -> Union[bool, Unreadable]:
         answer = self._host.exists(path)
-        self._kept["exists"][path] = _kept(answer) if isinstance(answer, Unreadable) else answer
+        self._kept["exists"][path] = as_kept(answer) if isinstance(answer, Unreadable) else answer
         return answer
 
     def owner(self, path: str) -> Union[Owner, Unreadable]:
         answer = self._host.owner(path)
-        self._kept["owners"][path] = _kept(answer) if isinstance(answer, Unreadable) else ["%04o" % answer.mode, answer.user, answer.group]
+        self._kept["owners"][path] = as_kept(answer) if isinstance(answer, Unreadable) else ["%04o" % answer.mode, answer.user, answer.group]
         return answer
 
     def msr(self, number: int) -> Union[int, Unreadable]:
         answer = self._host.msr(number)
-        self._kept["msr"]["0x%x" % number] = _kept(answer) if isinstance(answer, Unreadable) else "0x%x" % answer
+        self._kept["msr"]["0x%x" % number] = as_kept(answer) if isinstance(answer, Unreadable) else "0x%x" % answer
         return answer
 
     def cpuid(self, leaf: int, subleaf: int = 0) -> Union[Registers, Unreadable]:
         answer = self._host.cpuid(leaf, subleaf)
-        self._kept["cpuid"]["0x%x/%d" % (leaf, subleaf)] = _kept(answer) if isinstance(answer, Unreadable) else ["0x%x" % value for value in answer]
+        self._kept["cpuid"]["0x%x/%d" % (leaf, subleaf)] = as_kept(answer) if isinstance(answer, Unreadable) else ["0x%x" % value for value in answer]
         return answer
 
     def sev(self, command: str) -> Union[bytes, Unreadable]:
         answer = self._host.sev(command)
-        self._kept["sev"][command] = _kept(answer) if isinstance(answer, Unreadable) else answer.hex()
+        self._kept["sev"][command] = as_kept(answer) if isinstance(answer, Unreadable) else answer.hex()
         return answer
 
     def kvm(self, extension: Optional[int] = None) -> Union[int, Unreadable]:
         answer = self._host.kvm(extension)
-        self._kept["kvm"][_kvm_key(extension)] = _kept(answer) if isinstance(answer, Unreadable) else answer
+        self._kept["kvm"][kvm_key(extension)] = as_kept(answer) if isinstance(answer, Unreadable) else answer
         return answer
 
     def kvm_attribute(self, group: int, attribute: int) -> Union[int, Unreadable]:
         answer = self._host.kvm_attribute(group, attribute)
-        self._kept["kvm"]["attribute %d/%d" % (group, attribute)] = _kept(answer) if isinstance(answer, Unreadable) else answer
+        self._kept["kvm"]["attribute %d/%d" % (group, attribute)] = as_kept(answer) if isinstance(answer, Unreadable) else answer
         return answer
 
     def kernel_log(self) -> Union[KernelLog, Unreadable]:
         answer = self._host.kernel_log()
         if isinstance(answer, Unreadable):
-            self._log = _kept(answer)
+            self._log = as_kept(answer)
         else:
             lines = [line for line in answer.lines if any(word in line.lower() for word in LOG_WORDS)]
             self._log = {"lines": lines, "complete": answer.complete, "source": answer.source}
@@ -247,63 +256,19 @@ class Recorder(Host):
 
     def command(self, argv: Sequence[str]) -> Union[Output, Unreadable]:
         answer = self._host.command(argv)
-        self._kept["commands"][" ".join(argv)] = _kept(answer) if isinstance(answer, Unreadable) else {"rc": answer.rc, "out": _shortened(argv, answer.out)}
+        self._kept["commands"][" ".join(argv)] = as_kept(answer) if isinstance(answer, Unreadable) else {"rc": answer.rc, "out": _shortened(argv, answer.out)}
         return answer
 
     def exchange(self, address: str, data: bytes) -> Union[bytes, Unreadable]:
         answer = self._host.exchange(address, data)
-        self._kept["exchanges"][address] = _kept(answer) if isinstance(answer, Unreadable) else answer.hex()
+        self._kept["exchanges"][address] = as_kept(answer) if isinstance(answer, Unreadable) else answer.hex()
         return answer
 
     def https(self, url: str, verify: bool = True) -> Union[Answer, Unreadable]:
         answer = self._host.https(url, verify)
-        self._kept["https"][url] = _kept(answer) if isinstance(answer, Unreadable) else {"status": answer.status, "body": answer.body.hex()}
+        self._kept["https"][url] = as_kept(answer) if isinstance(answer, Unreadable) else {"status": answer.status, "body": answer.body.hex()}
         return answer
 
 
 def _shortened(argv: Sequence[str], out: str) -> str:
     return "\n".join(_PROTECTION.findall(out)) if DOMCAPABILITIES in argv else out
-
-
-def _octal(value: Any) -> int:
-    try:
-        return int(str(value), 8)
-    except ValueError:
-        raise FormatError("%s is no octal number" % ascii(value), where="recording.owners", code="recording-invalid") from None
-
-
-def _kvm_key(extension: Optional[int]) -> str:
-    return "version" if extension is None else str(extension)
-
-
-def _kept(answer: Unreadable) -> Dict[str, str]:
-    return {"unreadable": answer.reason, "kind": answer.kind}
-
-
-def _readable(data: bytes) -> Union[str, Dict[str, str]]:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return {"hex": data.hex()}
-
-
-def _number(value: Any, where: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    try:
-        return int(str(value), 16)
-    except ValueError:
-        raise FormatError("%s is no hexadecimal number" % ascii(value), where=where, code="recording-invalid") from None
-
-
-def _bytes(value: Any, where: str) -> bytes:
-    try:
-        return bytes.fromhex(str(value))
-    except ValueError:
-        raise FormatError("%s is no hexadecimal text" % ascii(value), where=where, code="recording-invalid") from None
-
-
-def _list(value: Any, where: str) -> List[Any]:
-    if not isinstance(value, list):
-        raise FormatError("a list is expected", where=where, code="recording-invalid")
-    return value

@@ -38,7 +38,9 @@ def look(host: Host) -> Platform:
     """Raises HostError."""
     status = host.sev("snp-platform-status")
     if isinstance(status, Unreadable):
-        raise HostError(status.reason, where="/dev/sev", fix="Run as root on the host itself, with ccp loaded; attested.ai.tee_info tells more", code="snp-status")
+        raise HostError(
+            status.reason, where="/dev/sev", fix="Run as root on the host itself, with ccp loaded; attested.ai.tee_info tells more", code="snp-status"
+        )
     return platform_of(status, product_of_host(host))
 
 

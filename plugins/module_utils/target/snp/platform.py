@@ -91,7 +91,9 @@ def platform_of(status: bytes, product: str) -> Platform:
         raise HostError("the firmware's answer has %d bytes, 32 are expected" % len(status), where="/dev/sev", code="snp-status")
     major, minor, state, _flags, build, options, _guests, current, reported = fields
     if state != 1:
-        raise HostError("SEV-SNP is not initialized (state %d)" % state, where="/dev/sev", fix="Mend what attested.ai.tee_info finds", code="snp-not-initialized")
+        raise HostError(
+            "SEV-SNP is not initialized (state %d)" % state, where="/dev/sev", fix="Mend what attested.ai.tee_info finds", code="snp-not-initialized"
+        )
     layout = layout_of_product(product)
     try:
         tcbs = [TcbVersion.parse(raw.to_bytes(8, "little"), layout, name) for raw, name in ((current, "current TCB"), (reported, "reported TCB"))]

@@ -45,7 +45,9 @@ def unpacked(archive: bytes) -> Tuple[bytes, bytes]:
         raise FormatError("it cannot be unpacked (%s)" % error, where="archive", code="tdx-module-form") from None
     missing = [name for name in MEMBERS if name not in found]
     if missing:
-        raise FormatError("it has no %s" % " and no ".join(missing), where="archive", fix="Take intel_tdx_module.tar.gz of Intel's release", code="tdx-module-form")
+        raise FormatError(
+            "it has no %s" % " and no ".join(missing), where="archive", fix="Take intel_tdx_module.tar.gz of Intel's release", code="tdx-module-form"
+        )
     return found[MEMBERS[0]], found[MEMBERS[1]]
 
 
@@ -66,7 +68,9 @@ def judged(host: Host, module: bytes, sigstruct: bytes, allow_older: bool) -> Si
         )  # fmt: skip
     older = _older(host, signed)
     if older and not allow_older:
-        raise HostError(older, where="sigstruct", fix="Take a newer one, or set allow_older: guests are then attested with the older one", code="tdx-module-older")
+        raise HostError(
+            older, where="sigstruct", fix="Take a newer one, or set allow_older: guests are then attested with the older one", code="tdx-module-older"
+        )
     return signed
 
 

@@ -56,7 +56,9 @@ def esp_of(mounts: str, wanted: str = "") -> str:
         return wanted.rstrip("/")
     place = next((mount for mount in _MOUNTS if mount in found), None)
     if place is None:
-        raise HostError("no EFI partition is mounted at %s" % ", ".join(_MOUNTS), fix="Mount it, or give esp. Without UEFI there is none", code="tdx-module-esp")
+        raise HostError(
+            "no EFI partition is mounted at %s" % ", ".join(_MOUNTS), fix="Mount it, or give esp. Without UEFI there is none", code="tdx-module-esp"
+        )
     return place
 
 
@@ -72,7 +74,9 @@ def plan_present(disk: Disk, esp: str, aside: str, files: Tuple[bytes, bytes], b
     # Both are written beside the old ones before either replaces its own.
     room = sum(len(data) for data in wanted.values())
     if disk.free(esp) < room:
-        raise HostError("there is room for %d bytes, %d are needed" % (disk.free(esp), room), where=esp, fix="Remove what is not needed there", code="tdx-module-esp")
+        raise HostError(
+            "there is room for %d bytes, %d are needed" % (disk.free(esp), room), where=esp, fix="Remove what is not needed there", code="tdx-module-esp"
+        )
     keep: Dict[str, bytes] = {}
     if "kept" not in state:
         keep = {"%s/%s" % (aside, name): data for name, data in zip(NAMES, there.values()) if data is not None}
@@ -93,9 +97,16 @@ def plan_absent(disk: Disk, aside: str, booted: int) -> Change:
     wanted = {path: disk.read("%s/%s" % (aside, name)) if name in state["kept"] else None for path, name in zip(paths, NAMES)}
     for (path, data), name in zip(there.items(), NAMES):
         if name in state["kept"] and wanted[path] is None:
-            raise HostError("what was kept is gone", where="%s/%s" % (aside, name), fix="Place the module that shall be there by hand, and remove " + aside, code="tdx-module-kept")
+            raise HostError(
+                "what was kept is gone",
+                where="%s/%s" % (aside, name),
+                fix="Place the module that shall be there by hand, and remove " + aside,
+                code="tdx-module-kept",
+            )
         if data is not None and data != wanted[path] and _digest(data) != state.get("placed", {}).get(name):
-            raise HostError("somebody else has placed another since", where=path, fix="See what it is; remove %s to leave it" % aside, code="tdx-module-foreign")
+            raise HostError(
+                "somebody else has placed another since", where=path, fix="See what it is; remove %s to leave it" % aside, code="tdx-module-foreign"
+            )
     contents = {path: data for path, data in wanted.items() if there[path] != data}
     return Change(_told(there), _told(wanted), contents, {}, {}, True, True)
 
@@ -136,7 +147,9 @@ def _state(disk: Disk, aside: str) -> Dict[str, Any]:
         found = None
     good = isinstance(found, dict) and isinstance(found.get("changed_at", 0), int)
     if good and "kept" in found:
-        good = isinstance(found["kept"], list) and set(found["kept"]) <= set(NAMES) and isinstance(found.get("esp"), str) and isinstance(found.get("placed"), dict)
+        good = (
+            isinstance(found["kept"], list) and set(found["kept"]) <= set(NAMES) and isinstance(found.get("esp"), str) and isinstance(found.get("placed"), dict)
+        )
     if not good:
         raise HostError("it is damaged", where=where, fix="See what lies beside it, put it back by hand, and remove the folder", code="tdx-module-kept")
     return dict(found)
