@@ -173,6 +173,9 @@ def test_a_guest_without_any_tee_has_no_driver_to_load():
     document._document["kernel_log"]["lines"] = ["Linux version 6.17.0-5-generic"]
     found = look(document, MEMORY)
     assert found["tee"] == "none" and found["driver"] is None and probe(found, "driver")["outcome"] == "skipped"
+    assert probe(found, "configfs")["outcome"] == "pass"
+    document._document["exists"]["/sys/kernel/config"] = False
+    assert probe(look(document, MEMORY), "configfs")["outcome"] == "skipped"
 
 
 def test_nothing_that_systemctl_may_print_stops_it():

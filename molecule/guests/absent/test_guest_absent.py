@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the guest is like after it was taken back."""
+
+
+def test_the_server_uses_its_keys_on_the_disk_again(host):
+    assert "/etc/ssh/ssh_host_ed25519_key" in host.check_output("sshd -T | grep hostkey")
+    assert host.check_output("sha256sum -c --status /root/before; echo $?") == "0" and host.service("ssh").is_running
+
+
+def test_nothing_of_ours_is_left(host):
+    assert host.check_output("find /etc /var/lib /run -xdev '(' -name '*attested*' -o -name '*hostkeys*' ')' -not -path '/run/lab*'") == ""
+
+
+def test_only_what_was_masked_here_is_unmasked(host):
+    states = host.run("systemctl is-enabled swap.target qemu-guest-agent").stdout.split()
+    assert states[0] == "static" and states[1] in ("enabled", "disabled")
