@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 
+from quoting_files import PCCS, QCNL, QGS
 from softpccs import qgs
 from softpccs.platform import Platform
-from test_quoting_config import PCCS, QCNL, QGS
 
 BASE = "https://pccs.example.com:8081/sgx/certification/v4/"
 SYSTEMCTL = """#!/bin/sh
@@ -30,7 +30,9 @@ if [ ! -e "$state/$unit" ]; then
   echo "Unit $unit not found." >&2; exit 4
 fi
 case "$verb" in
-  show) printf 'Id=%s\\nLoadState=loaded\\nActiveState=%s\\n' "$unit" "$(cat "$state/$unit")" ;;
+  show)
+    printf 'Id=%s\\nLoadState=loaded\\nActiveState=%s\\n' "$unit" "$(cat "$state/$unit")"
+    echo "ActiveEnterTimestamp=$(LC_ALL=C date -u -r "$state/$unit" '+%a %Y-%m-%d %H:%M:%S UTC')" ;;
   is-enabled) [ -e "$state/$unit.enabled" ] && echo enabled || { echo disabled; exit 1; } ;;
   enable) touch "$state/$unit.enabled" ;;
   disable) rm -f "$state/$unit.enabled" ;;
@@ -50,7 +52,7 @@ class Root:
         for name, text in (("etc/qgs.conf", QGS), ("etc/sgx_default_qcnl.conf", QCNL), ("opt/intel/sgx-dcap-pccs/config/default.json", PCCS)):
             (self.root / name).parent.mkdir(parents=True, exist_ok=True)
             (self.root / name).write_text(text)
-        for name in ("usr/local/share/ca-certificates", "etc/modules-load.d", "var/opt/qgsd", "var/lib", "var/log", "sys/firmware/efi", "etc/pki/ca-trust/source/anchors"):
+        for name in ("usr/local/share/ca-certificates", "etc/modules-load.d", "var/opt/qgsd", "var/lib", "var/log", "sys/firmware/efi", "etc/ssl/certs"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         (self.root / "sys/firmware/efi/efivars").symlink_to(self.platform.efivars)
         (self.root / "opt/intel/sgx-pck-id-retrieval-tool").symlink_to(self.platform.folder)
@@ -64,8 +66,7 @@ class Root:
         programs.mkdir()
         for name, text in (
             ("systemctl", SYSTEMCTL),
-            ("update-ca-certificates", '#!/bin/sh\necho "$0" >> "$(dirname "$0")/../units/log"\n'),
-            ("update-ca-trust", '#!/bin/sh\necho "$0" >> "$(dirname "$0")/../units/log"\n'),
+            ("update-ca-certificates", '#!/bin/sh\ncd "$(dirname "$0")/.." && echo gathered >> units/log && touch root/etc/ssl/certs/ca-certificates.crt\n'),
             ("runuser", '#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'),
             ("npm", "#!/bin/sh\nmkdir -p node_modules && touch node_modules/.package-lock.json\n"),
         ):

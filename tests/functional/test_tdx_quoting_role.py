@@ -4,20 +4,37 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.target.quoting import commented_json, pckid, qgs_conf
-from quoting_lab import ADMIN, USER
-from quoting_root import Root, killed, play
-from softpccs import server
-from test_quoting_config import PCCS, QCNL, QGS
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPO / "tests" / "unit" / "tdx_quoting"), str(REPO / "tools" / "softpccs")]
+from quoting_lab import ADMIN, USER  # noqa: E402  pylint: disable=wrong-import-position
+from quoting_root import PCCS, QCNL, QGS, Root, killed, play  # noqa: E402  pylint: disable=wrong-import-position
+from softpccs import server  # noqa: E402  pylint: disable=wrong-import-position
 
 API_KEY = "0123456789abcdef0123456789abcdef"
 SECRETS = (USER, ADMIN, API_KEY)
+
+
+@pytest.fixture
+def pccs():
+    with server.Service(USER, ADMIN).running() as service:
+        yield service
+
+
+@pytest.fixture
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture
@@ -39,9 +56,9 @@ def machines(tmp_path: Path, crl: bytes) -> dict[str, Root]:
     cache = tmp_path / "cache-file"
     cache.write_bytes(b"what pcs-client-tool made")
     wanted = {
-        "pccs": {"tdx_quoting_registration": "indirect_pccs", "tdx_quoting_threads": 8},
         "direct": {"tdx_quoting_registration": "direct_manual", "tdx_quoting_transport": "unix", "tdx_quoting_qcnl": "intelpcs"},
-        "cache": {"tdx_quoting_registration": "indirect_local_cache", "tdx_quoting_qcnl": "local_cache", "tdx_quoting_local_cache_file": str(cache)},
+        "cache": {"tdx_quoting_registration": "indirect_local_cache", "tdx_quoting_qcnl": "local_cache", "tdx_quoting_local_cache_file": str(cache),
+                  "tdx_quoting_threads": 8},
         "agent": {"tdx_quoting_registration": "direct_automatic", "tdx_quoting_qcnl_settings": {"retry_times": 3}},
     }
     found = {name: Root(tmp_path / name, agent_enabled=name == "agent", **given) for name, given in wanted.items()}
@@ -53,12 +70,11 @@ def machines(tmp_path: Path, crl: bytes) -> dict[str, Root]:
 def test_there_again_and_back(pccs, tmp_path, there):
     roots = machines(tmp_path, pccs.root_crl.hex().encode())
     before = {name: root.tree() for name, root in roots.items()}
-    some = {name: roots[name] for name in ("pccs", "agent")}
-    done, counts = play(tmp_path, some, "--check", "--diff", **there)
+    done, counts = play(tmp_path, {"agent": roots["agent"]}, "--check", "--diff", **there)
     assert done.returncode == 0, done.stdout
     assert {name: root.tree() for name, root in roots.items()} == before and not (tmp_path / "controller").exists() and not pccs.requests
     assert {root.platform.pending for root in roots.values()} == {True} and min(count["changed"] for count in counts.values()) >= 3
-    assert "+# Managed by attested.ai (tdx_quoting)" in done.stdout and "-number_threads = 4" in done.stdout and not any(secret in done.stdout for secret in SECRETS)
+    assert "+# Managed by attested.ai (tdx_quoting)" in done.stdout and '+  ,"retry_times": 3' in done.stdout and not any(secret in done.stdout for secret in SECRETS)
 
     done, counts = play(tmp_path, roots, "-vvv", **there)
     assert done.returncode == 0, done.stdout
@@ -68,17 +84,16 @@ def test_there_again_and_back(pccs, tmp_path, there):
         assert (tmp_path / "controller" / root.folder.name / ("manifest-%s.bin" % pckid.digest(root.platform.manifest))).read_bytes() == root.platform.manifest
         assert "restart qgsd.service" in root.asked() and (root.folder / "units" / "qgsd.service.enabled").exists()
         assert "Restart=always" in root.text("etc/systemd/system/qgsd.service.d/attested-ai-tdx-quoting.conf")
-    assert len(pccs.platforms) == 1 and list(pccs.manifests.values()) == [roots["direct"].platform.manifest]
-    assert qgs_conf.parse(roots["pccs"].text("etc/qgs.conf")) == qgs_conf.QgsConf(4050, 8)
-    settings = commented_json.parse(roots["pccs"].text("etc/sgx_default_qcnl.conf"))
-    assert settings["pccs_url"] == pccs.url + "/sgx/certification/v4/" and settings["use_secure_cert"] is True
-    assert commented_json.parse(roots["agent"].text("etc/sgx_default_qcnl.conf"))["retry_times"] == 3
+    assert not pccs.platforms and list(pccs.manifests.values()) == [roots["direct"].platform.manifest]
+    assert qgs_conf.parse(roots["cache"].text("etc/qgs.conf")) == qgs_conf.QgsConf(4050, 8)
+    settings = commented_json.parse(roots["agent"].text("etc/sgx_default_qcnl.conf"))
+    assert settings["pccs_url"] == pccs.url + "/sgx/certification/v4/" and settings["use_secure_cert"] is True and settings["retry_times"] == 3
     # Both ends of one transport.
     assert qgs_conf.parse(roots["direct"].text("etc/qgs.conf")).port is None and "RuntimeDirectory=tdx-qgs" in roots["direct"].text(
         "etc/systemd/system/qgsd.service.d/attested-ai-tdx-quoting.conf"
     )
     assert "<quoteGenerationService path='/var/run/tdx-qgs/qgs.socket'/>" in done.stdout and "'port': '4050'" in done.stdout
-    assert (roots["pccs"].root / "etc/modules-load.d/attested-ai-tdx-quoting.conf").exists()
+    assert (roots["agent"].root / "etc/modules-load.d/attested-ai-tdx-quoting.conf").exists()
     assert not (roots["direct"].root / "etc/modules-load.d/attested-ai-tdx-quoting.conf").exists()
     cached = roots["cache"].root / "var/opt/qgsd/.dcap-qcnl" / ("%s_0000" % roots["cache"].platform.qe_id.hex())
     assert cached.read_bytes() == b"what pcs-client-tool made" and commented_json.parse(roots["cache"].text("etc/sgx_default_qcnl.conf"))["local_cache_only"] is True
@@ -89,15 +104,13 @@ def test_there_again_and_back(pccs, tmp_path, there):
     done, counts = play(tmp_path, roots, tdx_quoting_manifest_confirm="", **{name: value for name, value in there.items() if "confirm" not in name})
     assert done.returncode == 0 and {name: count["changed"] for name, count in counts.items()} == dict.fromkeys(roots, 0), done.stdout
 
-    some = {name: roots[name] for name in ("pccs", "direct")}
+    some = {"direct": roots["direct"]}
     done, counts = play(tmp_path, some, tdx_quoting_state="absent", **there)
     assert done.returncode == 0, done.stdout
     for root in some.values():
         assert commented_json.parse(root.text("etc/sgx_default_qcnl.conf")) == commented_json.parse(QCNL) and qgs_conf.parse(root.text("etc/qgs.conf")) == qgs_conf.parse(QGS)
         left = {name for name in set(root.tree()) - set(before[root.folder.name]) if name.startswith("root/etc") or name.startswith("root/usr")}
         assert left == set() and (root.root / "var/lib/attested-ai/tdx-registration/record.json").exists()
-    done, counts = play(tmp_path, {"pccs": roots["pccs"]}, tdx_quoting_state="absent", **there)
-    assert {count["changed"] for count in counts.values()} == {0}
 
 
 BAD = {
@@ -192,11 +205,3 @@ def test_a_pccs_for_others_is_set_up_with_a_certificate_of_its_own(tmp_path, the
     done, _counts = play(tmp_path, {"one": root}, tdx_quoting_state="absent", **given)
     assert commented_json.parse((home / "config/default.json").read_text(), trailing_comma=True) == commented_json.parse(PCCS, trailing_comma=True)
 
-
-@pytest.fixture
-def free_port():
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
