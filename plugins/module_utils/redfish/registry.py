@@ -80,7 +80,9 @@ def spelled(registry: Optional[Registry], values: Dict[str, Value]) -> Dict[str,
 
 
 def _spelled(attribute: Optional[Attribute], value: Value) -> Value:
-    if attribute is None or attribute.kind != "Enumeration" or any(same(name, value) for name, _title in attribute.values):
+    if attribute is None or attribute.kind != "Enumeration" or any(name == value for name, _title in attribute.values):
+        return value
+    if any(same(name, value) for name, _title in attribute.values):
         return value
     text = str(value).lower()
     for match in ([name for name, _title in attribute.values if name.lower() == text], [name for name, title in attribute.values if title.lower() == text]):

@@ -180,7 +180,10 @@ def test_a_service_that_would_restart_the_machine_by_itself_is_not_written_to_wi
     with pytest.raises(RedfishError, match="at once, with a restart.*nothing was written") as caught:
         bring(running, None, desired("snp"), reboot_ok=False)
     assert caught.value.code == "redfish-apply-time" and not running.machine.pending
-    bring(running, None, desired("snp"))
+    real = running.machine.write
+    running.machine.write = lambda values, _apply_time="": real(values) or running.machine.reset("GracefulRestart") or ""
+    assert bring(running, None, desired("snp")).reboots == running.machine.resets == 3
+    assert not [path for _method, path in running.requests if "ComputerSystem.Reset" in path], "no second restart in the middle of the first"
 
 
 def test_a_registry_that_calls_open_what_is_closed_is_told() -> None:
@@ -203,7 +206,8 @@ def test_a_registry_that_calls_open_what_is_closed_is_told() -> None:
     [
         (403, "Not licensed to perform this request. The following licenses DCMS were needed", "licence"),
         (403, "Insufficient privilege", "ConfigureComponents"),
-        (400, "The BIOS administrator password is required.", "password"),
+        (400, "The BIOS administrator password is required.", "does not send"),
+        (403, "The system is in lockdown mode.", "Take the controller out"),
     ],
 )
 def test_why_a_controller_refuses_is_told_with_the_next_step(status: int, said: str, words: str) -> None:
@@ -297,6 +301,9 @@ def test_a_password_that_somebody_else_left_pending_is_not_shown() -> None:
     known = registry(entry("A"), {"AttributeName": "SetupPassword", "Type": "Password"})
     found = plan(known, {"A": "Disabled"}, {"SetupPassword": "hidden-one"}, [Want("A", "Enabled")])
     assert "hidden-one" not in repr(found) and list(found.foreign) == ["SetupPassword"]
+    with pytest.raises(RedfishError, match="it is a password") as caught:
+        resolve(registry({"AttributeName": "SetupPassword", "Type": "String"}), {}, DELL, desired(None, attributes={"SetupPassword": "hidden-one"}))
+    assert "hidden-one" not in str(caught.value)
 
 
 def test_each_attribute_of_a_board_may_have_a_suffix_of_its_own() -> None:
