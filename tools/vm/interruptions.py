@@ -28,7 +28,9 @@ from machine import say
 REPO = Path(__file__).resolve().parents[2]
 DROP_IN = "/etc/default/grub.d/99-attested-ai-tdx_host.cfg"
 MODPROBE = "/etc/modprobe.d/attested-ai-tdx-host.conf"
-KERNEL_SETS_UP = "pgrep -f 'dpkg/(info|tmp.ci)/linux-image.*postinst'"
+# No pattern for -f may be found in the script that it stands in.
+SET_UP = "'dpkg/(info|tmp.ci)/linux-image.*postinst'"
+KERNEL_SETS_UP = f"pgrep -f {SET_UP}"
 CONFIGURES_GRUB = f"grep -q 'State: pending' {DROP_IN} && pgrep -f [g]rub-mkconfig"
 STOPPING = 'test "$(systemctl is-system-running)" = stopping'
 # Whatever decides how the machine works: our files, packages and their state, what boots and what booted, groups.
@@ -54,7 +56,7 @@ class Cut:
 
 CUTS = (
     Cut("power lost while packages are installed", "present", KERNEL_SETS_UP, "power", "failed"),
-    Cut("dpkg killed while it goes on", "present", KERNEL_SETS_UP, "pkill -KILL -x dpkg; pkill -KILL -f [l]inux-image.*postinst", "failed"),
+    Cut("dpkg killed while it goes on", "present", KERNEL_SETS_UP, f"pkill -KILL -x dpkg; pkill -KILL -f {SET_UP}", "failed"),
     Cut("play killed while dpkg goes on", "present", KERNEL_SETS_UP, "play", "killed"),
     Cut("power lost while GRUB is configured", "present", CONFIGURES_GRUB, "power", "failed"),
     Cut("play killed between GRUB and the reboot", "present", f"grep -q 'State: applied' {DROP_IN}", "play", "killed"),
