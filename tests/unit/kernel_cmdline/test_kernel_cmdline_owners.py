@@ -81,6 +81,14 @@ def test_the_reboot_after_taking_back_is_not_forgotten_when_the_run_is_cut_off(m
     assert set_(lab, TDX) and not change_of(lab, TDX).reboot_required
 
 
+def test_a_word_that_stays_by_another_hand_needs_no_reboot(tmp_path):
+    lab = Debian(tmp_path, **{"/etc/default/grub": 'GRUB_CMDLINE_LINUX="nohibernate"\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\n'})
+    lab.files["/proc/cmdline"] = "root=UUID=1 ro nohibernate quiet"
+    set_(lab, TDX)
+    assert set_(lab, TDX, present=False) and "nohibernate" in lab.line()
+    assert not change_of(lab, TDX, present=False).reboot_required
+
+
 @pytest.mark.parametrize("make", [Debian, RedHat, Suse])
 def test_a_word_that_is_no_longer_wanted_needs_a_reboot_too(make, tmp_path):
     lab = lab_of(make, tmp_path)

@@ -110,7 +110,11 @@ def plan(system: System, wish: Wish, present: bool) -> Change:
         check_length({entry: wish.applied_to(words) for entry, words in lines.items()})
     running = split(system.read("/proc/cmdline") or "")
     changed = before != after or (present and not made)
-    gone = [word for word in (*leaving.noted(system, wish.owner), *_gone(system, before, wish)) if not _wanted_by_others(system, wish.owner, word)]
+    left = leaving.noted(system, wish.owner)
+    if not changed:
+        # By another hand it may still be there.
+        left = tuple(word for word in left if not (lines and all(word in words for words in lines.values())))
+    gone = [word for word in (*left, *_gone(system, before, wish)) if not _wanted_by_others(system, wish.owner, word)]
     reboot = (present and not wish.kept_by(running)) or any(word in running and word not in wish.present for word in gone)
     return Change(NAME, changed, _shown(before), _shown(after), reboot, first_kernel(config or ""))
 
