@@ -43,6 +43,7 @@ CONTAINERS_CONF = """[containers]
 default_ulimits = ["nofile=20000:20000", "nproc=30000:30000"]
 pids_limit = 0
 [engine]
+runtime = "crun"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 static_dir = "{cache}/store/libpod"

@@ -30,9 +30,10 @@ DROP_IN = "/etc/default/grub.d/99-attested-ai-tdx_host.cfg"
 MODPROBE = "/etc/modprobe.d/attested-ai-tdx-host.conf"
 # No pattern for -f may be found in the script that it stands in.
 SET_UP = "'dpkg/(info|tmp.ci)/linux-image.*postinst'"
-KERNEL_SETS_UP = f"pgrep -f {SET_UP}"
-CONFIGURES_GRUB = f"grep -q 'State: pending' {DROP_IN} && pgrep -f [g]rub-mkconfig"
+GRUB = "[g]rub-mkconfig"
 STOPPING = 'test "$(systemctl is-system-running)" = stopping'
+# All is set or taken back, and the reboot is not yet.
+DECIDES = "TASK [attested.ai.tee_host : See when the machine was booted]"
 # Whatever decides how the machine works: our files, packages and their state, what boots and what booted, groups.
 STATE = r"""
 find /etc /usr/lib/modprobe.d /var/lib/attested-ai -type f -path '*attested*' -exec sha256sum {} + 2>/dev/null | sort -k 2
@@ -45,26 +46,28 @@ SECONDS = 3600
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """``when`` is true on the machine once it is time. ``act`` is a script on the machine, or `play` or `power`. ``ends`` is how that run must end."""
+    """``when`` is true on the machine once it is time, or stands in what the play prints. ``held`` are the programs that are stopped there until the
+    blow falls, so that it falls nowhere else. ``act`` is `play`, `power` or `programs` (those that are held). ``ends`` is how that run must end."""
 
     name: str
     state: str
     when: str
     act: str
     ends: str
+    held: str = ""
 
 
 CUTS = (
-    Cut("power lost while packages are installed", "present", KERNEL_SETS_UP, "power", "failed"),
-    Cut("dpkg killed while it goes on", "present", KERNEL_SETS_UP, f"pkill -KILL -x dpkg; pkill -KILL -f {SET_UP}", "failed"),
-    Cut("play killed while dpkg goes on", "present", KERNEL_SETS_UP, "play", "killed"),
-    Cut("power lost while GRUB is configured", "present", CONFIGURES_GRUB, "power", "failed"),
-    Cut("play killed between GRUB and the reboot", "present", f"grep -q 'State: applied' {DROP_IN}", "play", "killed"),
+    Cut("power lost while packages are installed", "present", f"pgrep -f {SET_UP}", "power", "failed", SET_UP),
+    Cut("installation killed while it goes on", "present", f"pgrep -f {SET_UP}", "programs", "failed", SET_UP),
+    Cut("play killed while the installation goes on", "present", f"pgrep -f {SET_UP}", "play", "killed", SET_UP),
+    Cut("power lost while GRUB is configured", "present", f"grep -q 'State: pending' {DROP_IN} && pgrep -f {GRUB}", "power", "failed", GRUB),
+    Cut("play killed between GRUB and the reboot", "present", DECIDES, "play", "killed"),
     Cut("power lost during the reboot", "present", STOPPING, "power", "well"),
-    Cut("module killed while GRUB is taken back", "absent", CONFIGURES_GRUB, "pkill -KILL -f [p]ython3", "failed"),
-    Cut("play killed between taking back and the reboot", "absent", f"test ! -e {DROP_IN} && test ! -e {MODPROBE}", "play", "killed"),
+    Cut("programs killed while GRUB is taken back", "absent", f"grep -q 'State: pending' {DROP_IN} && pgrep -f {GRUB}", "programs", "failed", GRUB),
+    Cut("play killed between taking back and the reboot", "absent", DECIDES, "play", "killed"),
     Cut("power lost during the last reboot", "absent", STOPPING, "power", "well"),
-)  # fmt: skip
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,11 +124,9 @@ def start(lab: Lab, name: str, state: str, log: Path) -> subprocess.Popen[bytes]
 def run(lab: Lab, name: str, state: str, log: Path) -> str:
     """To its end. Returns the line of the recap."""
     code = start(lab, name, state, log).wait(SECONDS)
-    text = log.read_text(errors="replace")
-    recap = next((line for line in text.splitlines() if line.startswith(name) and "ok=" in line), "")
     if code:
-        raise LabError(f"the run ended with {code}:\n" + "\n".join(text.splitlines()[-25:]))
-    return recap
+        raise LabError(f"the run ended with {code}:\n{tail(log)}")
+    return next((line for line in log.read_text(errors="replace").splitlines() if line.startswith(name) and "ok=" in line), "")
 
 
 def interrupt(lab: Lab, cut: Cut, log: Path) -> None:
@@ -134,32 +135,43 @@ def interrupt(lab: Lab, cut: Cut, log: Path) -> None:
         wait_for(lab, cut, play, log)
         if cut.act == "play":
             os.killpg(play.pid, signal.SIGKILL)
-        elif cut.act == "power":
+        if cut.act == "power":
             lab.cut("cut")
+        elif cut.held:
+            # What was killed leaves the rest to go on.
+            lab.script("cut", f"{'pkill -KILL -x dpkg; pkill -KILL' if cut.act == 'programs' else 'pkill -CONT'} -f {cut.held}")
         code = play.wait(SECONDS)
     finally:
         if play.poll() is None:
             os.killpg(play.pid, signal.SIGKILL)
     ended = "killed" if code == -signal.SIGKILL else "failed" if code else "well"
     if ended != cut.ends:
-        raise LabError(f"{cut.name}: the run ended {ended}, not {cut.ends}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-25:]))
+        raise LabError(f"{cut.name}: the run ended {ended}, not {cut.ends}:\n{tail(log)}")
 
 
 def wait_for(lab: Lab, cut: Cut, play: subprocess.Popen[bytes], log: Path) -> None:
-    """One script that waits on the machine itself, and acts there where it must be quick. Asked again while the machine cannot be reached."""
-    act = cut.act if cut.act not in ("play", "power") else ":"
-    script = f"for n in $(seq 200); do if {{ {cut.when}; }} >/dev/null 2>&1; then {act}; exit 42; fi; sleep 0.1; done"
+    """One script that waits on the machine itself, asked again while the machine cannot be reached."""
+    hold = f"pkill -STOP -f {cut.held}" if cut.held else ":"
+    script = f"for n in $(seq 100); do if {{ {cut.when}; }} >/dev/null 2>&1; then {hold}; exit 42; fi; sleep 0.1; done"
     while play.poll() is None:
-        # What kills all of Python on the machine, or ends its services, may end this, too.
+        if cut.when.startswith("TASK "):
+            if cut.when in log.read_text(errors="replace"):
+                return
+            time.sleep(0.1)
+            continue
         code, _said = lab.script("cut", script)
-        if code == 42 or (cut.act not in ("play", "power") and code < 0):
+        if code == 42:
             return
         if code == 255:
             # Already gone: a container shuts down before it can be asked.
             if cut.when == STOPPING and "[attested.ai.tee_host : Reboot the machine]" in log.read_text(errors="replace"):
                 return
             time.sleep(0.2)
-    raise LabError(f"{cut.name}: the moment never came:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-25:]))
+    raise LabError(f"{cut.name}: the moment never came:\n{tail(log)}")
+
+
+def tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-25:])
 
 
 def same(lab: Lab, before: list[str]) -> None:
