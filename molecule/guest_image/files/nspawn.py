@@ -29,7 +29,11 @@ from machine import Machine, free_port, say  # noqa: E402
 ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
 PACKAGES = "systemd systemd-sysv dbus udev openssh-server python3 python3-apt sudo iproute2 procps ca-certificates debian-archive-keyring".split()
 # The newest libvirt and QEMU that Debian 13 can have: their schema knows TDX and SEV-SNP.
-PREFERENCES = "Package: src:libvirt src:qemu src:edk2\nPin: release n=trixie-backports\nPin-Priority: 700\n"
+PREFERENCES = (
+    "Package: src:libvirt src:qemu\nPin: release n=trixie-backports\nPin-Priority: 700\n\n"
+    # Nothing comes from there by itself; firmware for SEV-SNP and TDX is taken from there by name.
+    "Package: *\nPin: release n=sid\nPin-Priority: 50\n"
+)
 BUILT = CACHE / "guest-images"
 START_SECONDS = 60
 
@@ -63,13 +67,13 @@ def up(name: str) -> None:
     tree.mkdir()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(key)], check=True)
     run("tar", "-C", str(tree), "-xf", str(base()))
-    (source,) = _source("trixie-backports", "main") or ["deb http://deb.debian.org/debian trixie-backports main"]
+    sources = "\n".join(line for release in ("trixie-backports", "sid") for line in _source(release, "main"))
     files = {
         "etc/hostname": "lab\n",
         "etc/machine-id": "",
         "root/.ssh/authorized_keys": key.with_suffix(".pub").read_text(),
         "etc/ssh/sshd_config.d/lab.conf": f"Port {port}\nListenAddress 127.0.0.1\nUseDNS no\n",
-        "etc/apt/sources.list.d/backports.list": source + "\n",
+        "etc/apt/sources.list.d/backports.list": sources + "\n",
         "etc/apt/preferences.d/lab": PREFERENCES,
     }
     for path, text in files.items():
