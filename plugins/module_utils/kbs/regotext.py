@@ -82,8 +82,8 @@ def check(text: str, rules: Sequence[str], where: str) -> List[str]:
         raise KbsError("it is not of the package policy", where=where, fix="Begin it with: package policy", code="kbs-policy-text")
     for name in rules:
         if not re.search(r"^(?:default\s+)?%s\b" % re.escape(name), bare, re.MULTILINE):
-            raise KbsError("it has no rule %s, which is what is asked for" % name, where=where, fix="Policies of the web that define allowed never allow anything"
-                           if name == "allow" else "", code="kbs-policy-text")
+            fix = "Policies of the web that define allowed never allow anything" if name == "allow" else ""
+            raise KbsError("it has no rule %s, which is what is asked for" % name, where=where, fix=fix, code="kbs-policy-text")
     return _remarks(bare, rules)
 
 

@@ -126,7 +126,8 @@ def _parts(text: Any, where: str) -> Tuple[Mapping[str, Any], Mapping[str, Any],
         blank = " (there is white space around it, which guests refuse)" if value != value.strip() else ""
         raise KbsError("it is not sealed.<header>.<payload>.<signature>%s" % blank, where=where, code="sealed-secret-form")
     if value.startswith(PREFIX + "fakejwsheader"):
-        raise KbsError("it is not signed", where=where, fix="Seal it anew: guests of Confidential Containers 0.19 and later refuse it", code="sealed-secret-form")
+        raise KbsError("it is not signed", where=where, fix="Seal it anew: guests of Confidential Containers 0.19 and later refuse it",
+                       code="sealed-secret-form")
     head, body, tail = value[len(PREFIX):].split(".")
     header = strict.members(strict.loads(strict.decode_base64url(head, where, 2, 4096), where), ("alg", "kid"), ("b64", "typ"), where=where)
     if header["alg"] != "ES256" or header.get("b64", True) is not True:

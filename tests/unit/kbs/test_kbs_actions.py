@@ -181,7 +181,10 @@ def test_policies_from_the_same_policy_that_attest_uses(lab):
 
 
 def test_rego_that_cannot_be_one_is_never_sent(lab):
-    bad = ["package other\nallow := true", "package policy\nallowed if { true }", "package policy\nallow if { input.x == \"a }", "package policy\nallow if { { }"]
+    bad = [
+        "package other\nallow := true", "package policy\nallowed if { true }", "package policy\nallow if { input.x == \"a }",
+        "package policy\nallow if { { }",
+    ]  # fmt: skip
     _code, output, told = lab.run(*[("kbs_policy", {**lab.stored, "kind": "resource", "content": text}) for text in bad])
     assert [task.get("code") for task in told] == ["kbs-policy-text"] * 4, output
     assert lab.peers[0].server.requests == []

@@ -123,7 +123,8 @@ def test_the_same_parts_give_the_same_bytes_and_gzip_that_others_read():
 
 
 @pytest.mark.parametrize("text", [
-    'version = "0.1.1"\nalgorithm = "sha256"\n[data]\n', 'version = "0.1.0"\nalgorithm = "sha1"\n[data]\n', 'version = "0.1.0"\nalgorithm = "sha256"\n[data]\na = 1\n',
+    'version = "0.1.1"\nalgorithm = "sha256"\n[data]\n', 'version = "0.1.0"\nalgorithm = "sha1"\n[data]\n',
+    'version = "0.1.0"\nalgorithm = "sha256"\n[data]\na = 1\n',
     'version = "0.1.0"\nalgorithm = "sha256"\nmore = 1\n[data]\n', "not toml", 'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n"aa.toml" = "= broken"\n',
     'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n"key" = "-----BEGIN PRIVATE KEY-----"\n',
 ])  # fmt: skip

@@ -35,12 +35,13 @@ SNP_POLICIES = [
     {"allow_smt": False}, {"require_guest_policy": ["single_socket", "smt_disabled"]}, {"require_platform_info": ["tsme"]}, {"host_data": ["00" * 32]},
     {"host_data": ["11" * 32, "22" * 32]},
 ]  # fmt: skip
+MRSEAM = "5b38e33a6487958b72c3c12a938eaa5e3fd4510c51aeeab58c7d5ecee41d7c436489d6c8e4f92f160b7cad34207b00c1"
 TDX_POLICIES = [
     {}, {"statuses": list(STATUSES)}, {"statuses": ["UpToDate", "SWHardeningNeeded"], "allow_advisories": ["INTEL-SA-00001"]},
     {"statuses": ["UpToDate", "OutOfDate"], "deny_advisories": ["INTEL-SA-00002"]}, {"allow_debug": True, "require_sept_ve_disable": False},
     {"allow_migratable": True}, {"allow_perfmon": True, "allow_icssd": True}, {"allow_service_td": ["55" * 48]}, {"min_module_svn": 5},
     {"min_tcb_date": "2024-06-01T00:00:00Z"}, {"min_tcb_evaluation_data_number": 17}, {"xfam_mask": "0x602e7"}, {"mrconfigid": ["00" * 48]},
-    {"mrowner": ["00" * 48, "77" * 48], "mrownerconfig": ["00" * 48]}, {"mrseam": ["5b38e33a6487958b72c3c12a938eaa5e3fd4510c51aeeab58c7d5ecee41d7c436489d6c8e4f92f160b7cad34207b00c1"]},
+    {"mrowner": ["00" * 48, "77" * 48], "mrownerconfig": ["00" * 48]}, {"mrseam": [MRSEAM]},
 ]  # fmt: skip
 
 
@@ -179,8 +180,9 @@ def test_reference_values_count_with_all_that_they_name_and_until_their_end(engi
     mine, td = {"tee": "sev-snp", "measurement": report.measurement.hex()}, {"tee": "tdx", "measurement": claims.body.mrtd.hex()}
     rtmr = {"1": claims.body.rtmr1.hex(), "2": claims.body.rtmr2.hex()}
     sets = [
-        ([mine], "service"), ([], "service"), ([{**mine, "measurement": "00" * 48}], "service"), ([{**mine, "not_after": "2020-01-01T00:00:00Z"}], "service"),
-        ([{**mine, "host_data": report.host_data.hex()}], "service"), ([{**mine, "host_data": "99" * 32}], "service"), ([{**mine, "covers": "kernel"}], "service"),
+        ([mine], "service"), ([], "service"), ([{**mine, "measurement": "00" * 48}], "service"),
+        ([{**mine, "not_after": "2020-01-01T00:00:00Z"}], "service"), ([{**mine, "host_data": report.host_data.hex()}], "service"),
+        ([{**mine, "host_data": "99" * 32}], "service"), ([{**mine, "covers": "kernel"}], "service"),
         ([{**mine, "covers": "kernel"}], "kernel"), ([{**td, "covers": "launch"}], "launch"), ([{**td, "rtmr": rtmr}], "service"),
         ([{**td, "rtmr": {**rtmr, "2": "12" * 48}}], "service"), ([{**td, "rtmr": {**rtmr, "0": claims.body.rtmr0.hex()}}], "service"),
         ([{**td, "rtmr": {**rtmr, "2": ["12" * 48, rtmr["2"]]}}, mine], "service"), ([{**td, "rtmr": rtmr, "mrconfigid": "13" * 48}], "service"),
@@ -209,7 +211,8 @@ def test_what_trustee_cannot_check_is_refused_until_it_is_named():
     gaps = [
         ("sev_snp", {"signing_keys": ["vcek"]}, "sev_snp.signing_keys"), ("sev_snp", {"min_guest_svn": 1}, "sev_snp.min_guest_svn"),
         ("sev_snp", {"family_id": ["00" * 16]}, "sev_snp.family_id"), ("sev_snp", {"min_abi": {"major": 1}}, "sev_snp.min_abi"),
-        ("sev_snp", {"require_guest_policy": ["rapl_dis"]}, "sev_snp.require_guest_policy.rapl_dis"), ("sev_snp", {"min_tcb": {"fmc": 1}}, "sev_snp.min_tcb.fmc"),
+        ("sev_snp", {"require_guest_policy": ["rapl_dis"]}, "sev_snp.require_guest_policy.rapl_dis"),
+        ("sev_snp", {"min_tcb": {"fmc": 1}}, "sev_snp.min_tcb.fmc"),
         ("sev_snp", {"min_tcb": "default"}, "sev_snp.min_tcb"), ("tdx", {"fmspcs": ["00" * 6]}, "tdx.fmspcs"), ("tdx", {"smt": "refused"}, "tdx.smt"),
         ("tdx", {"pck_cas": ["platform"]}, "tdx.pck_cas"),
     ]  # fmt: skip
@@ -276,17 +279,19 @@ def test_grants_give_exactly_what_they_name(engine, tmp_path):
         rego_resource.Grant("two", ("open/key/x",), init_data_waiver="trial", tees=("tdx",)),
     ])  # fmt: skip
     both = {"gpu0": good, "gpu1": good}
+    model = "default/key/model"
     sample = {"ear.status": "affirming", "ear.veraison.annotated-evidence": {"sample": {}, "init_data": "ab" * 32}}
+    nameless = {name: value for name, value in cpu.items() if name != "ear.status"}
     cases = [
-        (True, asks("default/key/model", token(**both))), (True, asks("default/policy/anything", token(**both))), (False, asks("default/key/other", token(**both))),
-        (False, asks("default/key/model", token(**both), "pkcs11")), (False, asks("default/key/model/more", token(**both))), (False, asks("default/policy", token(**both))),
-        (False, asks("default/key/model", token(gpu0=good))), (False, asks("default/key/model", token(**both, gpu2={**good, "ear.status": "warning"}))),
-        (False, asks("default/key/model", token(**both, switch0={}))), (False, asks("default/key/model", token(cpu0={**cpu, "ear.status": "contraindicated"}, **both))),
-        (False, asks("default/key/model", token(cpu0={name: value for name, value in cpu.items() if name != "ear.status"}, **both))),
-        (False, asks("default/key/model", token(cpu0=cpu_with(init_data="cd" * 32), **both))), (False, asks("default/key/model", token(cpu0=cpu_with(init_data=None), **both))),
-        (False, asks("default/key/model", token(cpu0=sample, **both))), (False, asks("default/key/model", token(cpu0=None, **both))), (False, asks("default/key/model", {})),
-        (False, asks("open/key/x", token())), (True, asks("open/key/x", token(cpu0=cpu_with(tdx={}, init_data="ee" * 48)))), (False, asks("open/key/y", token(cpu0=cpu_with(tdx={})))),
-        (False, asks("default/key/model", token(cpu0=cpu_with(sample={}), **both))),
+        (True, asks(model, token(**both))), (True, asks("default/policy/anything", token(**both))), (False, asks("default/key/other", token(**both))),
+        (False, asks(model, token(**both), "pkcs11")), (False, asks(model + "/more", token(**both))), (False, asks("default/policy", token(**both))),
+        (False, asks(model, token(gpu0=good))), (False, asks(model, token(**both, gpu2={**good, "ear.status": "warning"}))),
+        (False, asks(model, token(**both, switch0={}))), (False, asks(model, token(cpu0={**cpu, "ear.status": "contraindicated"}, **both))),
+        (False, asks(model, token(cpu0=nameless, **both))), (False, asks(model, token(cpu0=cpu_with(init_data="cd" * 32), **both))),
+        (False, asks(model, token(cpu0=cpu_with(init_data=None), **both))), (False, asks(model, token(cpu0=sample, **both))),
+        (False, asks(model, token(cpu0=None, **both))), (False, asks(model, {})), (False, asks("open/key/x", token())),
+        (True, asks("open/key/x", token(cpu0=cpu_with(tdx={}, init_data="ee" * 48)))), (False, asks("open/key/y", token(cpu0=cpu_with(tdx={})))),
+        (False, asks(model, token(cpu0=cpu_with(sample={}), **both))),
     ]  # fmt: skip
     seen = rego_lab.results(engine, made, "allow", [case for _expected, case in cases], tmp_path)
     assert seen == [expected for expected, _case in cases]
@@ -313,15 +318,20 @@ def test_no_text_of_a_user_becomes_a_rule(name, waiver):
 
 
 @pytest.mark.parametrize(("text", "remark"), [
-    ("package policy\ndefault allow := true\n", "its default is to allow"), ("package policy\nallow if data.plugin == \"resource\"\n", "does not look at the attestation"),
-    ("package policy\ndefault allow := false\nallow if input.x\n", "does not look at the init-data"), ("package policy\nallow if input.x.init_data\n", "no default"),
+    ("package policy\ndefault allow := true\n", "its default is to allow"),
+    ("package policy\nallow if data.plugin == \"resource\"\n", "does not look at the attestation"),
+    ("package policy\ndefault allow := false\nallow if input.x\n", "does not look at the init-data"),
+    ("package policy\nallow if input.x.init_data\n", "no default"),
 ])  # fmt: skip
 def test_own_policies_are_remarked_on(text, remark):
     assert any(remark in found for found in regotext.check(text, ["allow"], "x"))
 
 
-@pytest.mark.parametrize("text", ["", "package kbs\nallow := true", "package policy\nallowed := true", "package policy\nallow if {", "package policy\nallow if }", 'package policy\nallow if "x', "package policy\nallow if (]",
-                                  "package policy\nallow if input.init_data in {" + ", ".join(["1"] * 600) + "}", "package policy\nallow if input.x" + "\n" * 20001])
+@pytest.mark.parametrize("text", [
+    "", "package kbs\nallow := true", "package policy\nallowed := true", "package policy\nallow if {", "package policy\nallow if }",
+    'package policy\nallow if "x', "package policy\nallow if (]", "package policy\nallow if input.init_data in {" + ", ".join(["1"] * 600) + "}",
+    "package policy\nallow if input.x" + "\n" * 20001,
+])  # fmt: skip
 def test_own_policies_that_cannot_work_are_refused(text):
     with pytest.raises(AttestedError):
         regotext.check(text, ["allow"], "x")
