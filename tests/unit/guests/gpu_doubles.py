@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Doubles of the programs that the role gpu_cc_guest runs, each under its own name. The state is a folder: state.json, log, and the guest's root.
 

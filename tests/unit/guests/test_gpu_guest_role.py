@@ -56,7 +56,7 @@ class Guest:
         (self.place / "bin").mkdir()
         for program in PROGRAMS:
             path = self.place / "bin" / program
-            path.write_text("#!%s\n%s" % (sys.executable, DOUBLES.read_text().partition("\n")[2]))
+            path.write_text("#!%s\n%s" % (sys.executable, DOUBLES.read_text()))
             path.chmod(0o755)
         units = {
             PERSISTENCED: {"load": "loaded", "active": "inactive", "file": "disabled"},
