@@ -18,7 +18,7 @@ from ansible_collections.attested.ai.plugins.plugin_utils.local_path import loca
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     **SERVER_SPEC,
-    **{name: spec for name, spec in ADMIN_SPEC.items() if name not in ("create_admin_key", "allow_open_admin")},
+    **{name: spec for name, spec in ADMIN_SPEC.items() if name != "allow_open_admin"},
     "state_path": {"type": "path"},
     "reference_values": {"type": "list", "elements": "str", "default": []},
     "fail_if_unsafe": {"type": "bool", "default": False},
@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
             argument_spec=ARGUMENT_SPEC, mutually_exclusive=[["admin_key", "admin_token"]], required_by=WITH_ADMIN)  # fmt: skip
         try:
             state = State.read(local_path(self, options["state_path"]), False) if options["state_path"] else None
-            found = [_seen(kbs, state, options) for kbs in brokers(self, {**options, "create_admin_key": False}, True)]
+            found = [_seen(kbs, state, options) for kbs in brokers(self, options)]
         except AttestedError as error:
             raise AnsibleActionFail(str(error), result={"code": error.code}) from None
         unsafe = [one["url"] for one in found if one["open_admin"]]

@@ -70,13 +70,13 @@ class ActionModule(ActionBase):
         try:
             made = _text(options, Inputs.of_action(self))
             remarks = check(made.rego, _RULES[options["kind"]], options["src"] or options["kind"] + " policy")
-            kbs = brokers(self, options, check_mode)
+            kbs = brokers(self, options)
             remarks += refuse_open(kbs, options["allow_open_admin"])
             name = options["policy_id"] if options["kind"] == ATTESTATION else "resource-policy"
             kind = ATTESTATION_POLICY if options["kind"] == ATTESTATION else RESOURCE_POLICY
             wish = plan.Wanted(kind, name, made.rego.encode("utf-8"))
-            kept, diff = written(local_path(self, options["dest"]), made.rego, check_mode) if options["dest"] else (False, None)
             result = bring(kbs, [wish], options, local_path(self, options["state_path"]), check_mode=check_mode, act=_act)
+            kept, diff = written(local_path(self, options["dest"]), made.rego, check_mode) if options["dest"] else (False, None)
         except AttestedError as error:
             raise AnsibleActionFail(str(error), result=told_failure(error)) from None
         for line in (*remarks, *made.notes):

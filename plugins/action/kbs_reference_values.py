@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
         done: list[dict[str, t.Any]] = []
         try:
             wanted, notes = _wanted(options, Inputs.of_action(self))
-            kbs = brokers(self, options, self._task.check_mode)
+            kbs = brokers(self, options)
             warnings = refuse_open(kbs, options["allow_open_admin"])
             # All are read before one is changed.
             seen = [(one, _seen(one, wanted)) for one in kbs]
@@ -54,8 +54,9 @@ class ActionModule(ActionBase):
                 changes = {name: value for name, value in wanted.items() if before[name] != value and not (value == [] and before[name] is None)}
                 if changes and not self._task.check_mode:
                     one.as_admin.set_reference_values(changes)
-                    _confirm(one, changes)
                 done.append({"kbs": one.url, "before": before, "after": {**before, **changes}, "changed": sorted(changes)})
+                if changes and not self._task.check_mode:
+                    _confirm(one, changes)
         except AttestedError as error:
             raise AnsibleActionFail(str(error), result={"code": error.code, "changed": any(one["changed"] for one in done), "kbs": done}) from None
         for line in (*warnings, *notes):

@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
         try:
             # Everything that can be wrong here is found before anything is sent.
             made, wanted = self._wanted(options["resources"], check_mode)
-            kbs = brokers(self, options, check_mode)
+            kbs = brokers(self, options)
             warnings = refuse_open(kbs, options["allow_open_admin"])
             result = bring(kbs, wanted, options, local_path(self, options["state_path"]), check_mode=check_mode, act=_act)
         except AttestedError as error:
@@ -97,25 +97,27 @@ class ActionModule(ActionBase):
                 raise KbsError("it is there twice", where=place, code="kbs-resource-path")
             wanted[place] = plan.Wanted(RESOURCE, place, None)
             given.append((place, resource, sources))
-        made = [path for path in (self._make(resource, check_mode) for _place, resource, sources in given if sources == ["key_file"]) if path]
-        for place, resource, sources in given:
-            if sources:
-                wanted[place] = plan.Wanted(RESOURCE, place, self._content(place, resource, sources[0], made if check_mode else ()))
+        # Keys are made last: what is wrong with another resource is found before.
+        made: list[str] = []
+        for place, resource, sources in sorted(given, key=lambda item: item[2] == ["key_file"]):
+            if sources == ["key_file"]:
+                wanted[place] = plan.Wanted(RESOURCE, place, self._key(place, resource, check_mode, made))
+            elif sources:
+                wanted[place] = plan.Wanted(RESOURCE, place, self._content(place, resource, sources[0]))
         return made, list(wanted.values())
 
-    def _make(self, resource: t.Mapping[str, t.Any], check_mode: bool) -> str | None:
+    def _key(self, place: str, resource: t.Mapping[str, t.Any], check_mode: bool, made: list[str]) -> bytes:
         path = local_path(self, resource["key_file"])
-        if not resource["create"] or os.path.lexists(path):
-            return None
-        if not check_mode:
+        if resource["create"] and not os.path.lexists(path):
+            made.append(path)
+            if check_mode:
+                # Any key will do: a new one differs from what is there.
+                return os.urandom(KEY_SIZE)
             create_secret(path, os.urandom(KEY_SIZE), "key")
-        return path
+        return _usable(place, read_secret(path, "key"))
 
-    def _content(self, place: str, resource: t.Mapping[str, t.Any], source: str, to_be_made: t.Sequence[str]) -> bytes:
-        if source == "key_file":
-            path = local_path(self, resource["key_file"])
-            data = os.urandom(KEY_SIZE) if path in to_be_made else read_secret(path, "key")
-        elif source == "src":
+    def _content(self, place: str, resource: t.Mapping[str, t.Any], source: str) -> bytes:
+        if source == "src":
             data = Inputs.of_action(self).read(resource["src"], place, RESOURCE_MAX)
         elif source == "content":
             data = str(resource["content"]).encode("utf-8")
@@ -124,11 +126,15 @@ class ActionModule(ActionBase):
                 data = base64.b64decode(resource["content_b64"], validate=True)
             except (binascii.Error, ValueError):
                 raise KbsError("content_b64 is no standard base64", where=place, code="kbs-resource-source") from None
-        if not data:
-            raise KbsError("it would be empty", where=place, code="kbs-resource-source")
-        if data.startswith(b"$ANSIBLE_VAULT;"):
-            raise KbsError("it is still encrypted by Ansible Vault", where=place, fix="Give the vault's password", code="kbs-resource-source")
-        return data
+        return _usable(place, data)
+
+
+def _usable(place: str, data: bytes) -> bytes:
+    if not data:
+        raise KbsError("it would be empty", where=place, code="kbs-resource-source")
+    if data.startswith(b"$ANSIBLE_VAULT;"):
+        raise KbsError("it is still encrypted by Ansible Vault", where=place, fix="Give the vault's password", code="kbs-resource-source")
+    return data
 
 
 def _act(client: AdminClient, change: plan.Change) -> bool:

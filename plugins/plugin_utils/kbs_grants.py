@@ -9,7 +9,7 @@ import typing as t
 
 from ansible_collections.attested.ai.plugins.module_utils.kbs import initdata
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
-from ansible_collections.attested.ai.plugins.module_utils.kbs.rego_resource import TEES, Grant
+from ansible_collections.attested.ai.plugins.module_utils.kbs.rego_resource import TEES, Grant, is_digest
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, plain
 
 # Names of TEEs in tokens -> those of init-data's fields.
@@ -45,7 +45,7 @@ def _claims(grant: t.Mapping[str, t.Any], inputs: Inputs) -> tuple[str, ...]:
     found: set[str] = set()
     for entry in grant["init_data"]:
         value = plain(entry, f"init_data of grant {grant['name']}")
-        if isinstance(value, str) and (value.endswith(".toml") or "/" in value and not value.endswith("=")):
+        if isinstance(value, str) and not is_digest(value):
             value = initdata.accept(inputs.read_text(value, "init_data")).to_dict()
         if isinstance(value, dict):
             # Worked out anew: a dictionary is as good as the TOML in it.

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import typing as t
 from dataclasses import dataclass
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.kbs import plan
-from ansible_collections.attested.ai.plugins.module_utils.kbs.admin import AdminClient, look
+from ansible_collections.attested.ai.plugins.module_utils.kbs.admin import AdminClient, open_admin
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import State, locked
-from ansible_collections.attested.ai.plugins.module_utils.kbs.token import LIFETIME, LIFETIME_MAX, AdminKey, create_admin_key, load_admin_key, load_token
+from ansible_collections.attested.ai.plugins.module_utils.kbs.token import LIFETIME, LIFETIME_MAX, AdminKey, load_admin_key, load_token
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Patience, Server, Transport, make_transport, patient
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
@@ -31,7 +31,6 @@ SERVER_SPEC: dict[str, dict[str, t.Any]] = {
 ADMIN_SPEC: dict[str, dict[str, t.Any]] = {
     # Paths and names: none of these is a secret itself.
     "admin_key": {"type": "path", "no_log": False},
-    "create_admin_key": {"type": "bool", "default": False, "no_log": False},
     "admin_token": {"type": "path", "no_log": False},
     "issuer": {"type": "str"},
     "audience": {"type": "str", "default": "KBS"},
@@ -64,11 +63,11 @@ class Kbs:
         return self.admin
 
 
-def brokers(action: t.Any, options: t.Mapping[str, t.Any], check_mode: bool) -> list[Kbs]:
+def brokers(action: t.Any, options: t.Mapping[str, t.Any]) -> list[Kbs]:
     """A client for each address. Nothing is sent yet. Raises AttestedError."""
     inputs = Inputs.of_action(action)
     ca = inputs.read_text(options["ca_path"], "ca_path") if options["ca_path"] else ""
-    token = admin_token(action, options, check_mode)
+    token = admin_token(action, options)
     found = []
     urls = [url.rstrip("/") for url in options["url"]]
     if not urls or len(set(urls)) != len(urls):
@@ -82,7 +81,7 @@ def brokers(action: t.Any, options: t.Mapping[str, t.Any], check_mode: bool) -> 
     return found
 
 
-def admin_token(action: t.Any, options: t.Mapping[str, t.Any], check_mode: bool) -> t.Callable[[], str] | None:
+def admin_token(action: t.Any, options: t.Mapping[str, t.Any]) -> t.Callable[[], str] | None:
     """What gives a token for each call; None if the task is to do without."""
     if options.get("admin_token"):
         path = local_path(action, options["admin_token"])
@@ -92,13 +91,7 @@ def admin_token(action: t.Any, options: t.Mapping[str, t.Any], check_mode: bool)
         return None
     if not 10 <= options["token_lifetime"] <= LIFETIME_MAX:
         raise KbsError("%d is not between 10 and %d seconds" % (options["token_lifetime"], LIFETIME_MAX), where="token_lifetime", code="kbs-options")
-    path = local_path(action, options["admin_key"])
-    if options["create_admin_key"] and not os.path.lexists(path):
-        if check_mode:
-            raise KbsError("the admin key is not there yet, and check mode makes none", where=path, code="kbs-admin-key")
-        key = create_admin_key(path)
-    else:
-        key = load_admin_key(path)
+    key = load_admin_key(local_path(action, options["admin_key"]))
     return AdminKey(key, options["issuer"], options["audience"], options["subject"], options["role"], options["token_lifetime"]).token
 
 
@@ -106,7 +99,7 @@ def refuse_open(kbs: t.Sequence[Kbs], allowed: bool) -> list[str]:
     """A KBS that lets everybody in as admin keeps nothing: nothing is stored there. Returns warnings."""
     lines = []
     for one in kbs:
-        if not look(one.transport, one.url).open_admin:
+        if not open_admin(one.transport, one.url):
             continue
         if not allowed:
             raise KbsError("it lets admins in without a token: everybody who reaches it reads and sets everything", where=one.url,
@@ -156,8 +149,6 @@ def _with_found(change: plan.Change) -> plan.Change:
 
 def _held(path: str, check_mode: bool) -> t.Any:
     # Check mode leaves nothing behind, not even a lock.
-    import contextlib
-
     return contextlib.nullcontext() if check_mode else locked(path)
 
 

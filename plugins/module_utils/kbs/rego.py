@@ -105,6 +105,10 @@ def _usable(policy: Policy, references: ReferenceValues) -> Tuple[List[Reference
                 value.image, weak[(value.tee, value.measurement)], chain.must_reach))  # fmt: skip
         else:
             kept.append(value)
+    if policy.roots:
+        notes.append("roots: Trustee takes the vendors' roots only")
+    if policy.tdx.allow_relaunch_advised:
+        notes.append("tdx.allow_relaunch_advised: not in this policy, such TDs are refused")
     if not kept and policy.measurements_required:
         notes.append("no reference value can be used: every guest is refused")
     return kept, notes

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
@@ -46,7 +46,7 @@ class Grant:
             if len(parts) != 3 or parts[0] == ANY or not all(part == ANY or _SEGMENT.match(part) for part in parts):
                 raise KbsError("%s is no pattern repository/type/tag (* may stand for type or tag)" % strict.quoted(pattern), where=where, code="kbs-grant")
         for digest in self.init_data:
-            if not _DIGEST.match(digest):
+            if not is_digest(digest):
                 raise KbsError("%s is no digest of init-data" % strict.quoted(digest), where=where, code="kbs-grant")
         if not self.init_data and not self.init_data_waiver:
             raise KbsError("it pins no init-data, so that any workload on an accepted machine gets its resources", where=where,
@@ -104,6 +104,6 @@ def _grant(number: int, grant: Grant) -> Tuple[List[str], List[str]]:
     return notes, blocks + [rule("allow", asked)]
 
 
-def claims_of(fields: Dict[str, str]) -> Tuple[str, ...]:
-    """The claims that the token may have for one init-data document, from what the filter initdata returns for each TEE."""
-    return tuple(sorted(set(fields.values())))
+def is_digest(text: str) -> bool:
+    """Whether it has the form of a claim init_data: hexadecimal, or base64 as of the sample TEE."""
+    return _DIGEST.match(text) is not None

@@ -8,12 +8,13 @@ Trustee itself asks for: a signature under AMD's roots, report version 3 to 5, t
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.snp_policy import PRODUCTS, SIGNING_KEYS, SnpPolicy, TcbFloor
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.floors import load_floors
+from ansible_collections.attested.ai.plugins.module_utils.formats.snp_tcb import SILICON
 from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import literal, one_of, rule
 
 _TCB = {"bootloader": "reported_tcb_bootloader", "tee": "reported_tcb_tee", "snp": "reported_tcb_snp", "microcode": "reported_tcb_microcode"}
@@ -69,17 +70,19 @@ def _floor(snp: SnpPolicy, gaps: List[Tuple[str, str]]) -> Dict[str, int]:
         return {}
     if wanted.everywhere:
         return dict(wanted.everywhere)
-    floors = _floors(wanted, snp.products)
-    if len(snp.products) == 1 and len({tuple(sorted(floor.items())) for floor in floors}) == 1:
-        return dict(floors[0])
+    floors = {tuple(sorted(floor.items())) for product in snp.products for floor in _floors(wanted, product)}
+    if len(snp.products) == 1 and len(floors) == 1 and () not in floors:
+        return dict(floors.pop())
     gaps.append(("sev_snp.min_tcb", "Trustee does not tell the silicon, so that one floor must fit all: name one product, or a floor without silicon"))
     return {}
 
 
-def _floors(wanted: TcbFloor, products: Tuple[str, ...]) -> List[Dict[str, int]]:
+def _floors(wanted: TcbFloor, product: str) -> List[Mapping[str, int]]:
+    """The floors that a policy has for the silicon of a product; silicon without one adds an empty floor, which is another one than all others."""
     if wanted.shipped:
-        return [dict(floor.minimum) for floor in load_floors() if floor.product in products]
-    return [dict(floor) for _family, _low, _high, floor in wanted.by_silicon]
+        return [floor.minimum for floor in load_floors() if floor.product == product]
+    models = [(family, model) for family, first, last, name in SILICON if name == product for model in range(first, last + 1)]
+    return [wanted.for_silicon(family, model) or {} for family, model in models]
 
 
 def _gaps(snp: SnpPolicy) -> List[Tuple[str, str]]:

@@ -18,7 +18,7 @@ from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep impor
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import create_secret, read_secret
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import read_secret
 
 LIFETIME = 120
 LIFETIME_MAX = 3600
@@ -62,18 +62,6 @@ def load_admin_key(path: str) -> Any:
         raise KbsError("it holds no unencrypted private key in PEM form", where=path, fix="Make one: openssl genpkey -algorithm ed25519",
                        code="kbs-admin-key") from None
     _signer(key, path)
-    return key
-
-
-def create_admin_key(path: str) -> Any:
-    """Make an Ed25519 key, mode 0600; what exists is never overwritten."""
-    require_cryptography()
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    create_secret(path, pem, _WHAT)
     return key
 
 

@@ -17,7 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs.explain import clo
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import State
-from ansible_collections.attested.ai.plugins.module_utils.kbs.token import AdminKey, create_admin_key, load_admin_key, load_token
+from ansible_collections.attested.ai.plugins.module_utils.kbs.token import AdminKey, load_admin_key, load_token
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Answer, Patience, make_transport, patient
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Server as Address
 from cryptography.hazmat.primitives import serialization
@@ -135,8 +135,8 @@ def test_admin_keys_that_are_none(tmp_path):
     pem = kbs_lab.private_pem(ec.generate_private_key(ec.SECP384R1()))
     assert code_of(lambda: load_admin_key(str(kbs_lab.secret(tmp_path / "p384", pem)))) == "kbs-admin-key"
     assert code_of(lambda: load_admin_key(str(kbs_lab.secret(tmp_path / "text", b"hello")))) == "kbs-admin-key"
-    create_admin_key(str(tmp_path / "new"))
-    assert code_of(lambda: create_admin_key(str(tmp_path / "new"))) == "secret-exists"
+    kbs_lab.secret(tmp_path / "new", kbs_lab.private_pem(ed25519.Ed25519PrivateKey.generate()))
+    load_admin_key(str(tmp_path / "new"))
     (tmp_path / "new").chmod(0o644)
     assert code_of(lambda: load_admin_key(str(tmp_path / "new"))) == "secret-mode"
     assert code_of(lambda: load_admin_key(str(tmp_path / "missing"))) == "secret-missing"

@@ -213,7 +213,7 @@ def test_what_trustee_cannot_check_is_refused_until_it_is_named():
         ("sev_snp", {"family_id": ["00" * 16]}, "sev_snp.family_id"), ("sev_snp", {"min_abi": {"major": 1}}, "sev_snp.min_abi"),
         ("sev_snp", {"require_guest_policy": ["rapl_dis"]}, "sev_snp.require_guest_policy.rapl_dis"),
         ("sev_snp", {"min_tcb": {"fmc": 1}}, "sev_snp.min_tcb.fmc"),
-        ("sev_snp", {"min_tcb": "default"}, "sev_snp.min_tcb"), ("tdx", {"fmspcs": ["00" * 6]}, "tdx.fmspcs"), ("tdx", {"smt": "refused"}, "tdx.smt"),
+        ("sev_snp", {"min_tcb": "default"}, "sev_snp.min_tcb"), ("sev_snp", {"min_tcb": {"0x19-0x00..0x0f": {"snp": 5}}}, "sev_snp.min_tcb"), ("tdx", {"fmspcs": ["00" * 6]}, "tdx.fmspcs"), ("tdx", {"smt": "refused"}, "tdx.smt"),
         ("tdx", {"pck_cas": ["platform"]}, "tdx.pck_cas"),
     ]  # fmt: skip
     for section, changes, name in gaps:
@@ -241,6 +241,18 @@ def test_one_product_has_one_floor(engine, vectors, tmp_path):
 
 
 # -- the resource policy ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rows", "floor"), [
+    ({"0x19-0x00..0x0f": {"snp": 5}}, "reported_tcb_snp >= 5"), ({"0x19-0x00..0x07": {"snp": 5}}, None), ({"0x1a-0x00..0x1f": {"snp": 5}}, None),
+    ({"0x19-0x00..0x07": {"snp": 5}, "0x19-0x08..0x0f": {"snp": 5}}, "reported_tcb_snp >= 5"),
+    ({"0x19-0x00..0x07": {"snp": 5}, "0x19-0x08..0x0f": {"snp": 6}}, None),
+])  # fmt: skip
+def test_a_floor_by_silicon_counts_only_where_it_is_the_only_one(rows, floor):
+    asked = load_policy({"schema": "attested.ai/policy/1", "id": "p", "sev_snp": {**CLOSED, "products": ["milan"], "min_tcb": rows}})
+    gaps = ["sev_snp.products"] + ([] if floor else ["sev_snp.min_tcb"])
+    made = rego.attestation_policy(asked, references(), gaps)
+    assert ("reported_tcb" in made.rego) is bool(floor) and (floor or "") in made.rego
 
 
 def token(**submods) -> dict:
