@@ -82,7 +82,7 @@ def test_there_again_and_back(pccs, tmp_path, there):
         # Neither tokens nor manifests are shown, however much is told.
         assert not any(secret in done.stdout for secret in (*SECRETS, root.platform.manifest.hex())) and not root.platform.pending
         assert (tmp_path / "controller" / root.folder.name / ("manifest-%s.bin" % pckid.digest(root.platform.manifest))).read_bytes() == root.platform.manifest
-        assert "restart qgsd.service" in root.asked() and (root.folder / "units" / "qgsd.service.enabled").exists()
+        assert "start qgsd.service" in root.asked() and (root.folder / "units" / "qgsd.service.enabled").exists()
         assert "Restart=always" in root.text("etc/systemd/system/qgsd.service.d/attested-ai-tdx-quoting.conf")
     assert not pccs.platforms and list(pccs.manifests.values()) == [roots["direct"].platform.manifest]
     assert qgs_conf.parse(roots["cache"].text("etc/qgs.conf")) == qgs_conf.QgsConf(4050, 8)
@@ -194,7 +194,7 @@ def test_a_pccs_for_others_is_set_up_with_a_certificate_of_its_own(tmp_path, the
         assert done.returncode == 0 and not any(secret in done.stdout for secret in SECRETS), done.stdout
         settings = commented_json.parse((home / "config/default.json").read_text(), trailing_comma=True)
         assert settings["CachingFillMode"] == "REQ" and settings["LogLevel"] == "warn" and settings["ApiKey"] == API_KEY and len(settings["UserTokenHash"]) == 128
-        assert (home / "ssl_key/private.pem").stat().st_mode & 0o777 == 0o600 and "restart pccs.service" in root.asked()
+        assert (home / "ssl_key/private.pem").stat().st_mode & 0o777 == 0o600 and "start pccs.service" in root.asked()
         named = subprocess.run(["openssl", "x509", "-in", str(home / "ssl_key/file.crt"), "-noout", "-ext", "subjectAltName"], stdout=subprocess.PIPE, check=True)
         assert b"DNS:localhost, IP Address:127.0.0.1" in named.stdout
         done, counts = play(tmp_path, {"one": root}, **given)

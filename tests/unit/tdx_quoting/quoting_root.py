@@ -119,7 +119,7 @@ def command(directory: Path, machines: dict[str, Root], *options: str, **variabl
 def play(directory: Path, machines: dict[str, Root], *options: str, **variables):
     """The role on all machines in one play: what was printed, the exit status, and the counts of each machine."""
     line, settings = command(directory, machines, *options, **variables)
-    done = subprocess.run(line, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
+    done = subprocess.run(line, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, check=False)
     recap = done.stdout.rpartition("PLAY RECAP")[2]
     counts = {row.split()[0]: dict(pair.split("=") for pair in row.split(":", 1)[1].split()) for row in recap.splitlines() if " : ok=" in row}
     return done, {name: {key: int(value) for key, value in count.items()} for name, count in counts.items()}
@@ -130,7 +130,7 @@ def killed(directory: Path, machines: dict[str, Root], when: Path, **variables) 
     line, settings = command(directory, machines, **variables)
     running = subprocess.Popen(line, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        end = time.monotonic() + 300
+        end = time.monotonic() + 1200
         while not when.exists() and running.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
         assert when.exists() and running.poll() is None
