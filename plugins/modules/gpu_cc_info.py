@@ -168,7 +168,7 @@ users_hidden:
   type: str
   sample: ""
 record:
-  description: What the host remembers of switches. RV(record.state) is V(settled), V(switching) after an interruption, or V(quarantined).
+  description: What the host remembers of switches. Its C(state) is V(settled), V(switching) after an interruption, or V(quarantined).
   returned: success
   type: dict
   sample: {state: settled, desired: "on", since: "2026-11-27T18:00:00Z", reason: "", devices: {"0000:3a:00.0": "on"}}

@@ -37,7 +37,7 @@ def run(cluster: Cluster, tmp_path: Path, mode: str = "on", *words: str, **optio
         environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
         command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local", str(tmp_path / "play.json"), *words]
         command += ["-e", json.dumps({"ansible_python_interpreter": sys.executable})]
-        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=240)
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900)
 
 
 def test_a_node_is_drained_labelled_awaited_and_opened_again(tmp_path):

@@ -45,7 +45,7 @@ def play(machine: SoftMachine, *tasks: tuple[str, dict], words: tuple[str, ...] 
     environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
     script = f"set -e\n{binds}exec \"$@\""
     done = subprocess.run(
-        [*NAMESPACE, "sh", "-c", script, "sh", *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=240,
+        [*NAMESPACE, "sh", "-c", script, "sh", *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
     assert "Traceback" not in done.stdout
