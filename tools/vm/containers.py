@@ -136,7 +136,7 @@ def up(lab: Path, names: list[str]) -> None:
         # What a boot changes of the kernel's own files (tools/vm/container/lab-boot).
         for file in ("cmdline", "stat"):
             path = lab / f"{name}.{file}"
-            path.touch()
+            path.write_text(Path("/proc", file).read_text())
             os.chown(path, FIRST_UID, FIRST_UID)
             mounts += ["--volume", f"{path}:/proc/{file}"]
         podman(
