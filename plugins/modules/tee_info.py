@@ -13,7 +13,8 @@ description:
   - Looks at CPU, BIOS settings, kernel, IOMMU, firmware and services, and answers one question per probe, with what was seen, what was
     expected, where, and the step that helps.
   - What cannot be read is V(unknown), with the reason. It is never guessed from the model of the CPU.
-  - Nothing is changed on the machine. No module of the kernel is loaded, no service is started, and none is talked to but libvirt where it runs, unless O(online=true).
+  - Nothing is changed on the machine. No module of the kernel is loaded, no service is started, and none is talked to but libvirt where it runs,
+    unless O(online=true).
   - It runs C(systemctl show), C(systemd-detect-virt), C(journalctl), C(qemu-system -object help), C(virsh domcapabilities) and C(snphost ok) where they
     are installed. All of them only read.
   - All answers are claims of the machine about itself. They help to set it up, and prove nothing; evidence does,
