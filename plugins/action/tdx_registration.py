@@ -13,8 +13,9 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, HostError
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
+from ansible_collections.attested.ai.plugins.plugin_utils.registration_options import ARGUMENT_SPEC, PLACES
 from ansible_collections.attested.ai.plugins.plugin_utils.registration_store import Store
-from ansible_collections.attested.ai.plugins.plugin_utils.tdx_registration_task import ARGUMENT_SPEC, PLACES, Registration
+from ansible_collections.attested.ai.plugins.plugin_utils.tdx_registration_task import Registration
 from ansible_collections.attested.ai.plugins.plugin_utils.text_table import one_line
 
 DISPLAY = Display()

@@ -23,34 +23,6 @@ from ansible_collections.attested.ai.plugins.module_utils.target.quoting.https i
 from ansible_collections.attested.ai.plugins.module_utils.target.quoting.machine import blinded
 from ansible_collections.attested.ai.plugins.plugin_utils.registration_store import Store
 
-PLACES = ("efivars", "state_dir", "agent_log", "qgs", "qgs_conf", "retrieval_tool")
-ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
-    "variant": {"type": "str", "required": True, "choices": [decision.NONE, *record.VARIANTS]},
-    "directory": {"type": "path", "default": "tdx-registration"},
-    "manifest_confirm": {"type": "str", "default": ""},
-    "variant_confirm": {"type": "str", "default": ""},
-    "reregister_ok": {"type": "bool", "default": False},
-    "manifest_file": {"type": "path"},
-    "send_from": {"type": "str", "default": "host", "choices": ["host", "controller"]},
-    "service_url": {"type": "str", "default": services.INTEL},
-    "ca_path": {"type": "path"},
-    "proxy": {"type": "str", "default": ""},
-    "pccs_url": {"type": "str"},
-    "pccs_ca_path": {"type": "path"},
-    "pccs_validate_certs": {"type": "bool", "default": True},
-    "pccs_user_token": {"type": "str", "no_log": True},
-    "pccs_admin_token": {"type": "str", "no_log": True},
-    "collateral_file": {"type": "path"},
-    "agent_ran": {"type": "bool", "default": False},
-    "agent_timeout": {"type": "int", "default": 60},
-    "efivars": {"type": "path", "default": "/sys/firmware/efi/efivars"},
-    "state_dir": {"type": "path", "default": "/var/lib/attested-ai/tdx-registration"},
-    "agent_log": {"type": "path", "default": "/var/log/mpa_registration.log"},
-    "qgs": {"type": "str", "default": "auto"},
-    "qgs_conf": {"type": "path", "default": "/etc/qgs.conf"},
-    "retrieval_tool": {"type": "path", "default": "/opt/intel/sgx-pck-id-retrieval-tool/PCKIDRetrievalTool"},
-}
-
 # Takes one step on the machine: its name and further arguments. Raises AttestedError.
 Step = t.Callable[..., t.Mapping[str, t.Any]]
 
@@ -194,7 +166,9 @@ class Registration:
         name = f"pckid-{now.manifest or now.identity.get('qe_id', '')}.csv"
         data = self._store.read(name)
         if data is None:
-            raise HostError("it is missing", where=self._store.path(name), fix="Take collect out of done in both records, and run it again", code="controller-file")
+            raise HostError(
+                "it is missing", where=self._store.path(name), fix="Take collect out of done in both records, and run it again", code="controller-file"
+            )
         return pckid.parse(data, self._store.path(name)).platform(self._manifest(now) if now.manifest else None)
 
     def _deliver(self, now: record.Record) -> record.Record:
@@ -264,9 +238,7 @@ class Registration:
     def _opener(self, ca: str, verify: bool) -> services.Opener:
         return make_opener(self._options[ca] or "", self._options["proxy"] or "", verify)
 
-    def _result(
-        self, verdict: str, why: str, found: decision.Found, before: record.Record | None, now: record.Record | None, waits: str
-    ) -> dict[str, t.Any]:
+    def _result(self, verdict: str, why: str, found: decision.Found, before: record.Record | None, now: record.Record | None, waits: str) -> dict[str, t.Any]:
         result: dict[str, t.Any] = {
             "changed": self.changed,
             "verdict": verdict,
@@ -315,4 +287,3 @@ def _read(path: str, option: str) -> bytes:
 def _diff(before: record.Record | None, after: record.Record | None, verdict: str, acts: t.Iterable[str]) -> dict[str, str]:
     planned = "".join(f"to be done: {act}\n" for act in acts)
     return {"before": before.text() if before else "", "after": (after.text() if after else "") + planned, "before_header": "record", "after_header": verdict}
-

@@ -41,9 +41,16 @@ def free_port():
 def there(pccs, tmp_path):
     """What the machines have in common: where Intel and the PCCS are, and whom to trust."""
     (tmp_path / "ca.pem").write_bytes(pccs.authority)
-    return {"tdx_quoting_pccs_url": pccs.url, "tdx_quoting_service_url": pccs.url, "__tdx_quoting_service_ca": str(tmp_path / "ca.pem"),
-            "tdx_quoting_pccs_ca_file": str(tmp_path / "ca.pem"), "tdx_quoting_pccs_user_token": USER, "tdx_quoting_pccs_admin_token": ADMIN,
-            "tdx_quoting_send_from": "controller", "tdx_quoting_manifest_confirm": "{{ inventory_hostname }}"}  # fmt: skip
+    return {
+        "tdx_quoting_pccs_url": pccs.url,
+        "tdx_quoting_service_url": pccs.url,
+        "__tdx_quoting_service_ca": str(tmp_path / "ca.pem"),
+        "tdx_quoting_pccs_ca_file": str(tmp_path / "ca.pem"),
+        "tdx_quoting_pccs_user_token": USER,
+        "tdx_quoting_pccs_admin_token": ADMIN,
+        "tdx_quoting_send_from": "controller",
+        "tdx_quoting_manifest_confirm": "{{ inventory_hostname }}",
+    }
 
 
 def healthy(root: Root, crl: bytes, **changed) -> dict:
@@ -57,8 +64,12 @@ def machines(tmp_path: Path, crl: bytes) -> dict[str, Root]:
     cache.write_bytes(b"what pcs-client-tool made")
     wanted = {
         "direct": {"tdx_quoting_registration": "direct_manual", "tdx_quoting_transport": "unix", "tdx_quoting_qcnl": "intelpcs"},
-        "cache": {"tdx_quoting_registration": "indirect_local_cache", "tdx_quoting_qcnl": "local_cache", "tdx_quoting_local_cache_file": str(cache),
-                  "tdx_quoting_threads": 8},
+        "cache": {
+            "tdx_quoting_registration": "indirect_local_cache",
+            "tdx_quoting_qcnl": "local_cache",
+            "tdx_quoting_local_cache_file": str(cache),
+            "tdx_quoting_threads": 8,
+        },
         "agent": {"tdx_quoting_registration": "direct_automatic", "tdx_quoting_qcnl_settings": {"retry_times": 3}},
     }
     found = {name: Root(tmp_path / name, agent_enabled=name == "agent", **given) for name, given in wanted.items()}
@@ -74,7 +85,11 @@ def test_there_again_and_back(pccs, tmp_path, there):
     assert done.returncode == 0, done.stdout
     assert {name: root.tree() for name, root in roots.items()} == before and not (tmp_path / "controller").exists() and not pccs.requests
     assert {root.platform.pending for root in roots.values()} == {True} and min(count["changed"] for count in counts.values()) >= 3
-    assert "+# Managed by attested.ai (tdx_quoting)" in done.stdout and '+  ,"retry_times": 3' in done.stdout and not any(secret in done.stdout for secret in SECRETS)
+    assert (
+        "+# Managed by attested.ai (tdx_quoting)" in done.stdout
+        and '+  ,"retry_times": 3' in done.stdout
+        and not any(secret in done.stdout for secret in SECRETS)
+    )
 
     done, counts = play(tmp_path, roots, "-vvv", **there)
     assert done.returncode == 0, done.stdout
@@ -96,7 +111,10 @@ def test_there_again_and_back(pccs, tmp_path, there):
     assert (roots["agent"].root / "etc/modules-load.d/attested-ai-tdx-quoting.conf").exists()
     assert not (roots["direct"].root / "etc/modules-load.d/attested-ai-tdx-quoting.conf").exists()
     cached = roots["cache"].root / "var/opt/qgsd/.dcap-qcnl" / ("%s_0000" % roots["cache"].platform.qe_id.hex())
-    assert cached.read_bytes() == b"what pcs-client-tool made" and commented_json.parse(roots["cache"].text("etc/sgx_default_qcnl.conf"))["local_cache_only"] is True
+    assert (
+        cached.read_bytes() == b"what pcs-client-tool made"
+        and commented_json.parse(roots["cache"].text("etc/sgx_default_qcnl.conf"))["local_cache_only"] is True
+    )
     assert "restart mpa_registration_tool.service" in roots["agent"].asked() and "stop" not in " ".join(roots["agent"].asked())
 
     for root in roots.values():
@@ -108,7 +126,9 @@ def test_there_again_and_back(pccs, tmp_path, there):
     done, counts = play(tmp_path, some, tdx_quoting_state="absent", **there)
     assert done.returncode == 0, done.stdout
     for root in some.values():
-        assert commented_json.parse(root.text("etc/sgx_default_qcnl.conf")) == commented_json.parse(QCNL) and qgs_conf.parse(root.text("etc/qgs.conf")) == qgs_conf.parse(QGS)
+        assert commented_json.parse(root.text("etc/sgx_default_qcnl.conf")) == commented_json.parse(QCNL) and qgs_conf.parse(
+            root.text("etc/qgs.conf")
+        ) == qgs_conf.parse(QGS)
         left = {name for name in set(root.tree()) - set(before[root.folder.name]) if name.startswith("root/etc") or name.startswith("root/usr")}
         assert left == set() and (root.root / "var/lib/attested-ai/tdx-registration/record.json").exists()
 
@@ -138,8 +158,16 @@ def test_what_cannot_work_is_refused_with_cause_and_step(pccs, tmp_path, there):
         roots[name].given.update({"tdx_quoting_recording": broken, "tdx_quoting_waivers": {"tdx.qgs-answers": "no SGX here"} if name == "waived" else {}})
     record = roots["reset"].root / "var/lib/attested-ai/tdx-registration/record.json"
     record.parent.mkdir(parents=True)
-    entry = {"schema": "attested.ai/tdx-registration/1", "variant": "indirect_pccs", "manifest": pckid.digest(roots["reset"].platform.manifest), "done": ["collect"],
-             "identity": {}, "ppid": "", "previous": [], "collateral": ""}  # fmt: skip
+    entry = {
+        "schema": "attested.ai/tdx-registration/1",
+        "variant": "indirect_pccs",
+        "manifest": pckid.digest(roots["reset"].platform.manifest),
+        "done": ["collect"],
+        "identity": {},
+        "ppid": "",
+        "previous": [],
+        "collateral": "",
+    }
     record.write_text(json.dumps(entry))
     shared = {name: value for name, value in there.items() if name in ("__tdx_quoting_service_ca",)}
     for root in roots.values():
@@ -180,8 +208,15 @@ def serve_when_there(folder: Path, port: int, mode: str, stop: threading.Event) 
 
 
 def test_a_pccs_for_others_is_set_up_with_a_certificate_of_its_own(tmp_path, there, free_port):
-    root = Root(tmp_path / "one", tdx_quoting_qgs=False, tdx_quoting_pccs="local", tdx_quoting_pccs_port=free_port, tdx_quoting_pccs_mode="REQ",
-                tdx_quoting_pccs_settings={"LogLevel": "warn"}, tdx_quoting_pccs_api_key=API_KEY)  # fmt: skip
+    root = Root(
+        tmp_path / "one",
+        tdx_quoting_qgs=False,
+        tdx_quoting_pccs="local",
+        tdx_quoting_pccs_port=free_port,
+        tdx_quoting_pccs_mode="REQ",
+        tdx_quoting_pccs_settings={"LogLevel": "warn"},
+        tdx_quoting_pccs_api_key=API_KEY,
+    )
     given = {"tdx_quoting_pccs_user_token": USER, "tdx_quoting_pccs_admin_token": ADMIN}
     home, stop = root.root / "opt/intel/sgx-dcap-pccs", threading.Event()
     before = root.tree()
@@ -193,9 +228,13 @@ def test_a_pccs_for_others_is_set_up_with_a_certificate_of_its_own(tmp_path, the
         done, _counts = play(tmp_path, {"one": root}, "--diff", "-vvv", **given)
         assert done.returncode == 0 and not any(secret in done.stdout for secret in SECRETS), done.stdout
         settings = commented_json.parse((home / "config/default.json").read_text(), trailing_comma=True)
-        assert settings["CachingFillMode"] == "REQ" and settings["LogLevel"] == "warn" and settings["ApiKey"] == API_KEY and len(settings["UserTokenHash"]) == 128
+        assert (
+            settings["CachingFillMode"] == "REQ" and settings["LogLevel"] == "warn" and settings["ApiKey"] == API_KEY and len(settings["UserTokenHash"]) == 128
+        )
         assert (home / "ssl_key/private.pem").stat().st_mode & 0o777 == 0o600 and "start pccs.service" in root.asked()
-        named = subprocess.run(["openssl", "x509", "-in", str(home / "ssl_key/file.crt"), "-noout", "-ext", "subjectAltName"], stdout=subprocess.PIPE, check=True)
+        named = subprocess.run(
+            ["openssl", "x509", "-in", str(home / "ssl_key/file.crt"), "-noout", "-ext", "subjectAltName"], stdout=subprocess.PIPE, check=True
+        )
         assert b"DNS:localhost, IP Address:127.0.0.1" in named.stdout
         done, counts = play(tmp_path, {"one": root}, **given)
         assert done.returncode == 0 and counts["one"]["changed"] == 0, done.stdout
@@ -204,4 +243,3 @@ def test_a_pccs_for_others_is_set_up_with_a_certificate_of_its_own(tmp_path, the
         thread.join(10)
     done, _counts = play(tmp_path, {"one": root}, tdx_quoting_state="absent", **given)
     assert commented_json.parse((home / "config/default.json").read_text(), trailing_comma=True) == commented_json.parse(PCCS, trailing_comma=True)
-

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from harness import Target
 
-from ansible_collections.attested.ai.plugins.module_utils.target.quoting import commented_json, config_file, efivars, mpa_log, pckid, qgs_conf, qgs_protocol, record
+from ansible_collections.attested.ai.plugins.module_utils.target.quoting import (
+    commented_json,
+    config_file,
+    efivars,
+    mpa_log,
+    pckid,
+    qgs_conf,
+    qgs_protocol,
+    record,
+)
 
 HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parents[1] / "unit" / "tdx_quoting"))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ansible_collections.attested.ai.plugins.module_utils.target.quoting import steps
 from ansible_collections.attested.ai.plugins.module_utils.target.quoting.machine import Machine, Places
+from ansible_collections.attested.ai.plugins.plugin_utils.registration_options import ARGUMENT_SPEC
 from ansible_collections.attested.ai.plugins.plugin_utils.registration_store import Store
-from ansible_collections.attested.ai.plugins.plugin_utils.tdx_registration_task import ARGUMENT_SPEC, Registration
+from ansible_collections.attested.ai.plugins.plugin_utils.tdx_registration_task import Registration
 from softpccs import qgs
 from softpccs.platform import Platform, agent, tool
 
@@ -35,8 +36,14 @@ class Lab:
         return Store(str(self.directory), HOST)
 
     def machine(self) -> Machine:
-        places = Places(str(self.platform.efivars), str(self.state), str(self.platform.folder / "mpa.log"), "", "vsock:1:4050" if self.answers else "none",
-                        str(self.platform.folder / "PCKIDRetrievalTool"))  # fmt: skip
+        places = Places(
+            str(self.platform.efivars),
+            str(self.state),
+            str(self.platform.folder / "mpa.log"),
+            "",
+            "vsock:1:4050" if self.answers else "none",
+            str(self.platform.folder / "PCKIDRetrievalTool"),
+        )
 
         def run(argv):
             """The stand-in, without a process of its own; the tests of modules run it as a program."""
@@ -52,8 +59,19 @@ class Lab:
         self.taken.append(name)
         if number == self.killed_at and not self.late:
             raise Killed
-        options = {"step": name, "digest": "", "given": None, "key": None, "content": None, "service_url": None, "token": None, "ca_path": None,
-                   "proxy": "", "validate_certs": True, **{key: value for key, value in arguments.items() if value is not None}}  # fmt: skip
+        options = {
+            "step": name,
+            "digest": "",
+            "given": None,
+            "key": None,
+            "content": None,
+            "service_url": None,
+            "token": None,
+            "ca_path": None,
+            "proxy": "",
+            "validate_certs": True,
+            **{key: value for key, value in arguments.items() if value is not None},
+        }
         answer = steps.take(self.machine(), options)
         if number == self.killed_at and self.late:
             raise Killed

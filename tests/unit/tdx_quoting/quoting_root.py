@@ -94,7 +94,10 @@ class Root:
         query = "pckcert?qeid=%s&cpusvn=%s&pcesvn=0d00&pceid=0000" % (self.platform.qe_id.hex(), self.platform.cpu_svn.hex())
         answer = qgs.answer(self.platform, bytes.fromhex("0000001001000100040000001000000000000000")).hex()
         document["exchanges"] = {"vsock:1:4050": answer}
-        document["https"] = {BASE + "rootcacrl": {"status": 200, "body": crl.hex()}, BASE + query: {"status": 200, "body": b"-----BEGIN CERTIFICATE-----".hex()}}
+        document["https"] = {
+            BASE + "rootcacrl": {"status": 200, "body": crl.hex()},
+            BASE + query: {"status": 200, "body": b"-----BEGIN CERTIFICATE-----".hex()},
+        }
         document.update(changed)
         return document
 
@@ -109,8 +112,14 @@ def command(directory: Path, machines: dict[str, Root], *options: str, **variabl
     (directory / "play.json").write_text(json.dumps([play]))
     # Variables of a role are only overridden from the command line.
     user = getpass.getuser()
-    given = {"__tdx_quoting_root": "{{ where }}/root", "__tdx_quoting_pccs_user": user, "__tdx_quoting_qgsd_user": user, "__tdx_quoting_qgs_address": "none",
-             "tdx_quoting_directory": str(directory / "controller"), **variables}  # fmt: skip
+    given = {
+        "__tdx_quoting_root": "{{ where }}/root",
+        "__tdx_quoting_pccs_user": user,
+        "__tdx_quoting_qgsd_user": user,
+        "__tdx_quoting_qgs_address": "none",
+        "tdx_quoting_directory": str(directory / "controller"),
+        **variables,
+    }
     program = shutil.which("ansible-playbook") or os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
     settings = dict(os.environ, COLUMNS="200", ANSIBLE_HOME=str(directory / "home"), ANSIBLE_LOCALHOST_WARNING="0", ANSIBLE_FORKS="4", ANSIBLE_NOCOLOR="1")
     return [program, "-i", str(directory / "inventory.json"), str(directory / "play.json"), "-e", json.dumps(given), *options], settings

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quoting_files import PCCS, QCNL, QGS
 
+
 def test_shipped_files_are_read():
     assert commented_json.parse(QCNL) == {"pccs_url": "https://localhost:8081/sgx/certification/v4/", "use_secure_cert": True, "retry_times": 6}
     assert commented_json.parse(PCCS, trailing_comma=True)["sqlite"] == {"options": {"logging": False, "storage": "pckcache.db"}}
@@ -53,13 +54,15 @@ def test_only_what_is_set_changes():
         ('{"a": ' + "[" * 5000, "nested too deeply"),
         ("{" + " " * (1 << 20) + "}", "larger than"),
     ],
-)  # fmt: skip
+)
 def test_what_their_programs_refuse_is_refused(text, said):
     with pytest.raises(FormatError, match=said):
         commented_json.parse(text)
 
 
-@pytest.mark.parametrize("text", ["port = 65536\n", "port = -1\n", "port =\n", "port = 0x10\n", "port = 1\nport = 2\n", "= 1\n", "number_threads = 256\n", "port = ²\n"])
+@pytest.mark.parametrize(
+    "text", ["port = 65536\n", "port = -1\n", "port =\n", "port = 0x10\n", "port = 1\nport = 2\n", "= 1\n", "number_threads = 256\n", "port = ²\n"]
+)
 def test_qgs_would_not_start(text):
     with pytest.raises(FormatError):
         qgs_conf.parse(text)
@@ -146,7 +149,9 @@ def test_secrets_are_shown_and_recorded_nowhere():
     assert commented_json.parse(back.text, trailing_comma=True) == commented_json.parse(PCCS, trailing_comma=True) and "0123456789" not in back.before
 
 
-@pytest.mark.parametrize(("settings", "secrets"), [({"a": 1}, {"a": "x"}), ({"port": "1\n2"}, {}), ({"port": True}, {}), ({"port": [1]}, {}), ({"port": 70000}, {})])
+@pytest.mark.parametrize(
+    ("settings", "secrets"), [({"a": 1}, {"a": "x"}), ({"port": "1\n2"}, {}), ({"port": True}, {}), ({"port": [1]}, {}), ({"port": 70000}, {})]
+)
 def test_what_cannot_be_set(settings, secrets):
     with pytest.raises((HostError, FormatError)):
         config_file.plan(QGS, None, "qgs", settings, secrets, True)

@@ -31,9 +31,19 @@ def test_the_request_holds_the_manifest(version):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", ATTRIBUTES, ATTRIBUTES + b"\x02\0", request(MANIFEST_GUID + b"x", 4), request(MANIFEST_GUID + b"x", 0), request(MANIFEST_GUID + b"x", 2, 16),
-     request(MANIFEST_GUID + b"x", 2, 18), request(bytes(40)), request(b"short"), bytes((256 << 10) + 1)],
-)  # fmt: skip
+    [
+        b"",
+        ATTRIBUTES,
+        ATTRIBUTES + b"\x02\0",
+        request(MANIFEST_GUID + b"x", 4),
+        request(MANIFEST_GUID + b"x", 0),
+        request(MANIFEST_GUID + b"x", 2, 16),
+        request(MANIFEST_GUID + b"x", 2, 18),
+        request(bytes(40)),
+        request(b"short"),
+        bytes((256 << 10) + 1),
+    ],
+)
 def test_other_requests_are_refused(data):
     with pytest.raises(FormatError, match="SGX Factory Reset"):
         efivars.parse_request(data)
@@ -172,10 +182,21 @@ def test_intels_library_leaves_four_bytes_and_none_is_as_good():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"HTTP", packed()[:-1], packed(kind=1), packed(major=2), packed(size=20), packed(error=0x12001), packed(rest=b""),
-     packed(rest=struct.pack("<HHII", 5, 13, 15, 16) + bytes(36)), packed(rest=struct.pack("<HHII", 5, 13, 16, 16) + bytes(31)),
-     packed(rest=struct.pack("<HHII", 5, 13, 16, 16) + bytes(32) + b"x"), b"\xff\xff\xff\xff" + bytes(20)],
-)  # fmt: skip
+    [
+        b"",
+        b"HTTP",
+        packed()[:-1],
+        packed(kind=1),
+        packed(major=2),
+        packed(size=20),
+        packed(error=0x12001),
+        packed(rest=b""),
+        packed(rest=struct.pack("<HHII", 5, 13, 15, 16) + bytes(36)),
+        packed(rest=struct.pack("<HHII", 5, 13, 16, 16) + bytes(31)),
+        packed(rest=struct.pack("<HHII", 5, 13, 16, 16) + bytes(32) + b"x"),
+        b"\xff\xff\xff\xff" + bytes(20),
+    ],
+)
 def test_other_answers_are_refused(data):
     with pytest.raises(FormatError):
         qgs_protocol.parse_platform_info(data)
@@ -198,9 +219,22 @@ def test_a_record_comes_back():
 
 @pytest.mark.parametrize(
     "change",
-    [{"schema": "x"}, {"variant": "none"}, {"manifest": "ab"}, {"manifest": None}, {"done": ["all"]}, {"done": None}, {"identity": {"x": "00" * 16}},
-     {"identity": []}, {"ppid": "x"}, {"previous": ["x"]}, {"previous": None}, {"collateral": 1}, {"more": 1}],
-)  # fmt: skip
+    [
+        {"schema": "x"},
+        {"variant": "none"},
+        {"manifest": "ab"},
+        {"manifest": None},
+        {"done": ["all"]},
+        {"done": None},
+        {"identity": {"x": "00" * 16}},
+        {"identity": []},
+        {"ppid": "x"},
+        {"previous": ["x"]},
+        {"previous": None},
+        {"collateral": 1},
+        {"more": 1},
+    ],
+)
 def test_a_damaged_record_is_no_record_and_no_success(change):
     import json
 

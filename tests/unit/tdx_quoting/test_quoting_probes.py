@@ -49,9 +49,18 @@ def outcomes(document, **options):
 def test_all_is_well(document):
     found = outcomes(document)
     assert {name: probe.outcome for name, probe in found.items()} == dict.fromkeys(
-        ["tdx.qgs-service", "tdx.qgs-transport", "tdx.pccs-certificate", "tdx.registration", "tdx.qgs-answers", "tdx.pccs-reachable", "tdx.pccs-crl", "tdx.pck-certificate"],
+        [
+            "tdx.qgs-service",
+            "tdx.qgs-transport",
+            "tdx.pccs-certificate",
+            "tdx.registration",
+            "tdx.qgs-answers",
+            "tdx.pccs-reachable",
+            "tdx.pccs-crl",
+            "tdx.pck-certificate",
+        ],
         "pass",
-    )  # fmt: skip
+    )
     # Nothing of it unless asked for.
     assert len(survey(RecordedHost(document), "host", "tdx", ["quoting"]).probes) == 4
     assert not [probe for probe in survey(RecordedHost(document), "host", "tdx", ["bios"], online=True).probes if probe.area == "quoting"]
@@ -91,7 +100,12 @@ def body(text: str, status: int = 200):
         ("https", "query", GONE, {"pck-certificate": "unknown"}),
         ("files", "/etc/qgs.conf", "port = 70000", {"qgs-transport": "fail", "qgs-answers": "fail", "pck-certificate": "skipped"}),
         ("files", QCNL, "{", {"pccs-certificate": "fail", "pccs-reachable": "skipped", "pccs-crl": "skipped", "pck-certificate": "skipped"}),
-        ("files", QCNL, '{"pccs_url": "http://x"}', {"pccs-certificate": "fail", "pccs-reachable": "skipped", "pccs-crl": "skipped", "pck-certificate": "skipped"}),
+        (
+            "files",
+            QCNL,
+            '{"pccs_url": "http://x"}',
+            {"pccs-certificate": "fail", "pccs-reachable": "skipped", "pccs-crl": "skipped", "pck-certificate": "skipped"},
+        ),
         ("files", QCNL, '{"local_cache_only": true}', {"pccs-reachable": "skipped", "pccs-crl": "skipped", "pck-certificate": "fail"}),
         ("files", QCNL, '{"pccs_url": "%s", "local_pck_url": "http://169.254.169.254/"}' % BASE, {"pck-certificate": "skipped"}),
         ("files", efivars.STATUS, {"hex": "0700000001000300000000"}, {"registration": "fail"}),
@@ -109,7 +123,11 @@ def test_each_fault_is_found_by_its_own_check(document, section, key, value, exp
 
 
 def test_what_waits_in_the_firmware_is_looked_for_and_never_read(document):
-    waiting = {**document, "files": {**document["files"], efivars.STATUS: {"hex": "0700000001000300000000"}}, "exists": {**document["exists"], efivars.REQUEST: True}}
+    waiting = {
+        **document,
+        "files": {**document["files"], efivars.STATUS: {"hex": "0700000001000300000000"}},
+        "exists": {**document["exists"], efivars.REQUEST: True},
+    }
     recorder = Recorder(RecordedHost(waiting))
     found = {probe.id: probe for probe in survey(recorder, "host", "tdx", ["quoting"]).probes}
     assert "waits" in found["tdx.registration"].observed and efivars.REQUEST not in recorder.document()["files"]

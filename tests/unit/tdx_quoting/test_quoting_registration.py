@@ -26,7 +26,12 @@ def code(lab: Lab, variant: str, **given) -> str:
     return caught.value.code
 
 
-VARIANTS = {"direct_manual": ["register", "collect"], "indirect_pccs": ["collect", "deliver"], "indirect_offline": ["collect"], "indirect_local_cache": ["collect"]}
+VARIANTS = {
+    "direct_manual": ["register", "collect"],
+    "indirect_pccs": ["collect", "deliver"],
+    "indirect_offline": ["collect"],
+    "indirect_local_cache": ["collect"],
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -248,7 +253,10 @@ def test_what_the_agent_registered_is_taken_over_and_nothing_else(pccs, tmp_path
     assert code(lab, "indirect_pccs", **given, variant_confirm=HOST) == "variant-conflict"
 
 
-@pytest.mark.parametrize(("enabled", "variant", "expected"), [(True, "direct_manual", "agent-enabled"), (True, "indirect_pccs", "agent-enabled"), (False, "direct_automatic", "agent-disabled")])
+@pytest.mark.parametrize(
+    ("enabled", "variant", "expected"),
+    [(True, "direct_manual", "agent-enabled"), (True, "indirect_pccs", "agent-enabled"), (False, "direct_automatic", "agent-disabled")],
+)
 def test_the_bios_must_fit_the_choice(pccs, tmp_path, enabled, variant, expected):
     lab = Lab(tmp_path, agent_enabled=enabled)
     assert code(lab, variant, **network(pccs, tmp_path)) == expected and lab.platform.pending and not pccs.requests
@@ -272,9 +280,15 @@ def break_firmware(lab: Lab, how: str) -> None:
 
 @pytest.mark.parametrize(
     ("how", "expected", "verdict"),
-    [("none", "registration-unsupported", "unsupported"), ("mcheck", "registration-failed", "failed"), ("refused", "registration-failed", "failed"),
-     ("no-manifest", "manifest-missing", "in-progress"), ("add", "add-package", "unregistered"), ("damaged", "uefi-variable", "")],
-)  # fmt: skip
+    [
+        ("none", "registration-unsupported", "unsupported"),
+        ("mcheck", "registration-failed", "failed"),
+        ("refused", "registration-failed", "failed"),
+        ("no-manifest", "manifest-missing", "in-progress"),
+        ("add", "add-package", "unregistered"),
+        ("damaged", "uefi-variable", ""),
+    ],
+)
 def test_firmware_in_every_state(pccs, tmp_path, how, expected, verdict):
     lab = Lab(tmp_path)
     break_firmware(lab, how)

@@ -43,9 +43,17 @@ def test_a_busy_service_is_asked_again(pccs, opener, platform, pauses):
 
 @pytest.mark.parametrize(
     ("fault", "code", "said"),
-    [("401", "pccs-refused", "SHA-512"), ("404", "pccs-refused", "address of a PCCS"), ("429", "pccs-refused", "status 429"), ("500", "pccs-refused", "See its log"),
-     ("502", "pccs-refused", "ApiKey"), ("redirect", "pccs-refused", "status 302"), ("drop", "service-unreachable", "no answer"), ("cut", "service-unreachable", "breaks off")],
-)  # fmt: skip
+    [
+        ("401", "pccs-refused", "SHA-512"),
+        ("404", "pccs-refused", "address of a PCCS"),
+        ("429", "pccs-refused", "status 429"),
+        ("500", "pccs-refused", "See its log"),
+        ("502", "pccs-refused", "ApiKey"),
+        ("redirect", "pccs-refused", "status 302"),
+        ("drop", "service-unreachable", "no answer"),
+        ("cut", "service-unreachable", "breaks off"),
+    ],
+)
 def test_each_fault_of_a_pccs_has_its_word(pccs, opener, platform, pauses, fault, code, said):
     pccs.faults.add(fault, "POST", "platforms", times=9, value="0" if fault != "redirect" else "https://elsewhere.example.com/")
     with pytest.raises(HostError, match=said) as caught:
@@ -98,7 +106,10 @@ def test_a_strange_certificate_gets_neither_token_nor_manifest(tmp_path, platfor
     with server.Service(USER, ADMIN, kind).running() as service:
         (tmp_path / "ca.pem").write_bytes(service.authority)
         opener = https.make_opener(str(tmp_path / "ca.pem"), timeout=5)
-        for act in (lambda: services.deliver_platform(opener, service.url, entry(platform), USER), lambda: services.register_manifest(opener, service.url, platform.manifest)):
+        for act in (
+            lambda: services.deliver_platform(opener, service.url, entry(platform), USER),
+            lambda: services.register_manifest(opener, service.url, platform.manifest),
+        ):
             with pytest.raises(HostError, match="its certificate is not accepted") as caught:
                 act()
             assert caught.value.code == "service-unreachable" and "authority" in caught.value.fix
@@ -128,10 +139,22 @@ def test_the_soft_pccs_is_as_strict_as_the_real_one(pccs, platform):
 
     base = "/sgx/certification/v4/"
     assert ask("GET", base + "platforms").status == 401 and ask("GET", base + "platforms", **{"admin-token": USER}).status == 401
-    assert ask("GET", base + "pckcert?qeid=zz").status == 400 and ask("GET", base + "pckcert?qeid=%s&cpusvn=%s&pcesvn=0d00&pceid=0000" % ("0" * 32, "0" * 32)).status == 404
-    assert ask("GET", base + "rootcacrl").data.startswith(b"3082") and ask("GET", "/elsewhere").status == 404 and ask("DELETE", base + "rootcacrl").status == 404
-    collateral = {"platforms": [], "collaterals": {"pck_certs": [{"qe_id": "aa" * 16}], "tcbinfos": [{"fmspc": "00AA", "tdx_tcbinfo": {"x": 1}}], "tdqeidentity": "{}",
-                                                   "pckcacrl": {"platformCrl": "3082"}}}  # fmt: skip
+    assert (
+        ask("GET", base + "pckcert?qeid=zz").status == 400
+        and ask("GET", base + "pckcert?qeid=%s&cpusvn=%s&pcesvn=0d00&pceid=0000" % ("0" * 32, "0" * 32)).status == 404
+    )
+    assert (
+        ask("GET", base + "rootcacrl").data.startswith(b"3082") and ask("GET", "/elsewhere").status == 404 and ask("DELETE", base + "rootcacrl").status == 404
+    )
+    collateral = {
+        "platforms": [],
+        "collaterals": {
+            "pck_certs": [{"qe_id": "aa" * 16}],
+            "tcbinfos": [{"fmspc": "00AA", "tdx_tcbinfo": {"x": 1}}],
+            "tdqeidentity": "{}",
+            "pckcacrl": {"platformCrl": "3082"},
+        },
+    }
     assert ask("PUT", base + "platformcollateral", json.dumps(collateral).encode(), **{"admin-token": ADMIN}).status == 200
     assert json.loads(ask("GET", "/tdx/certification/v4/tcb?fmspc=00aa").data) == {"x": 1} and ask("GET", base + "tcb?fmspc=00aa").status == 404
     assert ask("GET", "/tdx/certification/v4/qe/identity").data == b"{}" and ask("GET", base + "pckcrl?ca=platform").data == b"3082"
@@ -143,8 +166,12 @@ def test_the_soft_pccs_is_as_strict_as_the_real_one(pccs, platform):
 
 def module(name, options, check=False):
     arguments = {"ANSIBLE_MODULE_ARGS": {**options, "_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": "/tmp"}}
-    command = [sys.executable, "-c", "import sys, ansible_collections.attested.ai.plugins.modules.%s as m\n"
-               "from ansible.module_utils import basic\nbasic._ANSIBLE_ARGS = sys.stdin.buffer.read()\nbasic._ANSIBLE_PROFILE = 'legacy'\nm.main()" % name]  # fmt: skip
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, ansible_collections.attested.ai.plugins.modules.%s as m\n"
+        "from ansible.module_utils import basic\nbasic._ANSIBLE_ARGS = sys.stdin.buffer.read()\nbasic._ANSIBLE_PROFILE = 'legacy'\nm.main()" % name,
+    ]
     done = subprocess.run(command, input=json.dumps(arguments).encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     assert done.stdout, done.stderr.decode()
     return json.loads(done.stdout)
@@ -185,8 +212,13 @@ def test_a_secret_setting_is_in_no_answer(tmp_path):
 
 
 def test_the_steps_module(tmp_path, platform):
-    options = {"efivars": str(platform.efivars), "state_dir": str(tmp_path / "s"), "agent_log": str(tmp_path / "log"), "qgs": "none",
-               "retrieval_tool": str(platform.folder / "PCKIDRetrievalTool")}  # fmt: skip
+    options = {
+        "efivars": str(platform.efivars),
+        "state_dir": str(tmp_path / "s"),
+        "agent_log": str(tmp_path / "log"),
+        "qgs": "none",
+        "retrieval_tool": str(platform.folder / "PCKIDRetrievalTool"),
+    }
     looked = module("tdx_registration_step", options)
     digest = looked["found"]["manifest"]
     assert looked["verdict"] == "unregistered" and digest == pckid.digest(platform.manifest) and not (tmp_path / "s").exists()

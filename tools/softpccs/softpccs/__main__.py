@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run a PCCS with Intel's registration service by hand.
 
-    PYTHONPATH=tools/softpccs python -m softpccs --ca /tmp/pccs-ca.pem --tokens tokens.txt [--port 8081] [--certificate wrong-name] [--fault 429:POST:platforms ...]
+    PYTHONPATH=tools/softpccs python -m softpccs --ca /tmp/pccs-ca.pem --tokens tokens.txt [--port 8081] [--certificate wrong-name]
+        [--fault 429:POST:platforms ...]
 
 The first line of the tokens file is the user token, the second the administrator token. With --platform FOLDER a platform is made there, with
 stand-ins for PCKIDRetrievalTool and Intel's agent, and with --qgs ADDRESS a QGS for it (a path, or vsock:4050).

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A platform in a folder: the firmware's variables, and stand-ins for Intel's programs that treat them as those do.
 
-    efivars/    the three variables of SGX registration, as efivarfs shows them
-    PCKIDRetrievalTool, mpa_registration    programs that act on this folder
-    mpa.log     what the agent writes
-    keys        what the platform is; another content is another platform
+efivars/    the three variables of SGX registration, as efivarfs shows them
+PCKIDRetrievalTool, mpa_registration    programs that act on this folder
+mpa.log     what the agent writes
+keys        what the platform is; another content is another platform
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def agent(platform: Platform, how: str) -> int:
     if not platform.pending:
         lines.append("INFO: Registration Flow - Registration status indicates registration is completed successfully. MPA has nothing to do.")
     elif disabled:
-        lines.append("WARN: MPA won't perform platform registration because \"SGX Auto MP Registration\" is disabled in the BIOS.")
+        lines.append('WARN: MPA won\'t perform platform registration because "SGX Auto MP Registration" is disabled in the BIOS.')
     elif how == "fails":
         platform.set_status(False, 0x82)
         lines += ["ERROR: Failed to send request to server, error: 10", "INFO: Registration Flow - PLATFORM_ESTABLISHMENT or TCB_RECOVERY failed."]

@@ -161,7 +161,9 @@ def _state_refusal(found: Found) -> Optional[HostError]:
     if found.state == UNSUPPORTED:
         return _refused(found.problem, "Boot by UEFI with SGX enabled (attested.ai.preflight tells what is missing)", "registration-unsupported")
     if found.state == FAILED:
-        return _refused("the firmware reports %s" % found.problem, "See tdx.bios-mcheck and tdx.production of attested.ai.preflight. " + RESET, "registration-failed")
+        return _refused(
+            "the firmware reports %s" % found.problem, "See tdx.bios-mcheck and tdx.production of attested.ai.preflight. " + RESET, "registration-failed"
+        )
     if found.state == ADD_PACKAGE:
         return _refused(
             "the firmware asks to add a processor package to a registered platform, which needs a subscription key of Intel's",
@@ -186,7 +188,9 @@ def _variant_refusal(found: Found, record: Record, wish: Wish) -> Optional[HostE
 
 def _agent_refusal(found: Found, variant: str) -> Optional[HostError]:
     if variant == "direct_automatic" and found.agent is False:
-        return _refused("SGX Auto MP Registration Agent is disabled in the BIOS", "Enable it (attested.ai.bios) and reboot, or choose direct_manual", "agent-disabled")
+        return _refused(
+            "SGX Auto MP Registration Agent is disabled in the BIOS", "Enable it (attested.ai.bios) and reboot, or choose direct_manual", "agent-disabled"
+        )
     if variant != "direct_automatic" and found.agent:
         return _refused(
             "SGX Auto MP Registration Agent is enabled in the BIOS: Intel's agent would take the manifest first",

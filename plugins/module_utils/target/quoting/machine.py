@@ -112,7 +112,9 @@ class Machine:
         try:
             status, said = self._run([self._places.tool, "-f", scratch])
         except OSError as error:
-            raise HostError("it cannot be run (%s)" % error.strerror, where=self._places.tool, fix="Install sgx-pck-id-retrieval-tool", code="tool-missing") from None
+            raise HostError(
+                "it cannot be run (%s)" % error.strerror, where=self._places.tool, fix="Install sgx-pck-id-retrieval-tool", code="tool-missing"
+            ) from None
         data = self._read(scratch)
         if status != 0 or not data:
             end = " ".join(said.split())[-300:]

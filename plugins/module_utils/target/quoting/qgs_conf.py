@@ -33,7 +33,9 @@ def parse(text: str, where: str = "") -> QgsConf:
         if not sign:
             continue
         if not name:
-            raise FormatError("line %d: there is no name before =" % number, where=where, fix="Remove the line: QGS does not start with it", code="config-invalid")
+            raise FormatError(
+                "line %d: there is no name before =" % number, where=where, fix="Remove the line: QGS does not start with it", code="config-invalid"
+            )
         if name not in _LIMITS:
             continue
         if name in found:

@@ -36,7 +36,7 @@ _REFUSALS = {
 }
 _PRODUCTION = "Compare MSR 0xce bit 27, MSR 0x503 and MSR 0x8b (attested.ai.tee_info, tdx.production): a pre-production CPU registers at sbx.api only"
 _PCCS = {
-    400: ("it takes the data for invalid", "Compare its version; PCCS 1.13 and later know API version 4"),
+    400: ("it takes the data for invalid", "See its log; it must know API version 4"),
     401: ("it does not accept the token", "Give the token whose SHA-512 stands in its default.json"),
     404: ("it has no such data or no such address", "Give the address of a PCCS, such as https://pccs.example.com:8081"),
     413: ("the data is too large for it", "Raise MaxRequestBodySize in its default.json"),
