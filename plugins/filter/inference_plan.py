@@ -19,8 +19,8 @@ short_description: Tell which confidential hosts take a model, with how much mem
 version_added: 0.1.0
 author: attested.ai contributors (@attested-ai)
 description:
-  - Takes a model and returns, for each host, whether it fits, into how many GPUs in which mode, how much memory guest and host need, and which published figures
-    say what confidential computing costs there. Each figure names its source.
+  - Takes a model and returns, for each host, whether it fits, into how many GPUs in which mode, how much memory guest and host need, and which
+    published figures say what confidential computing costs there. Each figure names its source.
   - Pure arithmetic over tables that come with the collection. Nothing is measured, and no host is asked.
 positional: _input, hosts
 options:
@@ -41,7 +41,7 @@ options:
     elements: dict
     required: true
   options:
-    description: Other assumptions than those of the collection. Of C(gpu_use), C(gpu_workspace_gib), C(system_gib), C(engine_gib), C(host_system_gib), C(link_gb_per_s).
+    description: Other assumptions than ours, of C(gpu_use), C(gpu_workspace_gib), C(system_gib), C(engine_gib), C(host_system_gib), C(link_gb_per_s).
     type: dict
     default: {}
 """
@@ -60,7 +60,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(document) is the plan in the schema C(attested.ai/plan/1), for programs; C(summary), C(figures) and C(overhead) are rows of it for M(attested.ai.summary_table).
+    - C(document) is the plan in the schema C(attested.ai/plan/1); C(summary), C(figures) and C(overhead) are rows for M(attested.ai.summary_table).
   type: dict
 """
 

@@ -10,10 +10,11 @@ module: gpu_guest_info
 short_description: Tell what the GPUs of a confidential guest need, and name what keeps them from working
 version_added: 0.1.0
 description:
-  - Looks at the NVIDIA GPUs and NVSwitches that a guest was given, and says what follows from them. That is the mode, the options of the kernel module, and whether
-    fabric manager belongs here.
+  - Looks at the NVIDIA GPUs and NVSwitches that a guest was given, and says what follows from them. That is the mode, the options of the kernel
+    module, and whether fabric manager belongs here.
   - Looks at driver, crypto, persistence, mode and ready state, and names known failures by the words in which kernel log, C(nvidia-smi) and CUDA tell of them.
-  - Nothing is changed. C(nvidia-smi) is only run where the driver is loaded, because the first program that touches a GPU in confidential mode starts its session.
+  - Nothing is changed. C(nvidia-smi) is only run where the driver is loaded, because the first program that touches a GPU in
+    confidential mode starts its session.
   - All answers are claims of the guest. Only evidence says what a GPU is, see M(attested.ai.attest).
 author:
   - attested.ai contributors (@attested-ai)
@@ -120,7 +121,7 @@ log_complete:
   type: bool
   sample: true
 findings:
-  description: Known failures with C(id), C(what), the C(line) that tells and C(where) it stands, the C(fix), the C(source) of the words, and a C(mark) where no record was at hand.
+  description: Known failures with C(id), C(what), the C(line) that tells and C(where) it stands, the C(fix), the C(source) of the words, and a C(mark).
   returned: success
   type: list
   elements: dict

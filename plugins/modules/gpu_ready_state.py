@@ -12,8 +12,8 @@ version_added: 0.1.0
 description:
   - Sets the ready state of all GPUs of a guest (C(nvidia-smi conf-compute -srs)). Before that CUDA answers with error 802, and with some programs the work is
     done on the CPU without a word.
-  - V(ready) needs the result of an attestation that was accepted and covers every GPU of the guest. This keeps a play from doing it in the wrong order. It is no
-    protection against who controls the guest.
+  - V(ready) needs the result of an attestation that was accepted and covers every GPU of the guest. This keeps a play from doing it in the wrong order.
+    It is no protection against who controls the guest.
   - The state is lost when the guest stops.
 author:
   - attested.ai contributors (@attested-ai)

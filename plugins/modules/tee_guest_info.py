@@ -78,7 +78,7 @@ tee:
   type: str
   sample: tdx
 driver:
-  description: The kernel module that evidence comes from, and whether the running kernel has it (V(builtin), V(module), V(missing), V(unknown)). Null without a TEE.
+  description: The kernel module that evidence comes from, and whether the kernel has it (V(builtin), V(module), V(missing), V(unknown)). Null without a TEE.
   returned: success
   type: dict
   sample: {module: tdx-guest, available: module}
@@ -110,7 +110,7 @@ time_service:
   type: str
   sample: chrony.service
 ssh:
-  description: C(storage) of the private host keys (V(memory), V(disk), V(unknown)), the public C(keys), their C(paths), and the C(problem) if there are none. Null without a server.
+  description: C(storage) of the private keys (V(memory), V(disk), V(unknown)), the public C(keys), their C(paths), and the C(problem). Null without a server.
   returned: success
   type: dict
   sample: {storage: memory, keys: [ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIM], paths: [/run/attested_hostkeys/ed25519_key.pub], problem: ""}

@@ -12,7 +12,8 @@ def test_the_server_uses_keys_in_memory_and_no_others(host):
 
 def test_what_the_server_shows_is_the_key_in_memory(host):
     """A key exchange with the server itself, over its standard input."""
-    script = "ssh -o StrictHostKeyChecking=yes -o GlobalKnownHostsFile=none -o UserKnownHostsFile=/tmp/known -o ProxyCommand='/usr/sbin/sshd -i' -o BatchMode=yes x true 2>&1 || true"
+    options = "StrictHostKeyChecking=yes GlobalKnownHostsFile=none UserKnownHostsFile=/tmp/known BatchMode=yes".split()
+    script = "ssh %s -o ProxyCommand='/usr/sbin/sshd -i' x true 2>&1 || true" % " ".join("-o " + option for option in options)
     host.check_output("sed 's/^/x /' /run/attested_hostkeys/ed25519_key.pub /run/attested_hostkeys/ecdsa_key.pub >/tmp/known")
     assert "Permission denied" in host.run(script).stdout
     host.check_output("sed 's/^/x /' /etc/ssh/ssh_host_ed25519_key.pub >/tmp/known")

@@ -56,7 +56,11 @@ def _left_out(gpu: Gpu, available: int, nearest: Fit) -> str:
         return ""
     if "ppcie" in gpu.shapes:
         return f". A guest gets one GPU, or all 8 with their switches (ppcie); {available} do not make a board"
-    return f". The other {available - nearest.shape.number} cannot join in: {gpu.title} is supported with one GPU for each guest" if max(gpu.shapes["on"]) == 1 else ""
+    return (
+        f". The other {available - nearest.shape.number} cannot join in: {gpu.title} is supported with one GPU for each guest"
+        if max(gpu.shapes["on"]) == 1
+        else ""
+    )
 
 
 def _below(dtype: str) -> list[str]:

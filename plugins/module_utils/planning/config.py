@@ -23,7 +23,9 @@ def from_config(given: t.Any) -> dict[str, t.Any]:
     config = {**outer, **mapping(outer["text_config"], "model.config.text_config")} if "text_config" in outer else outer
     layers, heads, hidden = (_whole(config, key) for key in ("num_hidden_layers", "num_attention_heads", "hidden_size"))
     if layers is None or heads is None or hidden is None:
-        raise PlanError("num_hidden_layers, num_attention_heads or hidden_size is missing", where="model.config", fix="Give layers, kv_heads and head_dim instead")
+        raise PlanError(
+            "num_hidden_layers, num_attention_heads or hidden_size is missing", where="model.config", fix="Give layers, kv_heads and head_dim instead"
+        )
     kv_heads = _whole(config, "num_key_value_heads") or heads
     head_dim = _whole(config, "head_dim") or max(hidden // heads, 1)
     found: dict[str, t.Any] = {"layers": layers, "heads": heads, "kv_heads": kv_heads, "head_dim": head_dim}

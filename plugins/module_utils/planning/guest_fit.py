@@ -70,7 +70,11 @@ def guest_memory(model: Model, gpus: int, profile: str, tee: str, options: t.Map
 def _copy_source(profile: str, gpus: int) -> str:
     if profile == TMPFS:
         return "profile files: decrypted into a tmpfs, once, and not swapped; it may go after the engine is ready, but must fit until then"
-    return "profile image: mapped, and all of it is read again and again" if gpus == 0 else "profile image: mapped, decrypted on demand into the page cache, which may go"
+    return (
+        "profile image: mapped, and all of it is read again and again"
+        if gpus == 0
+        else "profile image: mapped, decrypted on demand into the page cache, which may go"
+    )
 
 
 def tee_tables(host_ram: int, tee: str) -> tuple[Figure, ...]:

@@ -14,17 +14,20 @@ from ansible_collections.attested.ai.plugins.module_utils.planning.tables import
 def expected(model: Model, gpu: Gpu | None, options: t.Mapping[str, float]) -> list[dict[str, str]]:
     """Rows of id, claim, setup, source and mark. They are not added up: each measured another bottleneck."""
     rows = [
-        {key: str(row[key]) for key in ("id", "claim", "setup", "source", "mark")}
-        for row in table("performance")["figures"]
-        if _about(row["applies"], gpu)
+        {key: str(row[key]) for key in ("id", "claim", "setup", "source", "mark")} for row in table("performance")["figures"] if _about(row["applies"], gpu)
     ]
     if gpu is not None:
         link = assumption("link_gb_per_s", options)
         seconds = model.weights / (link.value * 1e9)
-        rows.append({
-            "id": "load-time", "claim": f"loading the weights takes at least {seconds:.0f} s at {link.value:g} GB/s", "setup": "arithmetic", "source": link.source,
-            "mark": link.mark,
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": "load-time",
+                "claim": f"loading the weights takes at least {seconds:.0f} s at {link.value:g} GB/s",
+                "setup": "arithmetic",
+                "source": link.source,
+                "mark": link.mark,
+            }
+        )
     return rows
 
 

@@ -42,7 +42,9 @@ def parse_host(given: t.Any, index: int) -> PlanHost:
     known = tables.gpus()
     key = str(raw.get("gpu") or "").lower()
     if key and key not in known:
-        raise PlanError(f"nothing is known of {ascii(key)[:40]}", where=f"{where}.gpu", fix=f"There are {', '.join(known)}. Others cannot do confidential computing")
+        raise PlanError(
+            f"nothing is known of {ascii(key)[:40]}", where=f"{where}.gpu", fix=f"There are {', '.join(known)}. Others cannot do confidential computing"
+        )
     tee, profile = raw.get("tee"), raw.get("profile", guest_fit.TMPFS)
     if tee not in TEES:
         raise PlanError(f"{ascii(tee)[:40]} is no TEE", where=f"{where}.tee", fix=f"There are {', '.join(TEES)}")
@@ -131,12 +133,23 @@ def _gpu_figures(model: Model, one: Fit | None, options: t.Mapping[str, float]) 
         return []
     use, space = assumption("gpu_use", options), assumption("gpu_workspace_gib", options)
     split = f"over {one.shape.parallel} GPUs" if one.shape.parallel > 1 else "on one GPU"
-    formula = "layers x width of the compressed vector x bytes x tokens" if model.latent_width else "2 x layers x heads of keys and values x their size x bytes x tokens"
+    formula = (
+        "layers x width of the compressed vector x bytes x tokens"
+        if model.latent_width
+        else "2 x layers x heads of keys and values x their size x bytes x tokens"
+    )
     return [
         Figure("gpu-weights", f"weights on each GPU, {split}", one.weights / GIB, "GiB", "rule", model.weights_from),
         Figure("gpu-kv-cache", f"KV cache on each GPU, {model.kv_dtype}", one.kv_cache / GIB, "GiB", "rule", formula),
         Figure("gpu-workspace", "working memory on each GPU", one.workspace / GIB, "GiB", space.mark, space.source),
-        Figure("gpu-usable", f"usable of {one.shape.gpu.memory / GIB:.1f} GiB", one.usable / GIB, "GiB", use.mark, f"{use.source}; size of the card: {one.shape.gpu.mark}"),
+        Figure(
+            "gpu-usable",
+            f"usable of {one.shape.gpu.memory / GIB:.1f} GiB",
+            one.usable / GIB,
+            "GiB",
+            use.mark,
+            f"{use.source}; size of the card: {one.shape.gpu.mark}",
+        ),
     ]
 
 

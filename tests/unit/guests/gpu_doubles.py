@@ -46,7 +46,10 @@ def nvidia_smi(state, words):
         print("No devices were found")
         return 6
     if words[1] == "-q":
-        print("\n==============NVSMI CONF-COMPUTE LOG==============\n\n    CC State                   : %s" % ("OFF" if state["mode"] in ("ppcie", "off") else "ON"))
+        print(
+            "\n==============NVSMI CONF-COMPUTE LOG==============\n\n    CC State                   : %s"
+            % ("OFF" if state["mode"] in ("ppcie", "off") else "ON")
+        )
         print("    Multi-GPU Mode             : %s" % ("Protected PCIe" if state["mode"] == "ppcie" else "None"))
         print("    CPU CC Capabilities        : AMD SEV-SNP\n    GPU CC Capabilities        : CC Capable")
         print("    CC GPUs Ready State        : %s" % ("Ready" if state["ready"] else "Not Ready"))

@@ -86,25 +86,32 @@ SMI_WAITS = SMI_PPCIE.replace(": OFF", ": ON").replace("Protected PCIe", "None")
 SMI_OFF = SMI_PPCIE.replace("Protected PCIe", "None")
 GRS_READY = "Confidential Compute GPUs Ready state: ready\n"
 GRS_NOT_READY = "Confidential Compute GPUs Ready state: not-ready\n"
-OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22-I3-B17-02-5)  Tue Sep 23 09:55:41 UTC 2025\nGCC version:  gcc\n"
+OPEN = "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build  (dvs-builder@U22-I3-B17-02-5)  Tue Sep 23 09:55:41 UTC 2025\n"
 PROPRIETARY = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.135  Fri Jan 10 20:00:00 UTC 2025\n"
 
 # Kernel logs of failures, by the thread that has them.
 LOGS = {
     "nvtrust#128": (
-        "NVRM: gpumgrCheckRmFirmwarePolicy: Disabling GSP offload -- GPU not supported", "NVRM: osInitNvMapping: *** Cannot attach gpu",
-        "NVRM: RmInitAdapter: osInitNvMapping failed, bailing out of RmInitAdapter", "NVRM: GPU 0000:05:00.0: RmInitAdapter failed! (0x22:0x56:763)",
+        "NVRM: gpumgrCheckRmFirmwarePolicy: Disabling GSP offload -- GPU not supported",
+        "NVRM: osInitNvMapping: *** Cannot attach gpu",
+        "NVRM: RmInitAdapter: osInitNvMapping failed, bailing out of RmInitAdapter",
+        "NVRM: GPU 0000:05:00.0: RmInitAdapter failed! (0x22:0x56:763)",
     ),
     "nvtrust#124": (
-        "NVRM: RmInitAdapter: osInitNvMapping failed, bailing out of RmInitAdapter", "NVRM: GPU 0000:05:00.0: RmInitAdapter failed! (0x22:0x3f:744)",
+        "NVRM: RmInitAdapter: osInitNvMapping failed, bailing out of RmInitAdapter",
+        "NVRM: GPU 0000:05:00.0: RmInitAdapter failed! (0x22:0x3f:744)",
         "nvidia-nvswitch3: SXid (PCI:0000:04:00.0): 22013, Severity 0 Engine instance 56 Sub-engine instance 00",
     ),
     "nvtrust#58": (
-        "NVRM: RmInitAdapter: Cannot initialize GSP firmware RM", "NVRM: GPU 0000:01:00.0: RmInitAdapter failed! (0x62:0x65:1784)",
+        "NVRM: RmInitAdapter: Cannot initialize GSP firmware RM",
+        "NVRM: GPU 0000:01:00.0: RmInitAdapter failed! (0x62:0x65:1784)",
         "NVRM: kfspPollForResponse_IMPL: FSP command timed out",
     ),
-    "nvtrust#54": ("NVRM: _memmgrMemReadOrWriteWithGsp: Fatal error detected in GSP-DMA decrypt: 0x25!", "NVRM: confComputeSetErrorState_KERNEL: ConfCompute: Fatal error hit!"),
+    "nvtrust#54": (
+        "NVRM: _memmgrMemReadOrWriteWithGsp: Fatal error detected in GSP-DMA decrypt: 0x25!",
+        "NVRM: confComputeSetErrorState_KERNEL: ConfCompute: Fatal error hit!",
+    ),
     "nvtrust#67": ("NVRM: The NVIDIA GPU 0000:01:00.0 (PCI ID: 10de:2330)", "NVRM: installed in this system is not supported by the"),
     # The words of two reports; a whole log is not at hand.
     "aleph-vm#1271": ("NVRM: libspdm expects LKCA but found stubs!",),
-}  # fmt: skip
+}

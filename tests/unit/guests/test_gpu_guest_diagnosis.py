@@ -35,9 +35,16 @@ def test_the_mode_is_read_as_the_driver_means_it():
 
 @pytest.mark.parametrize(
     ("text", "ready"),
-    [(GRS_READY, True), (GRS_NOT_READY, False), ("Confidential Compute GPUs Ready state: Ready\n", True), ("CC GPUs Ready State : Not Ready\n", False), ("", None),
-     ("Confidential Compute GPUs Ready state: perhaps\n", None), ("No CC capable devices found\n", None)],
-)  # fmt: skip
+    [
+        (GRS_READY, True),
+        (GRS_NOT_READY, False),
+        ("Confidential Compute GPUs Ready state: Ready\n", True),
+        ("CC GPUs Ready State : Not Ready\n", False),
+        ("", None),
+        ("Confidential Compute GPUs Ready state: perhaps\n", None),
+        ("No CC capable devices found\n", None),
+    ],
+)
 def test_the_ready_state_is_read_in_all_its_spellings(text, ready):
     assert parse_ready(text) is ready
 
@@ -81,7 +88,12 @@ def test_single_messages_are_named(texts, name):
 
 
 def test_a_good_machine_has_no_findings():
-    assert diagnose(["nvidia: loading out-of-tree module taints kernel.", "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  580.95.05"], SMI_PPCIE + GRS_READY) == []
+    assert (
+        diagnose(
+            ["nvidia: loading out-of-tree module taints kernel.", "NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  580.95.05"], SMI_PPCIE + GRS_READY
+        )
+        == []
+    )
     # Words of an application are not looked for in the log, where others may have written them.
     assert diagnose(log=["system not yet initialized"]) == []
 
@@ -173,9 +185,13 @@ def test_a_state_that_does_not_come_is_a_failure():
 
 @pytest.mark.parametrize(
     ("output", "rc", "words"),
-    [("Failed to initialize NVML: Driver/library version mismatch", 18, "different versions"), ("No CC capable devices found", 6, "none of the GPUs"), ("", 1, "it says nothing"),
-     ("GPUs Ready state: ready", 1, "cannot be told")],
-)  # fmt: skip
+    [
+        ("Failed to initialize NVML: Driver/library version mismatch", 18, "different versions"),
+        ("No CC capable devices found", 6, "none of the GPUs"),
+        ("", 1, "it says nothing"),
+        ("GPUs Ready state: ready", 1, "cannot be told"),
+    ],
+)
 def test_an_unknown_state_is_no_state(output, rc, words):
     with pytest.raises(HostError, match=words) as error:
         ready_state(Smi(output=output, rc=rc), "smi")

@@ -34,7 +34,9 @@ def soft(tmp_path_factory):
     """A Soft TEE with one H100, and what a relying party needs."""
     base = tmp_path_factory.mktemp("soft")
     state = str(base / "state")
-    told = json.loads(softtee("serve", "--daemon", "--state", state, "--mount", str(base / "tsm"), "--handover", str(base / "handover"), "--tee=sev-snp", "--gpus=1"))
+    told = json.loads(
+        softtee("serve", "--daemon", "--state", state, "--mount", str(base / "tsm"), "--handover", str(base / "handover"), "--tee=sev-snp", "--gpus=1")
+    )
     try:
         told["state"] = state
         yield told
@@ -88,9 +90,12 @@ class Guest:
 def play(base, guests, soft, *arguments, **variables):
     hosts = {guest.name: {"where": str(guest.place)} for guest in guests}
     shared = {
-        "ansible_connection": "local", "ansible_python_interpreter": sys.executable, "gpu_cc_guest_install": False, "tee_guest_known_hosts": str(base / "known"),
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "gpu_cc_guest_install": False,
+        "tee_guest_known_hosts": str(base / "known"),
         "gpu_cc_guest_attestation": {key: soft[key] for key in ("policy", "reference_values", "collateral", "tsm_path")} | {"nvml_library": soft["nvml"]},
-    }  # fmt: skip
+    }
     (base / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": shared}}))
     environment = {"PATH": "{{ where }}/bin:" + os.environ["PATH"]}
     plays = [{"name": "Test", "hosts": "all", "gather_facts": False, "environment": environment, "roles": [{"role": "attested.ai.gpu_cc_guest"}]}]
@@ -146,12 +151,19 @@ def test_a_gpu_takes_work_after_its_attestation_and_not_before(tmp_path, soft):
     text = " ".join(done.stdout.split())
     assert done.returncode == 2 and counts["one"]["failed"] == 0, done.stdout
     assert one.log == [
-        "update-initramfs -u", "modprobe nvidia", "systemctl enable " + PERSISTENCED, "systemctl start " + PERSISTENCED, "nvidia-smi conf-compute -srs 1",
-    ]  # fmt: skip
+        "update-initramfs -u",
+        "modprobe nvidia",
+        "systemctl enable " + PERSISTENCED,
+        "systemctl start " + PERSISTENCED,
+        "nvidia-smi conf-compute -srs 1",
+    ]
     assert one.state["ready"] and not one.state.get("lost")
     assert one.options.splitlines()[-4:] == [
-        "softdep nvidia pre: ecdh_generic ecdsa_generic", "blacklist nouveau", "options nouveau modeset=0", "options nvidia NVreg_NvLinkDisable=1",
-    ]  # fmt: skip
+        "softdep nvidia pre: ecdh_generic ecdsa_generic",
+        "blacklist nouveau",
+        "options nouveau modeset=0",
+        "options nvidia NVreg_NvLinkDisable=1",
+    ]
     drop_in = (one.root / "etc/systemd/system/nvidia-persistenced.service.d/attested-ai.conf").read_text()
     assert "--uvm-persistence-mode" in drop_in and "TimeoutStartSec=600" in drop_in and "[Unit]" not in drop_in
 

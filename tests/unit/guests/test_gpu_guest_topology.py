@@ -32,7 +32,9 @@ def machine(devices, persistenced="active", fabric="inactive", lost=(), **given)
     files["/proc/driver/nvidia/params"] = 'EnableMSI: 1\nNvLinkDisable: %d\nRegistryDwords: "%s"\n' % (len(devices) == 1 and devices[0] in (H100, B200), dwords)
     files.update(given.pop("files", {}))
     shown = UNIT % ("nvidia-persistenced.service", persistenced) + "\n" + UNIT % ("nvidia-fabricmanager.service", fabric)
-    commands = {"systemctl show --property=Id,LoadState,ActiveState,UnitFileState nvidia-persistenced.service nvidia-fabricmanager.service": {"rc": 0, "out": shown}}
+    commands = {
+        "systemctl show --property=Id,LoadState,ActiveState,UnitFileState nvidia-persistenced.service nvidia-fabricmanager.service": {"rc": 0, "out": shown}
+    }
     for module in ("ecdh_generic", "ecdsa_generic"):
         commands["modprobe --show-depends " + module] = {"rc": 0, "out": "insmod /lib/modules/x/%s.ko\n" % module}
     commands.update(given.pop("commands", {}))
@@ -137,7 +139,11 @@ def test_each_fault_is_found_alone(given, name):
 
 
 def test_kernels_with_the_other_name_will_do():
-    commands = {**smi(SMI_WAITS), "modprobe --show-depends ecdh_generic": {"rc": 1, "out": ""}, "modprobe --show-depends ecdh": {"rc": 0, "out": "builtin ecdh\n"}}
+    commands = {
+        **smi(SMI_WAITS),
+        "modprobe --show-depends ecdh_generic": {"rc": 1, "out": ""},
+        "modprobe --show-depends ecdh": {"rc": 0, "out": "builtin ecdh\n"},
+    }
     assert look(machine([H100], files={"/proc/driver/nvidia/version": OPEN}, commands=commands))["lkca"] == ["ecdh", "ecdsa_generic"]
 
 

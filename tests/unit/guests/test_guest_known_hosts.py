@@ -26,9 +26,16 @@ class Connection:
 
     def __init__(self, arguments, **options):
         self.options = {
-            "ssh_executable": "ssh", "ssh_args": "-F none", "ssh_common_args": arguments, "ssh_extra_args": "", "host_key_checking": True, "port": 2222, "remote_user": "root",
-            "host": "guest1.example.org", **options,
-        }  # fmt: skip
+            "ssh_executable": "ssh",
+            "ssh_args": "-F none",
+            "ssh_common_args": arguments,
+            "ssh_extra_args": "",
+            "host_key_checking": True,
+            "port": 2222,
+            "remote_user": "root",
+            "host": "guest1.example.org",
+            **options,
+        }
 
     def get_option(self, name):
         return self.options[name]
@@ -42,7 +49,14 @@ def key(kind="ssh-ed25519", filling=b"1" * 32):
 def test_a_connection_that_reads_the_file_is_wired(tmp_path):
     path = str(tmp_path / "guest1")
     found = wiring(Connection(f"-o UserKnownHostsFile={path} -o GlobalKnownHostsFile=none"), path)
-    assert (found.ssh, found.checked, found.wired, found.name, found.port, found.address) == (True, True, True, "[guest1.example.org]:2222", "2222", "guest1.example.org")
+    assert (found.ssh, found.checked, found.wired, found.name, found.port, found.address) == (
+        True,
+        True,
+        True,
+        "[guest1.example.org]:2222",
+        "2222",
+        "guest1.example.org",
+    )
 
 
 def test_one_that_reads_another_file_is_not(tmp_path):
@@ -78,10 +92,19 @@ def test_an_ssh_that_cannot_be_asked_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     "bad",
     [
-        "", "ssh-ed25519", "ssh-ed25519 !!!!", "ssh-ed25519 AAAA", key() .replace("ssh-ed25519", "ssh-rsa"), "@cert-authority " + key(), "* " + key(), 7, None,
-        "ssh-ed25519\n@revoked AAAA", key("evil-type"),
+        "",
+        "ssh-ed25519",
+        "ssh-ed25519 !!!!",
+        "ssh-ed25519 AAAA",
+        key().replace("ssh-ed25519", "ssh-rsa"),
+        "@cert-authority " + key(),
+        "* " + key(),
+        7,
+        None,
+        "ssh-ed25519\n@revoked AAAA",
+        key("evil-type"),
     ],
-)  # fmt: skip
+)
 def test_only_keys_get_into_the_file(bad):
     with pytest.raises(AttestedError) as error:
         key_lines([bad])
@@ -122,8 +145,12 @@ def test_what_the_network_offers_is_taken_apart(tmp_path):
 
 def play(folder, *arguments, **options):
     tasks = [{"attested.ai.guest_known_hosts": {"path": "known_hosts.d/one", **options}, "register": "answer"}]
-    shown = {"ansible.builtin.copy": {"content": "{{ answer | to_json }}", "dest": str(folder / "answer.json"), "mode": "0600"}, "check_mode": False, "delegate_to": "localhost",
-             "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}  # fmt: skip
+    shown = {
+        "ansible.builtin.copy": {"content": "{{ answer | to_json }}", "dest": str(folder / "answer.json"), "mode": "0600"},
+        "check_mode": False,
+        "delegate_to": "localhost",
+        "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
+    }
     (folder / "play.json").write_text(json.dumps([{"hosts": "one", "gather_facts": False, "tasks": [*tasks, shown]}]))
     common = "-F none -o UserKnownHostsFile={{ playbook_dir }}/known_hosts.d/one -o GlobalKnownHostsFile=none"
     (folder / "inventory.json").write_text(json.dumps({"all": {"hosts": {"one": {"ansible_host": "guest1.example.org", "ansible_ssh_common_args": common}}}}))
@@ -137,7 +164,9 @@ def test_the_action_writes_keeps_and_replaces(tmp_path):
     first, second = key(), key("ecdsa-sha2-nistp256", b"x" * 40)
     file = tmp_path / "known_hosts.d" / "one"
     done, answer = play(tmp_path, "--check", "--diff", keys=[first])
-    assert done.returncode == 0 and answer["changed"] and answer["wired"] and not file.exists() and "+guest1.example.org ssh-ed25519" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and answer["changed"] and answer["wired"] and not file.exists() and "+guest1.example.org ssh-ed25519" in done.stdout, (
+        done.stdout + done.stderr
+    )
     assert play(tmp_path, keys=[first])[1]["changed"] and file.read_text() == "guest1.example.org %s\n" % first
     assert play(tmp_path, keys=[second], keep=True)[1]["changed"] and len(file.read_text().splitlines()) == 2
     assert play(tmp_path, keys=[second])[1]["changed"] and file.read_text() == "guest1.example.org %s\n" % second

@@ -17,7 +17,11 @@ HOSTS = {
     "good": {"tee_guest_result": RESULT},
     "gpus": {"tee_guest_result": RESULT, "gpu_cc_guest_result": {"ready": True, "summary": "1 x hopper, on, attested and ready", "wrong": []}},
     "waits": {"tee_guest_result": RESULT, "gpu_cc_guest_result": {"ready": False, "summary": "waits for a reboot", "wrong": []}},
-    "bad": {"tee_guest_result": RESULT, "gpu_cc_guest_result": {"ready": False, "summary": "take no work", "wrong": [WRONG]}, "guests_failure": "The GPUs take no work"},
+    "bad": {
+        "tee_guest_result": RESULT,
+        "gpu_cc_guest_result": {"ready": False, "summary": "take no work", "wrong": [WRONG]},
+        "guests_failure": "The GPUs take no work",
+    },
     "early": {"guests_failure": "Stop before the operator is locked out: set this"},
     "gone": {},
 }

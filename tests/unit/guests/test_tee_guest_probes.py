@@ -70,9 +70,13 @@ def test_each_fault_is_found_alone_and_has_a_step(name, changes, words):
 def test_what_cannot_be_read_is_unknown_and_never_good():
     hidden = {"unreadable": "may not be read", "kind": "denied"}
     for path, name in (
-        ("/proc/swaps", "swap"), ("/proc/sys/kernel/core_pattern", "core-dumps"), ("/proc/cmdline", "entropy-cpu"), ("/proc/mounts", "configfs"),
-        ("/proc/sys/kernel/random/entropy_avail", "entropy-ready"), ("/sys/kernel/kexec_crash_loaded", "crash-kernel"),
-    ):  # fmt: skip
+        ("/proc/swaps", "swap"),
+        ("/proc/sys/kernel/core_pattern", "core-dumps"),
+        ("/proc/cmdline", "entropy-cpu"),
+        ("/proc/mounts", "configfs"),
+        ("/proc/sys/kernel/random/entropy_avail", "entropy-ready"),
+        ("/sys/kernel/kexec_crash_loaded", "crash-kernel"),
+    ):
         found = look(guest(files={path: hidden}), MEMORY)
         assert probe(found, name)["outcome"] == "unknown" and probe(found, name)["fix"], name
         assert found["verdict"] == "unknown"
@@ -82,19 +86,27 @@ def test_what_cannot_be_read_is_unknown_and_never_good():
 
 
 def test_swap_in_memory_is_let_be():
-    found = look(guest(files={"/proc/swaps": "Filename Type Size Used Priority\n/dev/zram0 partition 1 0 100\n", "/sys/block/zram0/backing_dev": "none\n"}), MEMORY)
+    found = look(
+        guest(files={"/proc/swaps": "Filename Type Size Used Priority\n/dev/zram0 partition 1 0 100\n", "/sys/block/zram0/backing_dev": "none\n"}), MEMORY
+    )
     assert found["verdict"] == "ready" and found["swaps"] == ["/dev/zram0"]
 
 
 def test_agents_are_named_with_what_they_can_do():
     units = {
-        "walinuxagent.service": "loaded active enabled", "waagent.service": "loaded active alias walinuxagent.service", "cloud-init.service": "loaded inactive enabled",
-        "google-guest-agent.service": "masked inactive masked", "amazon-ssm-agent.service": "loaded inactive disabled",
-    }  # fmt: skip
+        "walinuxagent.service": "loaded active enabled",
+        "waagent.service": "loaded active alias walinuxagent.service",
+        "cloud-init.service": "loaded inactive enabled",
+        "google-guest-agent.service": "masked inactive masked",
+        "amazon-ssm-agent.service": "loaded inactive disabled",
+    }
     found = look(guest(units=units, files={"/sys/class/dmi/id/chassis_asset_tag": "7783-7084-3265-9085-8269-3286-77\n"}), MEMORY)
     assert {agent["name"]: agent["state"] for agent in found["agents"]} == {
-        "waagent": "runs", "google-guest-agent": "masked", "amazon-ssm-agent": "off", "cloud-init": "runs",
-    }  # fmt: skip
+        "waagent": "runs",
+        "google-guest-agent": "masked",
+        "amazon-ssm-agent": "off",
+        "cloud-init": "runs",
+    }
     # An alias cannot be masked.
     assert found["agents"][0]["units"] == ["walinuxagent.service"]
     assert [row["subject"] for row in found["told"]] == ["agent waagent", "agent cloud-init"] and "resets passwords" in found["told"][0]["can"]
@@ -103,14 +115,22 @@ def test_agents_are_named_with_what_they_can_do():
 
 @pytest.mark.parametrize(
     ("field", "value", "cloud"),
-    [("sys_vendor", "Google", "gcp"), ("product_name", "Google Compute Engine", "gcp"), ("sys_vendor", "Amazon EC2", "aws"), ("sys_vendor", "Microsoft Corporation", "none")],
+    [
+        ("sys_vendor", "Google", "gcp"),
+        ("product_name", "Google Compute Engine", "gcp"),
+        ("sys_vendor", "Amazon EC2", "aws"),
+        ("sys_vendor", "Microsoft Corporation", "none"),
+    ],
 )
 def test_clouds_are_told_by_their_tables(field, value, cloud):
     assert look(guest(files={"/sys/class/dmi/id/sys_vendor": None, "/sys/class/dmi/id/" + field: value + "\n"}), MEMORY)["cloud"] == cloud
 
 
 def test_azure_without_a_visible_tee_needs_the_driver_of_its_tpm():
-    files = {"/sys/class/dmi/id/chassis_asset_tag": "7783-7084-3265-9085-8269-3286-77\n", "/proc/cpuinfo": "vendor_id\t: AuthenticAMD\nflags\t\t: rdrand hypervisor\n"}
+    files = {
+        "/sys/class/dmi/id/chassis_asset_tag": "7783-7084-3265-9085-8269-3286-77\n",
+        "/proc/cpuinfo": "vendor_id\t: AuthenticAMD\nflags\t\t: rdrand hypervisor\n",
+    }
     document = guest(
         files=files, exists={"/dev/tdx_guest": None, "/dev/tpmrm0": True}, commands={"modprobe --show-depends tpm_crb": {"rc": 0, "out": "builtin tpm_crb\n"}}
     )
@@ -124,15 +144,21 @@ def test_what_the_host_decides_is_told():
     found = look(
         guest(
             files={
-                "/sys/class/misc/hw_random/rng_current": "virtio_rng.0\n", "/sys/class/ptp/ptp0/clock_name": "KVM virtual PTP\n",
+                "/sys/class/misc/hw_random/rng_current": "virtio_rng.0\n",
+                "/sys/class/ptp/ptp0/clock_name": "KVM virtual PTP\n",
                 "/sys/devices/system/clocksource/clocksource0/current_clocksource": "kvm-clock\n",
                 "/etc/chrony/chrony.conf": "pool time.example.org iburst\nrefclock PHC /dev/ptp0 poll 2\n",
             },
             directories={"/sys/class/ptp": ["ptp0"]},
         ),
         MEMORY,
-    )  # fmt: skip
-    assert [row["subject"] for row in found["told"]] == ["random generator virtio_rng.0", "clock kvm-clock", "time device KVM virtual PTP", "time source PHC /dev/ptp0"]
+    )
+    assert [row["subject"] for row in found["told"]] == [
+        "random generator virtio_rng.0",
+        "clock kvm-clock",
+        "time device KVM virtual PTP",
+        "time source PHC /dev/ptp0",
+    ]
     # One source that is not the host's is enough to pass.
     assert probe(found, "time")["outcome"] == "pass"
 

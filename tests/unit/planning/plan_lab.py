@@ -5,7 +5,17 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-SHAPE = {"name": "llama-70b", "parameters": "70.6B", "dtype": "fp8", "layers": 80, "heads": 64, "kv_heads": 8, "head_dim": 128, "context": 32768, "concurrency": 16}
+SHAPE = {
+    "name": "llama-70b",
+    "parameters": "70.6B",
+    "dtype": "fp8",
+    "layers": 80,
+    "heads": 64,
+    "kv_heads": 8,
+    "head_dim": 128,
+    "context": 32768,
+    "concurrency": 16,
+}
 HOST = {"name": "host1", "gpu": "h100", "gpus": 8, "ram_gib": 2048, "tee": "tdx"}
 # The decoder of a published 8B model, as its config.json has it.
 CONFIG = {

@@ -38,7 +38,12 @@ def test_a_model_that_fits_nowhere_is_a_failure(tmp_path):
 def test_the_shape_comes_from_config_json(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     rc, text = run(
-        tmp_path, "--check", plan_config=str(tmp_path / "config.json"), plan_model={"name": "eight", "context": 8192, "concurrency": 4}, plan_hosts=[HOST], plan_sources=False
+        tmp_path,
+        "--check",
+        plan_config=str(tmp_path / "config.json"),
+        plan_model={"name": "eight", "context": 8192, "concurrency": 4},
+        plan_hosts=[HOST],
+        plan_sources=False,
     )
     assert rc == 0 and "eight: 14.96 GiB of weights in bf16, 4 requests of up to 8192 tokens" in text, text
     assert not (tmp_path / "report").exists()

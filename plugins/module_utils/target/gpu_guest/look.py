@@ -25,25 +25,47 @@ PERSISTENCED, FABRIC = "nvidia-persistenced.service", "nvidia-fabricmanager.serv
 # Kernels differ in the names; one of each line must be there before nvidia.
 LKCA: Tuple[Tuple[str, ...], ...] = (("ecdh_generic", "ecdh"), ("ecdsa_generic", "ecdsa"))
 
-DRIVER = Question("gpu-guest.driver", "driver", "NVIDIA's open kernel modules are loaded", VERSION, "Install the open kernel modules of the branch (role gpu_cc_guest)")
+DRIVER = Question(
+    "gpu-guest.driver", "driver", "NVIDIA's open kernel modules are loaded", VERSION, "Install the open kernel modules of the branch (role gpu_cc_guest)"
+)
 NOUVEAU = Question("gpu-guest.nouveau", "driver", "nouveau is not loaded", "/sys/module/nouveau", "Blacklist nouveau, rebuild the initramfs, and reboot")
 CRYPTO = Question(
-    "gpu-guest.lkca", "driver", "the kernel has ECDH and ECDSA, and both come before nvidia", "modprobe --show-depends",
+    "gpu-guest.lkca",
+    "driver",
+    "the kernel has ECDH and ECDSA, and both come before nvidia",
+    "modprobe --show-depends",
     "Take a kernel with CRYPTO_ECDH and CRYPTO_ECDSA; name both in a softdep of nvidia (role gpu_cc_guest)",
-)  # fmt: skip
+)
 OPTIONS = Question(
-    "gpu-guest.options", "driver", "nvidia was loaded with the options of this topology", PARAMETERS, "Reboot the guest: options count from the next load on (role gpu_cc_guest)"
+    "gpu-guest.options",
+    "driver",
+    "nvidia was loaded with the options of this topology",
+    PARAMETERS,
+    "Reboot the guest: options count from the next load on (role gpu_cc_guest)",
 )
 PERSISTENCE = Question(
-    "gpu-guest.persistence", "service", "nvidia-persistenced holds the GPUs", "systemctl show", "Start nvidia-persistenced before anything else touches the GPUs"
+    "gpu-guest.persistence",
+    "service",
+    "nvidia-persistenced holds the GPUs",
+    "systemctl show",
+    "Start nvidia-persistenced before anything else touches the GPUs",
 )
 FABRIC_MANAGER = Question(
-    "gpu-guest.fabric-manager", "service", "fabric manager runs in guests with a whole Hopper board, and in no others", "systemctl show",
+    "gpu-guest.fabric-manager",
+    "service",
+    "fabric manager runs in guests with a whole Hopper board, and in no others",
+    "systemctl show",
     "Start nvidia-fabricmanager where the guest was given 8 GPUs and 4 switches of Hopper; disable it elsewhere",
-)  # fmt: skip
-MODE = Question("gpu-guest.mode", "mode", "all GPUs are in the mode of this topology", "nvidia-smi conf-compute -q", "Set the mode on the host (attested.ai.gpu_cc_mode)")
+)
+MODE = Question(
+    "gpu-guest.mode", "mode", "all GPUs are in the mode of this topology", "nvidia-smi conf-compute -q", "Set the mode on the host (attested.ai.gpu_cc_mode)"
+)
 BOOT_READY = Question(
-    "gpu-guest.ready-at-boot", "mode", "nothing sets the ready state before the GPUs are attested", "/proc/cmdline", "Take nvrc.smi.srs=1 off the kernel command line"
+    "gpu-guest.ready-at-boot",
+    "mode",
+    "nothing sets the ready state before the GPUs are attested",
+    "/proc/cmdline",
+    "Take nvrc.smi.srs=1 off the kernel command line",
 )
 
 
@@ -65,22 +87,40 @@ def look(host: Host, smi: str = "nvidia-smi", application: str = "") -> Dict[str
     findings = diagnose(log.lines if isinstance(log, KernelLog) else (), said, application)
     lkca = crypto_modules(host)
     probes = [
-        _driver(version), _nouveau(host), _crypto(lkca, findings), _options(host, plan, loaded), _service(PERSISTENCE, units, PERSISTENCED, True),
-        _service(FABRIC_MANAGER, units, FABRIC, plan.fabric_manager), _mode(plan, state, query), _ready_at_boot(host),
-    ]  # fmt: skip
+        _driver(version),
+        _nouveau(host),
+        _crypto(lkca, findings),
+        _options(host, plan, loaded),
+        _service(PERSISTENCE, units, PERSISTENCED, True),
+        _service(FABRIC_MANAGER, units, FABRIC, plan.fabric_manager),
+        _mode(plan, state, query),
+        _ready_at_boot(host),
+    ]
     return {
         "topology": {
-            "kind": plan.kind, "architecture": plan.architecture, "gpus": plan.gpus, "switches": plan.switches, "options": list(plan.options),
-            "fabric_manager": plan.fabric_manager, "problem": plan.problem, "fix": plan.fix,
+            "kind": plan.kind,
+            "architecture": plan.architecture,
+            "gpus": plan.gpus,
+            "switches": plan.switches,
+            "options": list(plan.options),
+            "fabric_manager": plan.fabric_manager,
+            "problem": plan.problem,
+            "fix": plan.fix,
         },
         "devices": [{"bdf": one.bdf, "kind": one.kind, "model": one.model, "driver": one.driver} for one in found.devices],
-        "cloud": cloud(host), "driver": driver_of(version), "lkca": [name for name in lkca if name], "mode": state.mode, "cpu": state.cpu, "ready": ready, "persistence": held,
+        "cloud": cloud(host),
+        "driver": driver_of(version),
+        "lkca": [name for name in lkca if name],
+        "mode": state.mode,
+        "cpu": state.cpu,
+        "ready": ready,
+        "persistence": held,
         "log_complete": isinstance(log, KernelLog) and log.complete,
         "findings": [one.to_dict() for one in findings],
         "verdict": verdict(probes),
         "probes": [probe.to_dict() for probe in probes],
         "counts": {outcome: sum(probe.outcome == outcome for probe in probes) for outcome in OUTCOMES},
-    }  # fmt: skip
+    }
 
 
 def driver_of(version: Union[str, Unreadable]) -> Dict[str, Any]:

@@ -30,7 +30,9 @@ class Change:
 def require_attested(result: Optional[Mapping[str, Any]], gpus: int) -> None:
     """Raises HostError unless ``result`` is an accepted appraisal, for a nonce of its own, of as many GPUs as the guest has."""
     if not isinstance(result, Mapping):
-        raise HostError("GPUs are set ready only after they were attested", where="attestation", code="gpu-not-attested", fix="Give the result of attested.ai.attest")
+        raise HostError(
+            "GPUs are set ready only after they were attested", where="attestation", code="gpu-not-attested", fix="Give the result of attested.ai.attest"
+        )
     if result.get("accepted") is not True or result.get("authentic") is not True:
         raise HostError("the attestation was refused", where="attestation", code="gpu-not-attested", fix="See its reasons, and attest again")
     if not result.get("nonce"):
@@ -69,11 +71,15 @@ def apply(run: Runner, smi: str, change: Change) -> None:
     rc, out = _run(run, (smi, "conf-compute", "-srs", "1" if change.after == "ready" else "0"))
     if rc != 0 or plan(run, smi, change.after == "ready").needed:
         said = " ".join(out.split())[:200] or "it said nothing"
-        raise HostError("the GPUs did not become %s: %s" % (change.after, said), where=smi, code="gpu-state", fix="See the kernel log (attested.ai.gpu_guest_info)")
+        raise HostError(
+            "the GPUs did not become %s: %s" % (change.after, said), where=smi, code="gpu-state", fix="See the kernel log (attested.ai.gpu_guest_info)"
+        )
 
 
 def _run(run: Runner, argv: Sequence[str]) -> Tuple[int, str]:
     try:
         return run(argv)
     except OSError as error:
-        raise HostError("it cannot be run: %s" % error.strerror, where=argv[0], code="gpu-no-driver", fix="Install the driver's tools (role gpu_cc_guest)") from None
+        raise HostError(
+            "it cannot be run: %s" % error.strerror, where=argv[0], code="gpu-no-driver", fix="Install the driver's tools (role gpu_cc_guest)"
+        ) from None
