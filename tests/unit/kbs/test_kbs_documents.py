@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import base64
 import gzip
+import importlib
 import json
 import tomllib
 
 import kbs_lab
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.attested.ai.plugins.filter import initdata as initdata_filter
 from ansible_collections.attested.ai.plugins.filter import kata_agent_policy as policy_filter
@@ -229,3 +231,33 @@ def from_shape(shape: dict) -> bytes:
     ]  # fmt: skip
     data = b"".join(parts).ljust(0x2A0, b"\0") + bytes(shape["signature"]["r"]) + bytes(shape["signature"]["s"])
     return data.ljust(1184, b"\0")
+
+
+# -- documentation ----------------------------------------------------------------------------------------------------------
+
+
+def differences(spec: dict, documented: dict, where: str) -> list[str]:
+    found = [f"{where}.{name} is only in one of the two" for name in set(spec) ^ set(documented)]
+    for name in set(spec) & set(documented):
+        one, two = spec[name], documented[name]
+        pairs = {key: (one.get(key), two.get(key)) for key in ("default", "elements", "choices")}
+        pairs |= {"type": (one.get("type", "str"), two.get("type", "str")), "required": (bool(one.get("required")), bool(two.get("required")))}
+        found += [f"{where}.{name}: {key} is {values}" for key, values in pairs.items() if values[0] != values[1]]
+        found += differences(one.get("options", {}), two.get("suboptions", {}), f"{where}.{name}")
+    return found
+
+
+@pytest.mark.parametrize("name", ["kbs_info", "kbs_resource", "kbs_policy", "kbs_reference_values"])
+def test_what_is_documented_is_what_the_task_takes(name):
+    package = "ansible_collections.attested.ai.plugins"
+    text, action = (importlib.import_module(f"{package}.{kind}.{name}") for kind in ("modules", "action"))
+    fragments = importlib.import_module(f"{package}.doc_fragments.kbs").ModuleDocFragment
+    documentation = yaml.safe_load(text.DOCUMENTATION)
+    options: dict = {}
+    for fragment, part in (("attested.ai.kbs", "DOCUMENTATION"), ("attested.ai.kbs.admin", "ADMIN"), ("attested.ai.kbs.state", "STATE")):
+        if fragment in documentation["extends_documentation_fragment"]:
+            options |= yaml.safe_load(getattr(fragments, part))["options"]
+    assert differences(action.ARGUMENT_SPEC, options | documentation["options"], name) == []
+    for example in yaml.safe_load(text.EXAMPLES):
+        assert set(example[f"attested.ai.{name}"]) <= set(action.ARGUMENT_SPEC)
+    assert yaml.safe_load(text.RETURN)
