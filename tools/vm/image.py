@@ -73,8 +73,11 @@ def image(release: str, cache: Path) -> Path:
             place.mkdir()
             _make(release, place)
             (place / "done").touch()
+            # Machines that run from an older one go on.
+            used = "".join(path.read_text() for path in (cache.parent / "labs").glob("*/state.json"))
             for old in set(cache.glob(f"{release}-*")) - {place}:
-                shutil.rmtree(old, ignore_errors=True)
+                if str(old) not in used:
+                    shutil.rmtree(old, ignore_errors=True)
     return place
 
 

@@ -24,6 +24,7 @@ from image import LabError, image, overlay_of
 from machine import Machine, end, say
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "vm"
+PROXY = str(Path(__file__).with_name("aptcache.py"))
 # The host of QEMU's own network.
 APT = 'Acquire::http::Proxy "http://10.0.2.2:%d"; Acquire::https::Proxy "DIRECT";'
 
@@ -33,6 +34,7 @@ def up(lab: Path, wanted: list[str]) -> None:
     lab.mkdir(parents=True)
     state: dict[str, dict[str, object]] = {}
     proxy, port = start_cache(lab)
+    note(lab, state, proxy)
     machines = []
     for word in wanted:
         name, _colon, release = word.partition(":")
@@ -48,7 +50,7 @@ def up(lab: Path, wanted: list[str]) -> None:
         machines.append(machine)
         assert machine.process is not None
         state[name] = {"pid": machine.process.pid, "port": machine.port, "disk": str(disk), "key": str(machine.key), "release": release}
-        (lab / "state.json").write_text(json.dumps({"machines": state, "cache": {"pid": proxy, "port": port}}, indent=1))
+        note(lab, state, proxy)
     for machine in machines:
         say(f"{machine.name}: answers after {machine.wait():.0f} s")
         # Its clock stood still, and its name is that of all.
@@ -58,10 +60,15 @@ def up(lab: Path, wanted: list[str]) -> None:
     print(lab / "inventory.yml")
 
 
+def note(lab: Path, machines: dict[str, dict[str, object]], proxy: int) -> None:
+    """What `down` needs to end all of it, at whatever point it is called."""
+    (lab / "state.json").write_text(json.dumps({"machines": machines, "cache": {"pid": proxy}}, indent=1))
+
+
 def start_cache(lab: Path) -> tuple[int, int]:
     """The process and the port of a proxy that keeps packages."""
     with (lab / "aptcache.log").open("wb") as log:
-        command = [sys.executable, str(Path(__file__).with_name("aptcache.py")), str(CACHE / "apt")]
+        command = [sys.executable, PROXY, str(CACHE / "apt")]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -88,10 +95,9 @@ def down(lab: Path) -> None:
     path = lab / "state.json"
     if path.is_file():
         state = json.loads(path.read_text())
-        for facts in state.get("machines", state).values():
+        for facts in state["machines"].values():
             end(facts["pid"], facts["disk"])
-        if "cache" in state:
-            end(state["cache"]["pid"], "aptcache.py")
+        end(state["cache"]["pid"], PROXY)
     if lab.is_dir():
         kept = CACHE / "last" / lab.name
         shutil.rmtree(kept, ignore_errors=True)
@@ -100,8 +106,9 @@ def down(lab: Path) -> None:
 
 
 def machine_of(lab: Path, name: str) -> Machine:
-    state = json.loads((lab / "state.json").read_text())
-    facts = state.get("machines", state)[name]
+    facts = json.loads((lab / "state.json").read_text())["machines"].get(name)
+    if facts is None:
+        raise LabError(f"no machine {name} in {lab.name}")
     return Machine(name, Path(facts["disk"]), lab, key=Path(facts["key"]), port=facts["port"])
 
 
@@ -159,7 +166,7 @@ def main() -> int:
             report(lab)
         else:
             return ssh(lab, options.words[0], options.words[1:])
-    except (LabError, RuntimeError) as error:
+    except (LabError, RuntimeError, OSError, subprocess.CalledProcessError) as error:
         print(f"lab: {error}", file=sys.stderr)
         if options.action == "up":
             down(lab)

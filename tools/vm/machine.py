@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -50,7 +51,7 @@ class Machine:
         # Unix sockets have short paths only.
         command += ["-monitor", f"unix:{os.path.relpath(self.place / (self.name + '.monitor'))},server=on,wait=off"]
         if self.state:
-            command += ["-incoming", f"exec:zstd -dcq {self.state}"]
+            command += ["-incoming", f"exec:zstd -dcq {shlex.quote(str(self.state))}"]
         if self.kernel:
             vmlinuz, initrd, words = self.kernel
             command += ["-kernel", str(vmlinuz), "-initrd", str(initrd), "-append", words]
@@ -95,7 +96,8 @@ class Machine:
             monitor.connect(os.path.relpath(self.place / f"{self.name}.monitor"))
             monitor.settimeout(BOOT_SECONDS)
             _ask(monitor, "")
-            said = [_ask(monitor, words) for words in ("migrate_set_parameter max-bandwidth 4G", f'migrate "exec:zstd -1cqT0 > {state}"', "info migrate")]
+            write = f'migrate "exec:zstd -1cqT0 > {shlex.quote(str(state))}"'
+            said = [_ask(monitor, words) for words in ("migrate_set_parameter max-bandwidth 4G", write, "info migrate")]
             if "completed" not in said[-1]:
                 raise RuntimeError(f"{self.name}: its state could not be saved: {said[-1]}")
             monitor.sendall(b"quit\n")
