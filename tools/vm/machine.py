@@ -143,15 +143,19 @@ def _ask(monitor: socket.socket, words: str) -> str:
 
 def end(pid: int, disk: str) -> bool:
     """End the QEMU with this process number if it is the one that runs from ``disk``. Says whether it did."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return False
-    if not any(disk in word for word in words):
+    if not any(disk in word for word in _words(pid)):
         return False
     os.kill(pid, signal.SIGKILL)
     for _attempt in range(100):
-        if not Path(f"/proc/{pid}").exists():
+        if not _words(pid):
             break
         time.sleep(0.05)
     return True
+
+
+def _words(pid: int) -> list[str]:
+    """The command of a process; nothing for one that is gone, or dead and not yet collected."""
+    try:
+        return [word for word in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0") if word]
+    except OSError:
+        return []
