@@ -15,7 +15,8 @@ description:
   - What is to be done is planned whole before anything is done. It is refused while somebody uses a device, while a driver of the host holds one, with GPUs
     of several generations, with an HGX baseboard that is not whole, for a mode that the devices do not have, under kernel lockdown, and where NVIDIA's GPU
     Operator owns the mode.
-  - Directly before each device is set it is looked once more whether somebody uses it, and VFIO groups are held open meanwhile, so that no machine can take them.
+  - Directly before each device is set it is looked once more whether somebody uses it, and VFIO groups are held open
+      meanwhile, so that no machine can take them.
   - A run that was killed leaves a record on the host. The next run knows it and repairs what was left, states as V(invalid) included.
   - Where neither the old nor the new mode can be reached for all devices, the host is quarantined, and later runs refuse until O(clear_quarantine).
   - In the mode V(on) each Hopper GPU goes to a machine of its own; eight of them in one machine take V(ppcie), with their NVSwitches. Several Blackwell GPUs

@@ -47,7 +47,9 @@ PROGRAMS = {
     # What the rules come to: devices without a driver are bound.
     "udevadm": """echo "udevadm $*" >>{base}/ran
 case "$*" in *subsystem-match=pci*) number=0; for device in {root}/sys/bus/pci/devices/*; do
-  if ! grep -q DRIVER= $device/uevent; then echo DRIVER=vfio-pci >>$device/uevent; echo vfio-pci >$device/driver_override; mkdir -p $device/vfio-dev/vfio$number; fi
+  if ! grep -q DRIVER= $device/uevent; then
+    echo DRIVER=vfio-pci >>$device/uevent; echo vfio-pci >$device/driver_override; mkdir -p $device/vfio-dev/vfio$number
+  fi
   number=$((number + 1)); done;; esac""",
     "grubby": """case "$1" in
 --info=ALL) printf 'index=0\\nkernel="/boot/vmlinuz-6.17.0"\\nargs="%s"\\nroot="/dev/sda1"\\n' "$(cat {base}/args)";;
@@ -134,5 +136,6 @@ def test_the_role_sets_up_reboots_switches_verifies_and_takes_back(tmp_path):
     assert "update-initramfs -u -k all" in (tmp_path / "ran").read_text() and "intel_iommu=on" not in (tmp_path / "args").read_text()
     assert set(machine.modes().values()) == {"on"} and '"verdict": "ready"' in found["second"]
     assert re.search(r"changed=0 ", found["third"]), found["third"]
-    assert files["absent"] == [] and "devices that are still bound to vfio-pci" in found["absent"]
+    assert files["absent"] == ["opt/attested-ai"] and (tmp_path / "ran").read_text().count("update-initramfs") == 2
+    assert "devices that are still bound to vfio-pci" in found["absent"]
     assert re.search(r"changed=0 ", found["gone"]), found["gone"]

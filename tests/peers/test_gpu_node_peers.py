@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The role gpu_cc_node with the real modules of kubernetes.core before a small API: the order of its acts, what it refuses, and what an interrupted run leaves."""
+"""The role gpu_cc_node with the real modules of kubernetes.core before a small API: the order of its acts, what it refuses, what a failure leaves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MODE, STATE, NOTE = PREFIX + "mode", PREFIX + "mode.state", "attested.ai/gpu-cc-
 
 
 def run(cluster: Cluster, tmp_path: Path, mode: str = "on", *words: str, **options: object) -> subprocess.CompletedProcess:
-    values = {"gpu_cc_node_mode": mode, "gpu_cc_node_name": "gpu1", "gpu_cc_node_poll": 1, "gpu_cc_node_timeout": 20, "gpu_cc_node_drain_timeout": 20, **options}
+    values = {"gpu_cc_node_mode": mode, "gpu_cc_node_name": "gpu1", "gpu_cc_node_poll": 1, "gpu_cc_node_timeout": 20, **options}
     with serving(cluster) as address:
         access = {
             "apiVersion": "v1", "kind": "Config", "current-context": "x", "users": [{"name": "x", "user": {"token": "t"}}],

@@ -34,7 +34,8 @@ def play(machine: SoftMachine, *tasks: tuple[str, dict], words: tuple[str, ...] 
             "register": f"found{number}", "ignore_errors": True,
         })  # fmt: skip
     names = ", ".join(f"found{number}" for number in range(len(tasks)))
-    listed.append({"name": "keep", "ansible.builtin.copy": {"content": "{{ [%s] | to_json }}" % names, "dest": str(folder / "found.json")}, "check_mode": False})
+    keep = {"content": "{{ [%s] | to_json }}" % names, "dest": str(folder / "found.json")}
+    listed.append({"name": "keep", "ansible.builtin.copy": keep, "check_mode": False})
     (folder / "play.json").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": listed}]))
     (folder / "lib").mkdir(exist_ok=True)
     binds = "".join(f"mount --bind {machine.root / place} /{place}\n" for place in PLACES) + f"mount --bind {folder / 'lib'} /var/lib\n"
@@ -44,9 +45,8 @@ def play(machine: SoftMachine, *tasks: tuple[str, dict], words: tuple[str, ...] 
     environment["ANSIBLE_REMOTE_TEMP"] = str(folder / "remote")
     environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
     script = f"set -e\n{binds}exec \"$@\""
-    done = subprocess.run(
-        [*NAMESPACE, "sh", "-c", script, "sh", *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900,
-    )  # fmt: skip
+    whole = [*NAMESPACE, "sh", "-c", script, "sh", *command]
+    done = subprocess.run(whole, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout
     assert "Traceback" not in done.stdout
     return json.loads((folder / "found.json").read_text()), done.stdout

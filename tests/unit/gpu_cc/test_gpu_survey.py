@@ -164,8 +164,9 @@ def test_a_switch_is_known_by_its_full_class(machine):
 
 
 @pytest.mark.parametrize(
-    ("number", "architecture"), [(0x2330, "hopper"), (0x2335, "hopper"), (0x2901, "blackwell"), (0x3182, "blackwell"), (0x2BB5, "blackwell"), (0x20B5, "ampere"),
-                                 (0x2204, "ampere"), (0x26B9, "ada")],
+    ("number", "architecture"),
+    [(0x2330, "hopper"), (0x2335, "hopper"), (0x2901, "blackwell"), (0x3182, "blackwell"), (0x2BB5, "blackwell"), (0x20B5, "ampere"), (0x2204, "ampere"),
+     (0x26B9, "ada")],
 )  # fmt: skip
 def test_architectures_by_device_id(number, architecture):
     chip = models.chip_of(number)
@@ -178,8 +179,11 @@ def test_every_named_model_has_a_chip_and_every_model_of_the_matrix_a_name():
     assert models.chip_of(0x3FFF) is None
 
 
-@pytest.mark.parametrize(("version", "least", "older"), [("96.00.5E.00.01", "96.00.5E", False), ("96.00.5D.FF", "96.00.5E", True), ("96.00.74.00.1A", "96.00.5E", False),
-                                                         ("1.6.0", "1.7.0", True), ("1.7.0", "1.7.0", False), ("1.10.0", "1.7.0", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("version", "least", "older"),
+    [("96.00.5E.00.01", "96.00.5E", False), ("96.00.5D.FF", "96.00.5E", True), ("96.00.74.00.1A", "96.00.5E", False), ("1.6.0", "1.7.0", True),
+     ("1.7.0", "1.7.0", False), ("1.10.0", "1.7.0", False)],
+)  # fmt: skip
 def test_versions_are_compared_number_by_number(version, least, older):
     assert rules.older(version, least) is older
 
@@ -240,7 +244,8 @@ def test_a_handle_without_a_name_counts_for_all_devices(machine):
 
 @pytest.mark.parametrize(
     ("cgroup", "kind"),
-    [("0::/system.slice/docker-%s.scope" % ("a" * 64), "container"), ("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-%s.scope" % ("b" * 64), "container"),
+    [("0::/system.slice/docker-%s.scope" % ("a" * 64), "container"),
+     ("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-%s.scope" % ("b" * 64), "container"),
      ("0::/machine.slice/libpod-%s.scope" % ("c" * 64), "container"), ("0::/user.slice/session-1.scope", "process")],
 )  # fmt: skip
 def test_containers_are_told_from_processes(machine, cgroup, kind):

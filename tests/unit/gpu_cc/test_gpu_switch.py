@@ -188,7 +188,8 @@ def test_two_runs_do_not_meet(machine):
 
 FAULTS = [
     ("set", "fsp", "gpu-firmware-refused"), ("reset", "reset-fails", "gpu-reset-failed"), ("after-reset", "no-answer", "gpu-no-answer"),
-    ("knob:ccm", "hang", "gpu-tool-hung"), ("knob:ccm", "die", "gpu-tool-failed"), ("after-reset", "die", "gpu-tool-failed"), ("reset", "hang", "gpu-tool-hung"),
+    ("knob:ccm", "hang", "gpu-tool-hung"), ("knob:ccm", "die", "gpu-tool-failed"), ("after-reset", "die", "gpu-tool-failed"),
+    ("reset", "hang", "gpu-tool-hung"),
 ]  # fmt: skip
 
 

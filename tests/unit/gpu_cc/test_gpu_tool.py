@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,10 @@ def test_the_state_of_an_interrupted_tool_is_an_answer_of_old_releases_too():
     assert tool.modes(line, BDF) == {"CC": "invalid"}
 
 
-@pytest.mark.parametrize("run", [Run(0, ""), Run(0, recorded("query-off.txt").replace("3a:00.0", "3b:00.0")), Run(1, ""), Run(2, "usage: x\nx: error: no"), Run(-1, "", True)])
+NO_ANSWERS = [Run(0, ""), Run(0, recorded("query-off.txt").replace("3a:00.0", "3b:00.0")), Run(1, ""), Run(2, "usage: x\nx: error: no"), Run(-1, "", True)]
+
+
+@pytest.mark.parametrize("run", NO_ANSWERS)
 def test_no_answer_is_never_an_answer(run):
     reading = read(lambda args: run, device("blackwell"), limit=20)
     assert not reading.known and reading.trouble is not None and reading.trouble.fix
@@ -112,7 +116,8 @@ def folder(tmp_path):
 
 def test_the_digest_is_that_of_git_and_sha256sum(tmp_path):
     place = folder(tmp_path)
-    shown = subprocess.run(["sh", "-c", "find . -type f | sed 's,^./,,' | LC_ALL=C sort | xargs sha256sum | sha256sum"], cwd=place, capture_output=True, check=True)
+    script = "find . -type f | sed 's,^./,,' | LC_ALL=C sort | xargs sha256sum | sha256sum"
+    shown = subprocess.run(["sh", "-c", script], cwd=place, capture_output=True, check=True)
     assert pin.digest(str(place)) == shown.stdout.decode().split()[0]
     (place / ".git").mkdir()
     (place / ".git" / "config").write_text("x")
@@ -210,5 +215,6 @@ def test_the_real_tool_is_one_of_the_releases_that_are_known(tmp_path):
 def test_the_double_parses_like_the_real_tool():
     """Each option of the double is one of the real tool, with the same choices."""
     double = Path(__file__).resolve().parents[3] / "tools" / "softgpu" / "tool" / "nvidia_gpu_tools.py"
-    for word in set(__import__("re").findall(r'"(--[a-z-]+)"', double.read_text())):
-        assert word in real("--help").text
+    known = real("--help").text
+    for word in set(re.findall(r'"(--[a-z-]+)"', double.read_text())):
+        assert word in known

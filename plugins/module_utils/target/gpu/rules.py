@@ -11,7 +11,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import HostErro
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu import models
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.holders import Holder
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.inventory import UNKNOWN, Device, Inventory
-from ansible_collections.attested.ai.plugins.module_utils.target.gpu.models import BLACKWELL, HOPPER, OFF, PPCIE
+from ansible_collections.attested.ai.plugins.module_utils.target.gpu.models import HOPPER, OFF, PPCIE
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.plan import Change
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, Unreadable
 
