@@ -124,7 +124,8 @@ def read(path: str) -> Optional[str]:
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise HostError("it cannot be read (%s)" % (getattr(error, "strerror", None) or "no UTF-8"), where=path, fix="Run the task as root (become: true)") from None
+        said = getattr(error, "strerror", None) or "no UTF-8"
+        raise HostError("it cannot be read (%s)" % said, where=path, fix="Run the task as root (become: true)") from None
 
 
 def apply(module: AnsibleModule, path: str, record: str, change: Change) -> None:

@@ -57,7 +57,8 @@ options:
     type: str
     default: ""
   reregister_ok:
-    description: Whether a new manifest, after new keys, another processor or a TCB recovery, is registered in the recorded way. O(manifest_confirm) is needed, too.
+    description:
+      - Whether a new manifest, after new keys, another processor or a TCB recovery, is registered in the recorded way. O(manifest_confirm) is needed, too.
     type: bool
     default: false
   manifest_file:

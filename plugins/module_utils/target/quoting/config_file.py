@@ -116,4 +116,3 @@ def _read_record(record: Optional[str], where: str) -> Dict[str, Dict[str, Any]]
 def record_name(path: str) -> str:
     """A name for the record of the file at ``path``."""
     return "%s-%s.json" % (path.rsplit("/", 1)[-1].lstrip(".") or "config", hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:12])
-
