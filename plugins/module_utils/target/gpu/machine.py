@@ -10,7 +10,6 @@ import errno
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +17,8 @@ from dataclasses import replace
 from typing import ContextManager, Iterator, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import HostError
-from ansible_collections.attested.ai.plugins.module_utils.target.gpu import holders, inventory, marker, tool
+from ansible_collections.attested.ai.plugins.module_utils.target.gpu import holders, inventory, tool
+from ansible_collections.attested.ai.plugins.module_utils.target.gpu import marker as markers
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.holders import Holder
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.inventory import Device
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu.marker import Marker
@@ -43,14 +43,13 @@ class LocalBench(Bench):
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C", "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             with tempfile.TemporaryFile() as kept:
-                # It keeps our lock, and writes to a file: if we are killed, the tool ends what it began, and until then no other run gets in.
-                process = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=kept, stderr=subprocess.STDOUT, env=environment, cwd=self.folder, start_new_session=True,
-                    pass_fds=() if self._lock is None else (self._lock,),
-                )  # fmt: skip
-                hung = _wait(process, self.limit)
+                # It has our lock, and writes to a file: if we are killed, the tool ends what it began, and until then no other run gets in.
+                actions = [
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, kept.fileno(), 1), (os.POSIX_SPAWN_DUP2, kept.fileno(), 2),
+                ]  # fmt: skip
+                rc = _wait(os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=True), self.limit)
                 kept.seek(0)
-                return tool.Run(-1 if hung else process.returncode, kept.read(TEXT_MAX).decode("utf-8", "replace"), hung)
+                return tool.Run(-1 if rc is None else rc, kept.read(TEXT_MAX).decode("utf-8", "replace"), rc is None)
         except OSError as error:
             return tool.Run(-1, "%s cannot be run: %s" % (argv[0], error.strerror))
 
@@ -90,23 +89,23 @@ class LocalBench(Bench):
 
     def load(self) -> Marker:
         try:
-            with open(self._root + marker.PATH, encoding="utf-8", errors="replace") as stream:
-                return marker.parse(stream.read(TEXT_MAX))
+            with open(self._root + markers.PATH, encoding="utf-8", errors="replace") as stream:
+                return markers.parse(stream.read(TEXT_MAX))
         except FileNotFoundError:
-            return marker.parse(None)
+            return markers.parse(None)
         except OSError as error:
-            raise HostError(error.strerror or "error", where=marker.PATH, code="gpu-denied", fix="Run the task as root (become: true)") from None
+            raise HostError(error.strerror or "error", where=markers.PATH, code="gpu-denied", fix="Run the task as root (become: true)") from None
 
-    def save(self, marker_: Marker) -> None:
-        if replace(self.load(), since="") == replace(marker_, since=""):
+    def save(self, marker: Marker) -> None:
+        if replace(self.load(), since="") == replace(marker, since=""):
             return
-        path = self._root + marker.PATH
+        path = self._root + markers.PATH
         scratch = path + ".new"
         try:
             self._make_folder()
             descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(marker_.dump())
+                stream.write(marker.dump())
                 stream.flush()
                 os.fsync(stream.fileno())
             os.rename(scratch, path)
@@ -115,7 +114,7 @@ class LocalBench(Bench):
             raise HostError("it cannot be written: %s" % error.strerror, where=path, code="gpu-state-file", fix="Make room, and run the task again") from None
 
     def _make_folder(self) -> None:
-        place = self._root + marker.FOLDER
+        place = self._root + markers.FOLDER
         if not os.path.isdir(place):
             os.makedirs(place, 0o755)
             _sync(os.path.dirname(os.path.dirname(place)))
@@ -124,7 +123,7 @@ class LocalBench(Bench):
     @contextlib.contextmanager
     def alone(self, create: bool = True) -> Iterator[None]:
         """One at a time talks to the devices of a machine. Without ``create`` nothing is made on disk: where no lock is, nobody ever held one."""
-        path = self._root + marker.LOCK
+        path = self._root + markers.LOCK
         if not create and not os.path.exists(path):
             yield
             return
@@ -132,12 +131,13 @@ class LocalBench(Bench):
             if create:
                 self._make_folder()
             self._lock = os.open(path, os.O_RDWR | (os.O_CREAT if create else 0) | os.O_CLOEXEC, 0o600)
+            os.set_inheritable(self._lock, True)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise HostError("another run, or a tool that outlived its run, is at work on the GPUs", where=marker.LOCK, code="gpu-locked",
-                            fix="Wait until it has ended (`fuser %s` names it), and run the task again" % marker.LOCK) from None  # fmt: skip
+            raise HostError("another run, or a tool that outlived its run, is at work on the GPUs", where=markers.LOCK, code="gpu-locked",
+                            fix="Wait until it has ended (`fuser %s` names it), and run the task again" % markers.LOCK) from None  # fmt: skip
         except OSError as error:
-            raise HostError(error.strerror or "error", where=marker.LOCK, code="gpu-denied", fix="Run the task as root (become: true)") from None
+            raise HostError(error.strerror or "error", where=markers.LOCK, code="gpu-denied", fix="Run the task as root (become: true)") from None
         try:
             yield
         finally:
@@ -156,14 +156,23 @@ def _sync(folder: str) -> None:
         os.close(descriptor)
 
 
-def _wait(process: "subprocess.Popen[bytes]", limit: int) -> bool:
-    """Whether it took too long and was ended, with all that it started. One that sits in the kernel cannot be ended, and is not waited for."""
-    try:
-        process.wait(limit)
-        return False
-    except subprocess.TimeoutExpired:
+def _wait(pid: int, limit: float) -> Optional[int]:
+    """The exit status, negative for a signal. None if it took too long and was ended, with all that it started; one that sits in the kernel cannot be ended,
+    and is not waited for."""
+    found = _poll(pid, limit)
+    if found is None:
         with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE)
-        return True
+            os.killpg(pid, signal.SIGKILL)
+        _poll(pid, GRACE)
+    return found
+
+
+def _poll(pid: int, limit: float) -> Optional[int]:
+    end = time.monotonic() + limit
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.WEXITSTATUS(status) if os.WIFEXITED(status) else -os.WTERMSIG(status)
+        if time.monotonic() > end:
+            return None
+        time.sleep(0.02)

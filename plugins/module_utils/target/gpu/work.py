@@ -90,4 +90,3 @@ def _unknown(host: Host, device: Device, reading: Reading, held: Sequence[Holder
         raise HostError("its mode is not known", where=device.title, code="gpu-tool-failed")
     rules.check_lockdown(host)
     raise reading.trouble.error(device.title)
-
