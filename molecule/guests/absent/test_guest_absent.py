@@ -8,7 +8,9 @@ def test_the_server_uses_its_keys_on_the_disk_again(host):
 
 
 def test_nothing_of_ours_is_left(host):
-    assert host.check_output("find /etc /var/lib /run -xdev '(' -name '*attested*' -o -name '*hostkeys*' ')' -not -path '/run/lab*'") == ""
+    # The folder above our record is that of other roles, too.
+    found = host.check_output("find /etc /var/lib /run -xdev '(' -name '*attested*' -o -name '*hostkeys*' ')'").split()
+    assert found == ["/var/lib/attested-ai"] and host.check_output("ls /var/lib/attested-ai") == ""
 
 
 def test_only_what_was_masked_here_is_unmasked(host):
