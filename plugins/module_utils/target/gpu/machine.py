@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
-from typing import ContextManager, Iterator, List, Optional, Sequence, Tuple
+from typing import ContextManager, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import HostError
 from ansible_collections.attested.ai.plugins.module_utils.target.gpu import holders, inventory, tool
@@ -43,11 +43,7 @@ class LocalBench(Bench):
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C", "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             with tempfile.TemporaryFile() as kept:
-                # It has our lock, and writes to a file: if we are killed, the tool ends what it began, and until then no other run gets in.
-                actions = [
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, kept.fileno(), 1), (os.POSIX_SPAWN_DUP2, kept.fileno(), 2),
-                ]  # fmt: skip
-                rc = _wait(os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=True), self.limit)
+                rc = _wait(_start(argv, environment, kept.fileno()), self.limit)
                 kept.seek(0)
                 return tool.Run(-1 if rc is None else rc, kept.read(TEXT_MAX).decode("utf-8", "replace"), rc is None)
         except OSError as error:
@@ -154,6 +150,25 @@ def _sync(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _start(argv: List[str], environment: Dict[str, str], output: int) -> int:
+    """The number of the process. It has our lock, leads a session of its own and writes to a file: if we are killed, it ends what it began, and until then no
+    other run gets in. run_command can do none of that, and has no time limit."""
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            for source, target in ((nothing, 0), (output, 1), (output, 2)):
+                os.dup2(source, target)
+            os.execve(argv[0], argv, environment)
+        except OSError as error:
+            os.write(output, ("%s cannot be run: %s\n" % (argv[0], error.strerror)).encode())
+        finally:
+            os._exit(127)
+    os.close(nothing)
+    return pid
 
 
 def _wait(pid: int, limit: float) -> Optional[int]:
