@@ -34,6 +34,7 @@ PREFERENCES = (
     # Nothing comes from there by itself; firmware for SEV-SNP and TDX is taken from there by name.
     "Package: *\nPin: release n=sid\nPin-Priority: 50\n"
 )
+LIBVIRTD = '[Service]\nPrivateMounts=yes\nExecStart=\nExecStart=/bin/sh -c "umount -R -l /sys/fs/cgroup; exec /usr/sbin/libvirtd --timeout 120"\n'
 BUILT = CACHE / "guest-images"
 START_SECONDS = 60
 
@@ -75,6 +76,9 @@ def up(name: str) -> None:
         "etc/ssh/sshd_config.d/lab.conf": f"Port {port}\nListenAddress 127.0.0.1\nUseDNS no\n",
         "etc/apt/sources.list.d/backports.list": sources + "\n",
         "etc/apt/preferences.d/lab": PREFERENCES,
+        # Where the machine has control groups of both versions, libvirt finds neither as it wants it: it sees none.
+        "etc/libvirt/qemu.conf": "cgroup_controllers = []\n",
+        "etc/systemd/system/libvirtd.service.d/lab.conf": LIBVIRTD,
     }
     for path, text in files.items():
         run("install", "-D", "-m", "600" if "root" in path else "644", "/dev/stdin", str(tree / path), input=text)
