@@ -47,7 +47,8 @@ options:
   admin_key:
     description:
       - Private key of the admin (PEM, mode 0600, Ed25519, EC P-256 or RSA). A token is minted for each request, and lives O(token_lifetime) seconds.
-      - Make one with C(openssl genpkey -algorithm ed25519). Its public half is what C(public_key_uri) of the KBS names, in C([admin.authentication.bearer_jwt]).
+      - Make one with C(openssl genpkey -algorithm ed25519).
+      - Its public half is what C(public_key_uri) of the KBS names, in C([admin.authentication.bearer_jwt]).
     type: path
   admin_token:
     description: File (mode 0600) with an admin token that somebody else issued, in the place of O(admin_key).

@@ -245,4 +245,3 @@ def _untrusted(error: ssl.SSLCertVerificationError, server: Server) -> KbsError:
 
 def _short(error: Exception) -> str:
     return " ".join(str(getattr(error, "reason", None) or getattr(error, "strerror", None) or error).split())[:120]
-

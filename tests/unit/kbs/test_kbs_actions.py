@@ -168,10 +168,11 @@ def test_an_open_kbs_gets_nothing(lab):
 
 
 def test_policies_from_the_same_policy_that_attest_uses(lab):
-    (lab.folder / "policy.yml").write_text(yaml.safe_dump({
-        "schema": "attested.ai/policy/1", "id": "trial", "sev_snp": {"products": ["milan", "genoa", "turin"], "require_platform_info": [], "min_launch_tcb": {},
-        "min_tcb": {"snp": 20}, "allow_provisional_firmware": True, "allow_masked_chip_id": True, "allow_unknown_policy_bits": True},
-    }))  # fmt: skip
+    section = {
+        "products": ["milan", "genoa", "turin"], "require_platform_info": [], "min_launch_tcb": {}, "min_tcb": {"snp": 20},
+        "allow_provisional_firmware": True, "allow_masked_chip_id": True, "allow_unknown_policy_bits": True,
+    }  # fmt: skip
+    (lab.folder / "policy.yml").write_text(yaml.safe_dump({"schema": "attested.ai/policy/1", "id": "trial", "sev_snp": section}))
     (lab.folder / "initdata.toml").write_text('version = "0.1.0"\nalgorithm = "sha256"\n[data]\n')
     attestation = {**lab.stored, "kind": "attestation", "policy": "policy.yml", "reference_values": REFERENCES, "dest": "default_cpu.rego"}
     grants = {**lab.stored, "kind": "resource", "grants": [{"name": "inference", "resources": ["default/key/model"], "init_data": ["initdata.toml"], "gpu": 1}]}

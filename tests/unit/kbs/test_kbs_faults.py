@@ -90,7 +90,10 @@ def test_a_pin_is_compared_before_anything_is_sent(tmp_path):
         key = x509.load_pem_x509_certificate((tmp_path / "tls.crt").read_bytes()).public_key()
         der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         right, wrong = ("sha256:" + hashlib.sha256(data).hexdigest() for data in (der, b"other"))
-        peer_with = lambda pin: make_transport(Address(peer.url, ca=peer.ca, pins=(pin,)))  # noqa: E731
+
+        def peer_with(pin):
+            return make_transport(Address(peer.url, ca=peer.ca, pins=(pin,)))
+
         assert peer_with(right)("GET", "/healthz", None, {}).status == 200
         seen = len(peer.server.requests)
         assert code_of(lambda: peer_with(wrong)("POST", "/kbs/v0/resource/a/b/c", b"secret", {"Authorization": "Bearer x"})) == "kbs-pin"

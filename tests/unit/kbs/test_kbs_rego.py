@@ -213,7 +213,8 @@ def test_what_trustee_cannot_check_is_refused_until_it_is_named():
         ("sev_snp", {"family_id": ["00" * 16]}, "sev_snp.family_id"), ("sev_snp", {"min_abi": {"major": 1}}, "sev_snp.min_abi"),
         ("sev_snp", {"require_guest_policy": ["rapl_dis"]}, "sev_snp.require_guest_policy.rapl_dis"),
         ("sev_snp", {"min_tcb": {"fmc": 1}}, "sev_snp.min_tcb.fmc"),
-        ("sev_snp", {"min_tcb": "default"}, "sev_snp.min_tcb"), ("sev_snp", {"min_tcb": {"0x19-0x00..0x0f": {"snp": 5}}}, "sev_snp.min_tcb"), ("tdx", {"fmspcs": ["00" * 6]}, "tdx.fmspcs"), ("tdx", {"smt": "refused"}, "tdx.smt"),
+        ("sev_snp", {"min_tcb": "default"}, "sev_snp.min_tcb"), ("sev_snp", {"min_tcb": {"0x19-0x00..0x0f": {"snp": 5}}}, "sev_snp.min_tcb"),
+        ("tdx", {"fmspcs": ["00" * 6]}, "tdx.fmspcs"), ("tdx", {"smt": "refused"}, "tdx.smt"),
         ("tdx", {"pck_cas": ["platform"]}, "tdx.pck_cas"),
     ]  # fmt: skip
     for section, changes, name in gaps:
