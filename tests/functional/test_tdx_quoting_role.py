@@ -115,7 +115,7 @@ def test_there_again_and_back(pccs, tmp_path, there):
         cached.read_bytes() == b"what pcs-client-tool made"
         and commented_json.parse(roots["cache"].text("etc/sgx_default_qcnl.conf"))["local_cache_only"] is True
     )
-    assert "restart mpa_registration_tool.service" in roots["agent"].asked() and "stop" not in " ".join(roots["agent"].asked())
+    assert "start mpa_registration_tool.service" in roots["agent"].asked() and "stop" not in " ".join(roots["agent"].asked())
 
     for root in roots.values():
         root.platform.boot()
