@@ -40,6 +40,9 @@ if [ "$1" = test ] || [ "$1" = vm ]; then
   need qemu-utils "disks of these machines" has qemu-img
   need mmdebstrap "their Debian is made with it" has mmdebstrap
   need e2fsprogs "and their file systems" has mkfs.ext4
+  need zstd "the memory of a machine that has booted is kept packed" has zstd
+  need podman "roles are tried in containers with systemd for every commit" has podman
+  need crun "the runtime of these containers" has crun
 fi
 
 [ -n "$missing" ] || exit 0
