@@ -80,7 +80,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(refusals), each with C(id), C(what) and C(fix). C(notes) for people. C(protection) is V(tdx), V(sev-snp), V(cca) or V(unprotected), C(chain_end) says how
+    - C(refusals), each with C(id), C(what) and C(fix). C(notes). C(protection) is V(tdx), V(sev-snp), V(cca) or V(unprotected), C(chain_end) says how
       far a measurement that fits vouches.
     - C(definition) is the text, C(digest) what tells it from others, C(config_document) and C(config) what the report carries.
   type: dict

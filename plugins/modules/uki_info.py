@@ -39,8 +39,8 @@ options:
     description: The initrd as a file of its own.
     type: path
 notes:
-  - The values of the UKI and of the direct boot were held against the PCRs of real boots with OVMF and a TPM in software, in the banks SHA-256 and SHA-384.
-    No TD was there to compare RTMR2 with.
+  - The values of the direct boot were held against PCR 9 of a real boot with OVMF and a TPM in software, in the banks SHA-256 and SHA-384. Those of the UKI
+    were not yet, and no TD was there to compare RTMR2 with.
 seealso:
   - module: attested.ai.reference_values
 """

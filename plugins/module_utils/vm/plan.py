@@ -74,12 +74,13 @@ def _features(spec: VmSpec, host: Mapping[str, Any], expected: Expectations) -> 
     found = []
     features = host["features"]
     if spec.accelerator == "kvm" and not features["kvm"]:
-        found.append(Refusal("kvm", "the host has no /dev/kvm", "Switch virtualisation on in the BIOS, or take accelerator: tcg for a test without protection"))
+        fix = "Switch virtualisation on in the BIOS, or take accelerator: tcg for a test without protection"
+        found.append(Refusal("kvm", "the host has no /dev/kvm", fix))
     if spec.protected and spec.accelerator != "kvm":
         found.append(Refusal("kvm", "software emulation protects nothing", "Take accelerator: kvm"))
     if spec.protected and not features[spec.tee]:
         what = "KVM of this host starts no guest of %s" % PROTECTION[spec.tee]
-        found.append(Refusal("tee-unavailable", what, "Run attested.ai.preflight on it. For a trial without protection: confidential_vm_allow_unprotected: true"))
+        found.append(Refusal("tee-unavailable", what, "Run attested.ai.preflight on it. For a trial only: confidential_vm_allow_unprotected: true"))
     if spec.vsock_cid and not features["vhost_vsock"]:
         found.append(Refusal("vsock", "the host has no /dev/vhost-vsock", "Run: modprobe vhost_vsock"))
     holder = host["vsock_cids"].get(str(spec.vsock_cid))
@@ -135,7 +136,8 @@ def _devices(spec: VmSpec, host: Mapping[str, Any], expected: Expectations) -> L
             found.append(Refusal("device-missing", "%s: there is no such device" % bdf, "Look with lspci -D. A device that vanished needs a reset of the host"))
             continue
         if state["driver"] != "vfio-pci":
-            found.append(Refusal("device-driver", "%s is bound to %s" % (bdf, state["driver"] or "no driver"), "Run attested.ai.gpu_cc_host, which binds it to vfio-pci"))
+            what = "%s is bound to %s" % (bdf, state["driver"] or "no driver")
+            found.append(Refusal("device-driver", what, "Run attested.ai.gpu_cc_host, which binds it to vfio-pci"))
         if not state["group"]:
             found.append(Refusal("device-group", "%s has no IOMMU group" % bdf, "Switch the IOMMU on"))
         for other in state["members"]:

@@ -108,7 +108,8 @@ def test_both_definitions_have_the_disks_and_ports():
     assert [disk.find("target").get("dev") for disk in domain.findall("devices/disk")] == ["vda", "vdb"]
     assert [disk.find("readonly") is not None for disk in domain.findall("devices/disk")] == [True, False]
     nodes = [json.loads(text) for text in option(words, "-blockdev")]
-    assert [(node["driver"], node["read-only"], node["file"]["filename"]) for node in nodes] == [("raw", True, "/vm/image.raw"), ("qcow2", False, "/vm/s.qcow2")]
+    found = [(node["driver"], node["read-only"], node["file"]["filename"]) for node in nodes]
+    assert found == [("raw", True, "/vm/image.raw"), ("qcow2", False, "/vm/s.qcow2")]
     forward = domain.find("devices/interface/portForward")
     assert forward.get("address") == "127.0.0.1" and forward.find("range").attrib == {"start": "2222", "to": "22"}
     assert "user,id=net0,hostfwd=tcp:127.0.0.1:2222-:22" in option(words, "-netdev")

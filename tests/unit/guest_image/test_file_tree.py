@@ -25,7 +25,8 @@ def run(path: Path, files: dict, *words: str) -> dict:
     (path.parent / "play.yml").write_text(json.dumps(play))
     program = Path(sys.executable).with_name("ansible-playbook")
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run([program, "-i", "localhost,", "play.yml", "-v", *words], cwd=path.parent, env=environment, capture_output=True, text=True, check=False)
+    command = [program, "-i", "localhost,", "play.yml", "-v", *words]
+    done = subprocess.run(command, cwd=path.parent, env=environment, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stdout + done.stderr
     return {"rc": done.returncode, "out": done.stdout + done.stderr}
 
