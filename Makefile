@@ -41,6 +41,7 @@ test: test-packages
 	@"$$($(DEV)/find_python.sh)" $(DEV)/stages.py $(STAGES)
 
 test-vm: test-packages
+	@$(DEV)/system_packages.sh vm
 	@"$$($(DEV)/find_python.sh)" $(DEV)/stages.py --all vm
 
 lint: test-packages

@@ -15,7 +15,8 @@ for version in ${1:-3.13 3.12 3.11}; do
   # The shell's own search first, then every installation of pyenv: its launchers start the selected versions only.
   for candidate in "$(command -v "python$version" || true)" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/"python$version"; do
     if [ -n "$candidate" ] && [ -x "$candidate" ] && works "$candidate" "$version"; then
-      echo "$candidate"
+      # The one behind a virtual environment that happens to be active: a program cannot renew the environment that it runs in.
+      "$candidate" -I -c 'import sys; print(sys._base_executable)'
       exit 0
     fi
   done

@@ -92,6 +92,23 @@ STAGES = (
     Stage("vm-tdx-host", "vm", (("molecule", "test", "--scenario-name", "tdx_host"),), long=True),
     Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True),
     Stage("vm-snp-host-12", "vm", (("env", "ATTESTED_RELEASE=bookworm", "molecule", "test", "--scenario-name", "snp_host"),), long=True),
+    # The containers in which these build and run their guests need root or sudo.
+    Stage("vm-guest-image", "vm", (("molecule", "test", "--scenario-name", "guest_image"),), long=True),
+    Stage(
+        "vm-confidential-vm",
+        "vm",
+        (
+            (
+                "sh",
+                "-c",
+                f"{DEV}/make_venv.sh .venv-peers requirements/peers.txt && "
+                "peers=$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))') && "
+                'ANSIBLE_COLLECTIONS_PATH="$ANSIBLE_COLLECTIONS_PATH:$peers" molecule test --scenario-name confidential_vm',
+            ),
+        ),
+        long=True,
+    ),
+    Stage("vm-guests", "vm", (("molecule", "test", "--scenario-name", "guests"),), long=True),
     Stage("vm-interrupted", "vm", (("python", "tools/vm/interruptions.py", "machines"),), long=True),
     Stage("containers-interrupted", "vm", (("python", "tools/vm/interruptions.py", "containers"),), long=True),
 )

@@ -45,6 +45,10 @@ if [ "$1" = test ] || [ "$1" = vm ]; then
   need crun "the runtime of these containers" has crun
 fi
 
+if [ "$1" = vm ]; then
+  need systemd-container "images of guests are built, and started under libvirt, in a container with a Debian of its own" has systemd-nspawn
+fi
+
 [ -n "$missing" ] || exit 0
 
 as_root=""
