@@ -140,7 +140,7 @@ before:
     mask_chip_key: false
     vlek: false
 after:
-  description: What it says now, or would in check mode. RV(after.reported_tcb) is null where only the firmware knows.
+  description: What it says now, or would in check mode. C(reported_tcb) is null where only the firmware knows.
   returned: success
   type: dict
   sample: *state

@@ -92,7 +92,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 tdx_module:
-  description: What the module says of itself. RV(tdx_module.version) is null for a module that is not in the table of published ones.
+  description: What the module says of itself. Its C(version) is null for a module that is not in the table of published ones.
   returned: when O(state=present)
   type: dict
   sample: {version: 1.5.08, mrseam: 49b66faa451d19eb, date: "20240725", svn: 7, cpus: ["0x806f0", "0xa06f0", "0xc06f0"]}

@@ -73,7 +73,7 @@ STAGES = (
     pytest_stage("unit", "unit", "-n", "2", "tests/unit", "tests/conformance"),
     # Every parser and verifier, some thousand mutated inputs each; `make fuzz` runs a million.
     Stage("fuzz", "fuzz", (("python", "tests/fuzz/harness.py", "--count", "10000", "--jobs", "2"),)),
-    pytest_stage("functional", "functional", "tests/functional"),
+    pytest_stage("functional", "functional", "-n", "2", "--dist", "loadfile", "tests/functional"),
     # Modules of community.general before our Redfish service, and ours after them.
     pytest_stage("peers", "peers", "tests/peers", venv="peers"),
     Stage("artifact", "artifact", (("sh", f"{DEV}/artifact.sh", str(TREE), str(CACHE / "artifact")),)),
@@ -84,7 +84,7 @@ STAGES = (
     Stage("sanity-floor", "sanity", (("sh", f"{DEV}/sanity.sh", str(TREE), "--python", "3.8", "--test", "compile", "--test", "import"),), "floor"),
     Stage("importer", "importer", (("sh", f"{DEV}/importer.sh", str(TREE), str(CACHE / "importer")),), "importer"),
     pytest_stage("floor-unit", "floor", "-n", "2", "tests/unit", "tests/conformance", venv="floor"),
-    pytest_stage("floor-functional", "floor", "tests/functional", venv="floor"),
+    pytest_stage("floor-functional", "floor", "-n", "2", "--dist", "loadfile", "tests/functional", venv="floor"),
     Stage("molecule", "molecule", (("molecule", "test", "--scenario-name", "demo"),)),
     Stage("containers", "containers", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "hosts_container"))),
     # Real machines, emulated: the slowest of all, so the last.
