@@ -95,6 +95,14 @@ def result(run):
     return json.loads(text[text.index("=> {") + 3 :])
 
 
+def what_lies_in(path):
+    """Nothing, where others took the file away meanwhile, or where it is no file of a disk but of the kernel."""
+    try:
+        return path.read_bytes() if path.is_file() and 0 < path.stat().st_size < 1 << 24 else b""
+    except OSError:
+        return b""
+
+
 def test_no_private_value_leaves_the_session(place):
     first = ansible(place, {"session": "one", "lifetime": 120})
     assert first.returncode == 0, first.stdout.decode()
@@ -114,7 +122,7 @@ def test_no_private_value_leaves_the_session(place):
     # The scan is worth something only if the kept copies of the module are among the files.
     assert any("AnsiballZ" in path.name for path in files)
     files += [Path(base) / name for base, _dirs, names in os.walk("/tmp") for name in names if os.path.getmtime(base) > time.time() - 300]
-    for content in [text] + [path.read_bytes() for path in files if path.is_file() and path.stat().st_size < 1 << 24]:
+    for content in [text] + [what_lies_in(path) for path in files]:
         assert not any(form in content for form in forms + released)
     gone = ansible(place, {"session": "one", "state": "absent"})
     assert result(gone)["changed"] and not (place / "one").exists()

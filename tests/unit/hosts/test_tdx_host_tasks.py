@@ -11,7 +11,7 @@ import tempfile
 
 from role_lab import play
 from snp_lab import RECORDED
-from tdx_lab import archive, sigstruct
+from tdx_esp_lab import archive, sigstruct
 
 from ansible_collections.attested.ai.plugins.module_utils.target.tdx_esp.given import MEMBERS
 

@@ -19,7 +19,7 @@ from ansible_collections.attested.ai.plugins.modules import tdx_module
 from hypothesis import given as examples
 from hypothesis import strategies as st
 from snp_lab import RECORDED
-from tdx_lab import GNR, Killed, Lab, archive, sigstruct
+from tdx_esp_lab import GNR, Killed, Lab, archive, sigstruct
 
 MODULE = b"\x7fELF module" * 50
 FILES = (MODULE, sigstruct(MODULE))

@@ -53,6 +53,10 @@ def carry_out(host: Host, change: Change, wish: Wish, tools: Tools, record: Mapp
     """What there is afterwards, and whether anything was done. Raises HostError at the first act that fails; those before it are done and noted."""
     noted: Dict[str, Any] = dict(record)
     now, done = change.before, False
+    if wish.commit and change.acts and change.acts[0].kind != COMMIT:
+        # A lower TCB that is set to be reported now would make the next run believe that a commit is missing.
+        noted.update(_committed(now, host))
+        tools.note(noted)
     for act in change.acts:
         rc, out, err = tools.snphost(act.arguments)
         if rc != 0:
@@ -62,12 +66,16 @@ def carry_out(host: Host, change: Change, wish: Wish, tools: Tools, record: Mapp
         # A reset changes nothing where the reported TCB is low for want of a commit.
         done = done or now != before or act.kind in (COMMIT, VLEK)
         if act.kind == COMMIT:
-            noted.update({"committed": now.firmware, "committed_tcb": now.current.to_dict(), "chips": chips(host)})
+            noted.update(_committed(now, host))
             tools.note(noted)
         elif act.kind == VLEK:
             noted.update({"vlek_sha256": wish.vlek_digest, "chips": chips(host)})
             tools.note(noted)
     return now, done
+
+
+def _committed(now: Platform, host: Host) -> Dict[str, Any]:
+    return {"committed": now.firmware, "committed_tcb": now.current.to_dict(), "chips": chips(host)}
 
 
 _FIX = {
