@@ -54,6 +54,8 @@ class Root:
             (self.root / name).write_text(text)
         for name in ("usr/local/share/ca-certificates", "etc/modules-load.d", "var/opt/qgsd", "var/lib", "var/log", "sys/firmware/efi", "etc/ssl/certs"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
+        # Every machine has it; the program that gathers authorities writes it anew.
+        (self.root / "etc/ssl/certs/ca-certificates.crt").touch()
         (self.root / "sys/firmware/efi/efivars").symlink_to(self.platform.efivars)
         (self.root / "opt/intel/sgx-pck-id-retrieval-tool").symlink_to(self.platform.folder)
         (self.root / "var/log/mpa_registration.log").symlink_to(self.platform.folder / "mpa.log")
