@@ -43,7 +43,8 @@ def _host(name: str, registered: t.Any, waivers: Data) -> dict[str, t.Any]:
     if not isinstance(probes, (list, tuple)):
         said = registered.get("msg") if isinstance(registered, t.Mapping) else None
         reason = str(said or "there is no result: the host was not reached, or the task did not run")
-        return {"host": name, "scope": "", "tee": "", "verdict": NOT_READY, "reason": reason, "machine": {}, "identity": {}, "notes": [], "checks": [], "counts": {}}
+        empty = {"machine": {}, "identity": {}, "notes": [], "checks": [], "counts": {}}
+        return {"host": name, "scope": "", "tee": "", "verdict": NOT_READY, "reason": reason, **empty}
     checks = [_check(probe, waivers) for probe in probes]
     outcomes = [check["outcome"] for check in checks]
     decided = any(outcome in ("pass", *BLOCKING, WAIVED) for outcome in outcomes)

@@ -26,7 +26,11 @@ SESSIONS = "/redfish/v1/SessionService/Sessions"
 _HOPS = 3
 # What a refusal speaks of, and what helps then.
 _HINTS = (
-    (r"licen[cs]e", ("GET", "PATCH", "POST"), "This function of the controller needs a licence that is not active there: buy and activate it, or set the BIOS by hand"),
+    (
+        r"licen[cs]e",
+        ("GET", "PATCH", "POST"),
+        "This function of the controller needs a licence that is not active there: buy and activate it, or set the BIOS by hand",
+    ),
     (r"password", ("PATCH",), "This BIOS may have an administrator password, which this module does not send: take it away while the settings are changed"),
     (r"lock ?down", ("PATCH", "POST"), "Take the controller out of lockdown mode while the settings are changed"),
 )

@@ -343,5 +343,3 @@ def test_at_least_takes_the_next_number_that_there_is() -> None:
 
 def test_numbers_are_one_value_and_texts_of_digits_are_not() -> None:
     assert same("-1", -1) and same("10", 10) and not same("007", "7") and not same("0x10", 16)
-
-

@@ -88,8 +88,16 @@ FAULTS = [
     ("tdx-good", ["owners", "/dev/sgx_provision"], ["0600", "root", "root"], {"tdx.sgx-rights"}),
     ("tdx-good", ["owners", "/dev/sgx_enclave"], ["0640", "root", "sgx"], {"tdx.sgx-rights"}),
     ("tdx-good", ["files", "/sys/module/kvm_intel/parameters/tdx"], "N\n", {"tdx.kvm-param"}),
-    ("tdx-good", ["kernel_log", "lines"], ["Linux version 6.17", "virt/tdx: frame pointer (RBP) clobber bug present, upgrade TDX module",
-                                          "virt/tdx: TDX module 1.5.01, build number 595, build date 20231008"], {"tdx.module-version"}),
+    (
+        "tdx-good",
+        ["kernel_log", "lines"],
+        [
+            "Linux version 6.17",
+            "virt/tdx: frame pointer (RBP) clobber bug present, upgrade TDX module",
+            "virt/tdx: TDX module 1.5.01, build number 595, build date 20231008",
+        ],
+        {"tdx.module-version"},
+    ),
     ("guest-snp", ["kernel_log", "lines"], ["Linux version 6.8.0"], set()),
     ("guest-tdx", ["exists", "/sys/kernel/config/tsm/report"], False, {"guest.report-interface"}),
     ("guest-tdx", ["exists", "/sys/firmware/acpi/tables/data/CCEL"], False, {"guest.event-log"}),

@@ -133,7 +133,6 @@ def _iommu(host: Host, cpu: Union[Cpu, Unreadable]) -> Probe:
     return IOMMU.failed(observed)
 
 
-
 def _secure_boot(host: Host) -> Probe:
     data = host.read(SECURE_BOOT_VARIABLE)
     if isinstance(data, Unreadable):

@@ -64,7 +64,9 @@ def judged(host: Host, module: bytes, sigstruct: bytes, allow_older: bool) -> Si
         said = ", ".join(signed.to_dict()["cpus"])
         raise HostError(
             "%s is for CPUs %s, and this one is 0x%x (family %d, model %d)" % (name, said, signature_of(cpu.family, cpu.model), cpu.family, cpu.model),
-            where="sigstruct", fix="Take the line of modules for this CPU: 1.5 for the 4th and 5th Gen Xeon and Xeon 6 E-core, 2.0 for Xeon 6 P-core", code="tdx-module-cpu",
+            where="sigstruct",
+            fix="Take the line of modules for this CPU: 1.5 for the 4th and 5th Gen Xeon and Xeon 6 E-core, 2.0 for Xeon 6 P-core",
+            code="tdx-module-cpu",
         )  # fmt: skip
     older = _older(host, signed)
     if older and not allow_older:
