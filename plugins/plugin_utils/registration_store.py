@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import typing as t
 from contextlib import suppress
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import HostError

@@ -67,14 +67,17 @@ class Handler(BaseHTTPRequestHandler):
             shutil.copyfileobj(answer, self.wfile)
             return
         with tempfile.NamedTemporaryFile(dir=self.folder, prefix="part-", delete=False) as part:
-            left = int(length)
+            left, last = int(length), b""
             while block := answer.read(1 << 18):
                 part.write(block)
-                self.wfile.write(block)
+                # One behind: who has the whole file can ask for it again at once, and it is kept by then.
+                self.wfile.write(last)
+                last = block
                 left -= len(block)
         # A file that ended too early is not kept.
         if left == 0:
             os.replace(part.name, kept)
+            self.wfile.write(last)
         else:
             os.unlink(part.name)
             self.close_connection = True

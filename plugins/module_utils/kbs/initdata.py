@@ -92,7 +92,7 @@ def accept(toml: str, parts: Any = None) -> InitData:
             _read(value, "%s in the init-data" % name)
         if "PRIVATE KEY-----" in value:
             raise KbsError("%s holds a private key" % quoted(name), where=_WHERE, fix="Take it out: the host reads init-data", code="init-data-secret")
-    if parts is not None and {name: value for name, value in data.items()} != {
+    if parts is not None and dict(data) != {
         str(name): toml_document(value) if isinstance(value, Mapping) else value for name, value in parts.items()
     }:
         raise KbsError("what was written does not read back as what was given", where=_WHERE, code="init-data-form")

@@ -45,7 +45,7 @@ class Lab:
     """``dies_after`` is the number of changes to the disk after which the run is killed."""
 
     def __init__(self, **files):
-        self.files = {name: data for name, data in files.items()}
+        self.files = dict(files)
         self.room, self.clock, self.dies_after, self.changes = 10**8, 1000, None, 0
         self.disk = Disk(self.files.get, self._write, self._remove, lambda _path: None, lambda _path: self.room, lambda: self.clock)
 

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import kbs_lab  # noqa: F401  puts softkbs on the path
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import SnpReport
 from ansible_collections.attested.ai.plugins.module_utils.formats.tdx_quote import TdReport
 from ansible_collections.attested.ai.plugins.module_utils.verify.tdx_claims import TdxClaims

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import RedfishError

@@ -146,7 +146,7 @@ def killed(directory: Path, machines: dict[str, Root], when: Path, **variables) 
             time.sleep(0.02)
         assert when.exists() and running.poll() is None
     finally:
-        for number in {running.pid, int(when.read_text()) if when.suffix == ".pid" and when.exists() else running.pid}:
+        for number in (running.pid, *([int(when.read_text())] if when.suffix == ".pid" and when.exists() else [])):
             try:
                 os.killpg(os.getpgid(number), signal.SIGKILL)
             except ProcessLookupError:
