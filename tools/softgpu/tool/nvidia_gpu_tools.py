@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A double of NVIDIA's gpu-admin-tools for tests: the options that this project uses, over devices in a file, with the log lines of the real one.
 
