@@ -44,7 +44,7 @@ class Gpu:
     shapes: t.Mapping[str, tuple[int, ...]]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def table(name: str) -> t.Mapping[str, t.Any]:
     raw = pkgutil.get_data(__name__, f"data/{name}.json")
     if raw is None:
@@ -52,7 +52,7 @@ def table(name: str) -> t.Mapping[str, t.Any]:
     return t.cast("t.Mapping[str, t.Any]", json.loads(raw))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def gpus() -> t.Mapping[str, Gpu]:
     return {
         key: Gpu(
