@@ -12,7 +12,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import RedfishE
 from ansible_collections.attested.ai.plugins.module_utils.redfish.client import Client, Dropped
 from ansible_collections.attested.ai.plugins.module_utils.redfish.jobs import bios_job
 from ansible_collections.attested.ai.plugins.module_utils.redfish.machine import Snapshot, Target, read
-from ansible_collections.attested.ai.plugins.module_utils.redfish.planner import Stage
+from ansible_collections.attested.ai.plugins.module_utils.redfish.planner import Stage, shown
 from ansible_collections.attested.ai.plugins.module_utils.redfish.registry import Registry, Value, same
 
 RESETS = {"graceful": "GracefulRestart", "force": "ForceRestart", "power_cycle": "PowerCycle"}
@@ -50,8 +50,10 @@ class Run:
     ended: Set[str] = field(default_factory=set)
 
     def note(self, stage: int, step: str, values: Optional[Mapping[str, Value]] = None, detail: str = "", **more: Any) -> None:
-        self.trace.append({"stage": stage, "step": step, "attributes": dict(values or {}), "detail": detail, **more})
-        text = ", ".join("%s=%s" % item for item in sorted((values or {}).items()))
+        # What somebody else left pending comes by here, too.
+        told = {name: shown(self.registry, name, value) for name, value in (values or {}).items()}
+        self.trace.append({"stage": stage, "step": step, "attributes": told, "detail": detail, **more})
+        text = ", ".join("%s=%s" % item for item in sorted(told.items()))
         self.tell("%s: stage %d: %s%s%s" % (self.client.where, stage, step, " " + text if text else "", " (%s)" % detail if detail else ""))
 
     def read(self) -> Snapshot:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.redfish.registry import Registry, Value, Values, closed_by, same
 from ansible_collections.attested.ai.plugins.module_utils.redfish.resolve import Want
@@ -49,7 +49,7 @@ def plan(registry: Registry, current: Values, pending: Values, wants: Sequence[W
     remaining = {name: value for name, value in wanted.items() if not same(current.get(name), value)}
     # Pending values that would undo what is right already.
     undo = {name: wanted[name] for name in waiting if name in wanted and name not in remaining}
-    foreign = {name: _open(registry, name, value) for name, value in waiting.items() if name not in wanted}
+    foreign = {name: shown(registry, name, value) for name, value in waiting.items() if name not in wanted}
     values: Dict[str, Value] = dict(current)
     stages: List[Stage] = []
     while remaining or undo:
@@ -83,9 +83,9 @@ def plan(registry: Registry, current: Values, pending: Values, wants: Sequence[W
     return Plan(tuple(stages), blocked, foreign, {name: current.get(name) for name in changed}, {name: wanted[name] for name in changed})
 
 
-def _open(registry: Registry, name: str, value: Value) -> Value:
-    """A service should not show passwords, even those that are pending; one that does shall not be quoted."""
-    attribute = registry.attributes.get(name)
+def shown(registry: Optional[Registry], name: str, value: Value) -> Value:
+    """What may be told of a value. A service should not show passwords, even those that are pending; one that does shall not be quoted."""
+    attribute = None if registry is None else registry.attributes.get(name)
     secret = "password" in name.lower() or (attribute is not None and attribute.kind == "Password")
     return "(not shown)" if secret else value
 

@@ -305,6 +305,16 @@ def test_a_password_that_somebody_else_left_pending_is_not_shown() -> None:
     assert "hidden-one" not in str(caught.value)
 
 
+def test_a_password_that_a_job_of_somebody_else_applies_is_not_told() -> None:
+    running = Service("dell-tdx")
+    running.machine.attributes["SetupPassword"] = dataclasses.replace(running.machine.attributes["AssetTag"], name="SetupPassword")
+    running.machine.current["SetupPassword"] = ""
+    running.machine.write({"SetupPassword": "hidden-one"}, "OnReset")
+    made = bring(running, None, desired("tdx"))
+    assert running.machine.current["SetupPassword"] == "hidden-one" and made.trace[0]["step"] == "earlier job"
+    assert any("SetupPassword" in event["attributes"] for event in made.trace) and "hidden-one" not in repr(made)
+
+
 def test_each_attribute_of_a_board_may_have_a_suffix_of_its_own() -> None:
     # As NVIDIA's cloud-native-stack reads them from one board.
     ends = {"SEV-ESASIDSpaceLimit": "#700C", "SEV-SNPSupport": "#01A7", "SMEE": "#003E", "IOMMU": "#0196", "SNPMemory(RMPTable)Coverage": "#003C"}
