@@ -56,6 +56,9 @@ def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test") -> 
     return Stage(name, group, (("python", "-m", "pytest", "-q", "--no-header", "-o", f"cache_dir=.cache/pytest-{venv}", junit, *arguments),), venv, pytest=True)
 
 
+# Whether the container can run in which guests are built, and started under libvirt.
+NSPAWN = ("python", "molecule/guest_image/files/nspawn.py", "check")
+
 STAGES = (
     Stage("licences", "lint", (("python", f"{DEV}/check_files.py", "licences"),)),
     Stage("leaks", "lint", (("python", f"{DEV}/check_files.py", "leaks"),)),
@@ -92,12 +95,12 @@ STAGES = (
     Stage("vm-tdx-host", "vm", (("molecule", "test", "--scenario-name", "tdx_host"),), long=True),
     Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True),
     Stage("vm-snp-host-12", "vm", (("env", "ATTESTED_RELEASE=bookworm", "molecule", "test", "--scenario-name", "snp_host"),), long=True),
-    # The containers in which these build and run their guests need root or sudo.
-    Stage("vm-guest-image", "vm", (("molecule", "test", "--scenario-name", "guest_image"),), long=True),
+    Stage("vm-guest-image", "vm", (NSPAWN, ("molecule", "test", "--scenario-name", "guest_image"),), long=True),
     Stage(
         "vm-confidential-vm",
         "vm",
         (
+            NSPAWN,
             (
                 "sh",
                 "-c",
@@ -108,7 +111,7 @@ STAGES = (
         ),
         long=True,
     ),
-    Stage("vm-guests", "vm", (("molecule", "test", "--scenario-name", "guests"),), long=True),
+    Stage("vm-guests", "vm", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "guests")), long=True),
     Stage("vm-interrupted", "vm", (("python", "tools/vm/interruptions.py", "machines"),), long=True),
     Stage("containers-interrupted", "vm", (("python", "tools/vm/interruptions.py", "containers"),), long=True),
 )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A machine with systemd, libvirt and a real kernel, but no emulation: a container of systemd-nspawn with Debian 13, reached by SSH on loopback.
 
+    python nspawn.py check        # ends with 77 and the reason where it cannot run
     python nspawn.py up NAME      # makes the tree once, starts it, writes .cache/vm/labs/NAME/inventory.yml
     python nspawn.py down NAME
 
@@ -22,7 +23,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(REPO / "tools" / "vm"))
 
-from image import LabError, _source  # noqa: E402
+from image import LabError, source  # noqa: E402
 from lab import CACHE, inventory  # noqa: E402
 from machine import Machine, free_port, say  # noqa: E402
 
@@ -37,6 +38,7 @@ PREFERENCES = (
 LIBVIRTD = '[Service]\nPrivateMounts=yes\nExecStart=\nExecStart=/bin/sh -c "umount -R -l /sys/fs/cgroup; exec /usr/sbin/libvirtd --timeout 120"\n'
 BUILT = CACHE / "guest-images"
 START_SECONDS = 60
+SKIPPED = 77
 
 
 def run(*words: str, **more: object) -> None:
@@ -47,14 +49,14 @@ def run(*words: str, **more: object) -> None:
 
 def base() -> Path:
     """A packed tree, made once for each change of what is in it."""
-    source = _source("trixie", "main")
-    words = hashlib.sha256(json.dumps([PACKAGES, PREFERENCES, source]).encode()).hexdigest()[:16]
+    lines = source("trixie", "main")
+    words = hashlib.sha256(json.dumps([PACKAGES, PREFERENCES, lines]).encode()).hexdigest()[:16]
     packed = CACHE / "images" / f"nspawn-{words}.tar"
     if not packed.is_file():
         packed.parent.mkdir(parents=True, exist_ok=True)
         say("nspawn: making the tree")
         partial = packed.with_suffix(".partial.tar")
-        run("mmdebstrap", "--variant=minbase", "--format=tar", f"--include={','.join(PACKAGES)}", "trixie", str(partial), *source)
+        run("mmdebstrap", "--variant=minbase", "--format=tar", f"--include={','.join(PACKAGES)}", "trixie", str(partial), *lines)
         run("mv", str(partial), str(packed))
     return packed
 
@@ -68,7 +70,7 @@ def up(name: str) -> None:
     tree.mkdir()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(key)], check=True)
     run("tar", "-C", str(tree), "-xf", str(base()))
-    sources = "\n".join(line for release in ("trixie-backports", "sid") for line in _source(release, "main"))
+    sources = "\n".join(line for release in ("trixie-backports", "sid") for line in source(release, "main"))
     files = {
         "etc/hostname": "lab\n",
         "etc/machine-id": "",
@@ -115,13 +117,26 @@ def down(name: str) -> None:
         run("rm", "-rf", "--one-file-system", str(lab))
 
 
-def main() -> int:
-    action, name = sys.argv[1:]
+def unable() -> str:
+    """Why it cannot run here, or nothing."""
     missing = [word for word in ("systemd-nspawn", "mmdebstrap", "ssh") if not shutil.which(word)]
+    if missing:
+        return f"{', '.join(missing)} not found. Run tools/dev/system_packages.sh vm"
+    if ROOT and (not shutil.which(ROOT[0]) or subprocess.run([*ROOT, "true"], capture_output=True, check=False).returncode):
+        return "a container of its own needs root, or sudo that asks for no password"
+    return ""
+
+
+def main() -> int:
+    action, *names = sys.argv[1:]
+    reason = unable()
+    if action == "check":
+        print(reason or "it can run here", file=sys.stderr)
+        return SKIPPED if reason else 0
     try:
-        if missing:
-            raise LabError(f"{', '.join(missing)} not found. Install systemd-container, mmdebstrap and openssh-client")
-        {"up": up, "down": down}[action](name)
+        if reason:
+            raise LabError(reason)
+        {"up": up, "down": down}[action](*names)
     except (LabError, RuntimeError) as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools/vm"))
+REPO = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(REPO / "tools/vm"), str(REPO / "molecule/guest_image/files")]
 
 import containers  # noqa: E402
 import image  # noqa: E402
 import interruptions  # noqa: E402
 import lab  # noqa: E402
 import machine  # noqa: E402
+import nspawn  # noqa: E402
 
 
 @pytest.fixture
@@ -98,6 +100,23 @@ def test_what_is_missing_for_containers_is_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(containers.shutil, "which", lambda name, path: None if name == "podman" else name)
     assert containers.unable() == "podman not found. Run tools/dev/system_packages.sh vm"
+
+
+def test_without_root_or_sudo_the_container_of_guests_is_skipped_with_the_reason(monkeypatch, capsys):
+    monkeypatch.setattr(nspawn, "ROOT", ["false"])
+    monkeypatch.setattr(nspawn.shutil, "which", lambda name: name)
+    monkeypatch.setattr(sys, "argv", ["nspawn.py", "check"])
+    assert nspawn.main() == nspawn.SKIPPED == 77
+    assert "needs root, or sudo" in capsys.readouterr().err
+
+
+def test_its_tree_is_made_once(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(nspawn, "CACHE", tmp_path)
+    monkeypatch.setattr(nspawn, "source", lambda release, components: [f"deb http://mirror.example.org {release} {components}"])
+    monkeypatch.setattr(nspawn, "run", lambda *words: made.append(words) or (Path(words[-1]).touch() if words[0] == "mv" else None))
+    assert nspawn.base() == nspawn.base() and [words[0] for words in made] == ["mmdebstrap", "mv"]
+    assert made[0][-1] == "deb http://mirror.example.org trixie main"
 
 
 def test_a_moment_is_never_found_in_the_script_that_looks_for_it():
