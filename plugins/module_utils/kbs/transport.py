@@ -79,7 +79,8 @@ class Server:
         except ValueError:
             scheme, host, port = "", "", None
         if scheme not in ("http", "https") or not host or found.query or found.fragment or found.username is not None:
-            raise KbsError("it is no address such as https://kbs.example.org:8080", where=quoted(self.url), code="kbs-url")
+            # Without what may be a password.
+            raise KbsError("it is no address such as https://kbs.example.org:8080", where=quoted(self.url.rpartition("@")[2]), code="kbs-url")
         path = found.path.rstrip("/")
         if path and not _PATH.match(path):
             raise KbsError("its path has characters that have no place there", where=quoted(self.url), code="kbs-url")
@@ -100,16 +101,27 @@ def make_transport(server: Server, clock: Callable[[], float] = time.time) -> Tr
         if context is None:
             connection = http.client.HTTPConnection(host, port, timeout=server.timeout)
         else:
-            connection = _Named(host, port, server, context)
+            connection = http.client.HTTPSConnection(host, port, timeout=server.timeout, context=context)
         # The timeout of a socket starts again with each byte; this ends a server that sends one now and then.
         late = threading.Event()
         guard = threading.Timer(server.timeout, _cut, (connection, late))
         guard.daemon = True
-        guard.start()
         try:
+            plain = socket.create_connection((host, port), server.timeout)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.sock = plain
+            guard.start()
+            if context is not None:
+                # Known to the guard before the handshake.
+                channel = context.wrap_socket(plain, server_hostname=server.server_name or host, do_handshake_on_connect=False)
+                connection.sock = channel
+                channel.do_handshake()
+                _compare_pins(channel, server)
             connection.request(method, prefix + path, body=body, headers=_sendable(headers, body))
             answer = connection.getresponse()
             data = answer.read(BODY_MAX + 1)
+            if answer.length and len(data) <= BODY_MAX:
+                raise ConnectionAbortedError("the answer breaks off after %d bytes" % len(data))
             found = Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, data, clock())
         except AttestedError:
             raise
@@ -157,25 +169,12 @@ def patient(transport: Transport, patience: Patience, sleep: Callable[[float], N
     return send
 
 
-class _Named(http.client.HTTPSConnection):
-    """Connects to one name and expects the certificate of another, if told so; compares pins before anything is sent."""
-
-    def __init__(self, host: str, port: int, server: Server, context: ssl.SSLContext) -> None:
-        super().__init__(host, port, timeout=server.timeout, context=context)
-        self._server = server
-        self._tls = context
-
-    def connect(self) -> None:
-        raw = socket.create_connection((self.host, self.port), self._server.timeout)
-        # So that the guard can cut a handshake that does not end.
-        self.sock = raw
-        self.sock = self._tls.wrap_socket(raw, server_hostname=self._server.server_name or self.host)
-        if self._server.pins:
-            der = self.sock.getpeercert(binary_form=True) or b""
-            pin = "sha256:" + hashlib.sha256(spki_of_certificate(der)).hexdigest()
-            if pin not in self._server.pins:
-                raise KbsError("the key of the server is %s, which is not pinned" % pin, where=self._server.url,
-                               fix="If it was renewed on purpose, pin the new one; else somebody stands in between", code="kbs-pin")
+def _compare_pins(channel: ssl.SSLSocket, server: Server) -> None:
+    if server.pins:
+        pin = "sha256:" + hashlib.sha256(spki_of_certificate(channel.getpeercert(binary_form=True) or b"")).hexdigest()
+        if pin not in server.pins:
+            raise KbsError("the key of the server is %s, which is not pinned" % pin, where=server.url,
+                           fix="If it was renewed on purpose, pin the new one; else somebody stands in between", code="kbs-pin")
 
 
 def _context(server: Server) -> ssl.SSLContext:
@@ -198,12 +197,12 @@ def _sendable(headers: Mapping[str, str], body: Optional[bytes]) -> Dict[str, st
 
 def _cut(connection: Any, late: threading.Event) -> None:
     late.set()
-    sock = connection.sock
-    if sock is not None:
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+    try:
+        if connection.sock is not None:
+            # Not the method of an SSL socket: it ends TLS first, and what is being sent would go on in the clear.
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+    except (OSError, ValueError):
+        pass
 
 
 def _too_slow(server: Server) -> KbsError:

@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import socket
+import ssl
 import threading
 import time
+import types
 
 import kbs_lab
 import pytest
@@ -18,7 +21,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import Kbs
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import State
 from ansible_collections.attested.ai.plugins.module_utils.kbs.token import AdminKey, load_admin_key, load_token
-from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Answer, Patience, make_transport, patient
+from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Answer, Patience, _cut, make_transport, patient
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Server as Address
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -60,6 +63,42 @@ def test_down_unknown_and_silent():
         before = time.monotonic()
         assert code_of(lambda: make_transport(Address(address, timeout=0.4))("GET", "/healthz", None, {})) == "kbs-slow"
         assert time.monotonic() - before < 30
+
+
+@contextlib.contextmanager
+def listening(serve):
+    """A server of one connection, in a thread; its address."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def run():
+            with contextlib.suppress(OSError), listener.accept()[0] as channel:
+                serve(channel)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield "127.0.0.1:%d" % listener.getsockname()[1]
+        thread.join(30)
+
+
+def test_an_answer_that_breaks_off_is_none():
+    def cut_short(channel):
+        channel.recv(4096)
+        channel.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1")
+
+    with listening(cut_short) as address:
+        assert code_of(lambda: make_transport(Address("http://" + address))("GET", "/kbs/v0/reference-value/svn", None, {})) == "kbs-broken-off"
+
+
+def test_what_ends_a_request_does_not_end_its_tls(tmp_path):
+    with kbs_lab.soft_peer(tmp_path) as peer:
+        context = ssl.create_default_context(cadata=peer.ca)
+        with socket.create_connection(peer.address.parts[1:3]) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as channel:
+            _cut(types.SimpleNamespace(sock=channel), threading.Event())
+            assert channel.version(), "what is sent from here on would go in the clear"
+            with pytest.raises(OSError):
+                channel.sendall(b"secret")
 
 
 def test_tls_proves_the_name_the_issuer_and_the_time(tmp_path):
@@ -107,6 +146,12 @@ def test_a_pin_is_compared_before_anything_is_sent(tmp_path):
 ])  # fmt: skip
 def test_addresses_that_are_none(url):
     assert code_of(lambda: make_transport(Address(url))) == "kbs-url"
+
+
+def test_a_password_in_an_address_is_not_repeated():
+    with pytest.raises(KbsError) as caught:
+        Address("https://user:hunter2@kbs.example.org")
+    assert "hunter2" not in str(caught.value) and "kbs.example.org" in str(caught.value)
 
 
 def test_tries_again_where_that_may_help_and_only_there(soft):
