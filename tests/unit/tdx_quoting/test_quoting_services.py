@@ -73,7 +73,10 @@ def test_wrong_tokens_and_wrong_data_are_refused(pccs, opener, platform):
     assert "secret" not in repr(services.Request("GET", "https://x", token={"user-token": "secret"}))
 
 
-@pytest.mark.parametrize("url", ["", "http://pccs.example.com", "https://", "https://u:p@pccs.example.com", "https://pccs.example.com/?x", "ftp://x", "pccs"])
+@pytest.mark.parametrize(
+    "url",
+    ["", "http://pccs.example.com", "https://", "https://u:p@pccs.example.com", "https://pccs.example.com/?x", "ftp://x", "pccs", "https://[", "https://[x]/"],
+)
 def test_what_is_no_address_of_a_pccs(url):
     with pytest.raises(HostError, match="no https address"):
         services.pccs_base(url)
@@ -123,6 +126,11 @@ def test_a_strange_certificate_gets_neither_token_nor_manifest(tmp_path, platfor
 def test_unchecked_is_for_this_machine_only():
     with pytest.raises(HostError, match="must be checked everywhere"):
         https.make_opener(verify=False)(services.Request("GET", "https://pccs.example.com/"))
+    for url in ("https://[", "https://localhost:x@pccs.example.com/"):
+        with pytest.raises(HostError, match="must be checked everywhere"):
+            https.make_opener(verify=False)(services.Request("GET", url))
+    with pytest.raises(OSError, match="it is no HTTP"):
+        https.make_opener()(services.Request("GET", "https://["))
     with pytest.raises(HostError, match="certificates"):
         https.make_opener("/nonexistent")
 

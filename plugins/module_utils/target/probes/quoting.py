@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import List, Optional
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
@@ -13,6 +12,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu impo
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, Unreadable
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.probe import Probe, Question
 from ansible_collections.attested.ai.plugins.module_utils.target.quoting import commented_json, efivars, mpa_log, qgs_conf
+from ansible_collections.attested.ai.plugins.module_utils.target.quoting.services import is_loopback
 
 QGS_CONF = "/etc/qgs.conf"
 QCNL_CONF = "/etc/sgx_default_qcnl.conf"
@@ -49,8 +49,6 @@ REGISTRATION = Question(
     "Read the log, correct what it names (most often the proxy), and reboot. Without registration quotes have no certificate "
     "(0xe011)",
 )
-
-_LOCAL = re.compile(r"https://(localhost|127\.0\.0\.1|\[::1\])[:/]")
 
 
 def probe_quoting(host: Host) -> List[Probe]:
@@ -94,13 +92,14 @@ def _pccs(host: Host) -> Probe:
     if not url.startswith("https://"):
         return PCCS.failed("pccs_url is %s" % ascii(url[:100]))
     observed = "%s, certificate %s" % (url, "checked" if secure else "not checked")
-    if _LOCAL.match(url) and secure:
+    local = is_loopback(url)
+    if local and secure:
         # Intel's package makes a self-signed certificate: QCNL then fails with CURL error 60.
         return PCCS.unknown(
             observed + ": with PCCS's own self-signed certificate this fails (CURL error 60, 0xb033)",
             "Give PCCS a certificate that this machine trusts, or set use_secure_cert to false for localhost",
         )
-    return PCCS.judged(bool(secure) or bool(_LOCAL.match(url)), observed)
+    return PCCS.judged(bool(secure) or local, observed)
 
 
 def _registration(host: Host) -> Probe:

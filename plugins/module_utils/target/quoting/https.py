@@ -46,8 +46,8 @@ def make_opener(ca_path: str = "", proxy: str = "", verify: bool = True, timeout
         headers = {"Accept": "*/*", **request.token}
         if request.method != "GET":
             headers["Content-Type"] = request.kind
-        ask = urllib.request.Request(request.url, data=request.data or None, headers=headers, method=request.method)
         try:
+            ask = urllib.request.Request(request.url, data=request.data or None, headers=headers, method=request.method)
             with (direct if is_loopback(request.url) else outside).open(ask, timeout=timeout) as answer:
                 return _response(answer)
         except urllib.error.HTTPError as error:

@@ -13,7 +13,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Mapping, Optional
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import HostError
 from ansible_collections.attested.ai.plugins.module_utils.target.quoting.efivars import ERRORS
@@ -117,14 +117,23 @@ def check_collateral(data: bytes, where: str = "platform collateral") -> Dict[st
 def pccs_base(url: str) -> str:
     """https://host:port/sgx/certification/v4/ from what a person or QCNL writes."""
     bare = re.sub(r"/sgx/certification/v\d+/*\Z", "", url.rstrip("/")).rstrip("/")
-    parts = urlsplit(bare)
-    if parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username or parts.password:
+    parts = _split(bare)
+    if parts is None or parts.scheme != "https" or not parts.hostname or parts.query or parts.fragment or parts.username or parts.password:
         raise HostError("%s is no https address" % ascii(url[:100]), where="pccs_url", fix="Give one such as https://pccs.example.com:8081", code="pccs-url")
     return bare + PCCS_SUFFIX
 
 
 def is_loopback(url: str) -> bool:
-    return (urlsplit(url).hostname or "") in ("localhost", "127.0.0.1", "::1")
+    parts = _split(url)
+    return parts is not None and parts.hostname in ("localhost", "127.0.0.1", "::1")
+
+
+def _split(url: str) -> Optional[SplitResult]:
+    """None for what is no address at all, such as https://[."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
 
 
 def _pccs(opener: Opener, request: Request, sleep: Sleep) -> None:
