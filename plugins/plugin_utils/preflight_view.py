@@ -25,7 +25,7 @@ def view(hostvars: t.Mapping[str, Data], hosts: t.Sequence[str], variable: str, 
     ``waivers`` maps ids of probes to the reason why they may fail or stay unknown. Raises FormatError for a waiver without a reason.
     """
     if not isinstance(waivers, t.Mapping) or not all(isinstance(reason, str) and reason.strip() for reason in waivers.values()):
-        raise FormatError("each waiver needs a reason", where="preflight_waivers", fix="give a dictionary of ids and reasons")
+        raise FormatError("each waiver needs a reason", where="waivers", fix="give a dictionary of ids and reasons")
     shown = [_host(host, hostvars[host].get(variable) if host in hostvars else None, waivers) for host in hosts]
     used = {check["id"] for host in shown for check in host["checks"]}
     return {
