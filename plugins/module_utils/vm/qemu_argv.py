@@ -119,7 +119,8 @@ def unit_text(argv: Sequence[str], spec: VmSpec, metadata: Mapping[str, str], ru
     lines += ["User=%s" % runner, "ExecStart=" + " ".join(_quoted(word) for word in argv), "TimeoutStopSec=60", "LimitMEMLOCK=infinity", "Restart=no"]
     if spec.cpuset:
         lines.append("CPUAffinity=" + spec.cpuset.replace(",", " "))
-    lines += ["NoNewPrivileges=yes", "UMask=0077"]
+    # Without a place to start from, systemd takes the unit for one that can be neither enabled nor disabled.
+    lines += ["NoNewPrivileges=yes", "UMask=0077", "", "[Install]", "WantedBy=multi-user.target"]
     return "\n".join(lines) + "\n"
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -119,4 +121,20 @@ def test_huge_pages_and_pinned_cpus():
     domain = xml(hugepage_kib=1048576, cpuset="0-3,8")
     assert domain.find("memoryBacking/hugepages/page").get("size") == "1048576" and domain.find("vcpu").get("cpuset") == "0-3,8"
     assert objects(argv(hugepage_kib=1048576))["memory-backend-memfd"]["hugetlbsize"] == 1 << 30
+    assert "[Install]\nWantedBy=multi-user.target" in vm_plan(description(), host(), driver="qemu")["definition"]
     assert "CPUAffinity=0-3 8" in vm_plan(description(cpuset="0-3,8"), host(), driver="qemu")["definition"]
+
+
+@pytest.mark.skipif(not shutil.which("systemctl"), reason="systemd judges its own units")
+def test_systemd_can_start_the_unit_with_the_host_or_not(tmp_path):
+    place = tmp_path / "etc/systemd/system"
+    place.mkdir(parents=True)
+    (place / "guest.service").write_text(vm_plan(description(), host(), driver="qemu", digests=DIGESTS)["definition"])
+
+    def systemctl(action: str) -> str:
+        done = subprocess.run(["systemctl", f"--root={tmp_path}", action, "guest.service"], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    assert systemctl("is-enabled") == "disabled"
+    systemctl("enable")
+    assert systemctl("is-enabled") == "enabled"
