@@ -48,11 +48,11 @@ class Uki:
 
 
 def root_hash(cmdline: str) -> str:
-    """The last word roothash= or usrhash= of a command line, as systemd reads it."""
+    """The last word roothash= of a command line, as systemd reads it. usrhash= vouches for /usr alone, and the root may be anything."""
     found = ""
     for word in cmdline.split():
         key, _sign, value = word.partition("=")
-        if key in ("roothash", "usrhash"):
+        if key == "roothash":
             found = value.lower()
     return found
 

@@ -122,6 +122,7 @@ def test_everything_is_said_at_once_with_a_step_for_each():
         ({}, "tdx", "root-fs"),
         (SNP, "sev-snp", "root-fs"),
         ({**SNP, "cmdline": "ro root=/dev/vda1"}, "sev-snp", "kernel"),
+        ({**SNP, "cmdline": "ro root=/dev/vda1 usrhash=" + "cd" * 32}, "sev-snp", "kernel"),
         ({**SNP, "kernel_hashes": False}, "sev-snp", "launch"),
         ({"boot": "uefi", "kernel": None, "initrd": None, "cmdline": None}, "tdx", "launch"),
         (NONE, "unprotected", "none"),
