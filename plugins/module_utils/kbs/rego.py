@@ -12,13 +12,14 @@ Source of the claims: trustee v0.21.0, deps/verifier/src/{snp,tdx,intel_dcap}, a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple
 
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.gcp_policy import OFF
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, Policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue, ReferenceValues
 from ansible_collections.attested.ai.plugins.module_utils.kbs import rego_snp, rego_tdx
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
-from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import check, comment, literal, rule
+from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import check, comment, rule
 
 _HEAD = """package policy
 
@@ -124,6 +125,8 @@ def _common_gaps(policy: Policy) -> List[Tuple[str, str]]:
         gaps.append(("ssh_binding", "there is no SSH between a guest and a KBS"))
     if policy.ssh_keys_in_memory:
         gaps.append(("ssh_keys_in_memory", "there is no SSH between a guest and a KBS"))
+    if policy.gcp.launch_endorsement != OFF:
+        gaps.append(("gcp.launch_endorsement", "Trustee does not look at Google's endorsements of its firmware"))
     if policy.require.gpu or policy.require.switch:
         gaps.append(("nvidia", "GPUs and switches are judged by the policies default_gpu and default_switch, which are not made from this one"))
     return gaps
@@ -146,12 +149,3 @@ def _sample() -> List[str]:
         comment("The sample TEE is software: this proves nothing."),
         rule("executables := 3", ["input.sample"]), rule("hardware := 2", ["input.sample"]), rule("configuration := 2", ["input.sample.debug == false"]),
     ]  # fmt: skip
-
-
-def before(value: ReferenceValue) -> str:
-    """The expression that a reference value still counts."""
-    return "time.now_ns() < %d" % (int(value.not_after.timestamp()) * 10**9)
-
-
-def named(values: Mapping[str, object]) -> List[str]:
-    return ["%s == %s" % (place, literal(value)) for place, value in values.items() if value is not None]

@@ -15,7 +15,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_va
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.snp_policy import PRODUCTS, SIGNING_KEYS, SnpPolicy, TcbFloor
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.floors import load_floors
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_tcb import SILICON
-from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import literal, one_of, rule
+from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import literal, one_of, rule, until
 
 _TCB = {"bootloader": "reported_tcb_bootloader", "tee": "reported_tcb_tee", "snp": "reported_tcb_snp", "microcode": "reported_tcb_microcode"}
 _GUEST_POLICY = {"single_socket": "policy_single_socket"}
@@ -60,7 +60,7 @@ def measured(value: ReferenceValue) -> List[str]:
     lines = ["input.snp.measurement == %s" % literal(value.measurement)]
     if value.host_data is not None:
         lines.append("input.init_data == %s" % literal(value.host_data))
-    return lines + ["time.now_ns() < %d" % (int(value.not_after.timestamp()) * 10**9)]
+    return lines + [until(value.not_after)]
 
 
 def _floor(snp: SnpPolicy, gaps: List[Tuple[str, str]]) -> Dict[str, int]:

@@ -15,7 +15,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy impor
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import ReferenceValue
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.tdx_policy import CAS, REFUSED, UP_TO_DATE, TdxPolicy
 from ansible_collections.attested.ai.plugins.module_utils.formats import tdx_quote as quote
-from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import bits, literal, one_of, rule
+from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import bits, literal, one_of, rule, until
 from ansible_collections.attested.ai.plugins.module_utils.kbs.rego_snp import Spoken
 
 _BODY = "input.tdx.quote.body"
@@ -38,7 +38,7 @@ def measured(value: ReferenceValue) -> List[str]:
         wanted = getattr(value, name)
         if wanted is not None:
             lines.append("%s.%s == %s" % (_BODY, claim, literal(wanted)))
-    return lines + ["time.now_ns() < %d" % (int(value.not_after.timestamp()) * 10**9)]
+    return lines + [until(value.not_after)]
 
 
 def _hardware(tdx: TdxPolicy) -> Tuple[List[str], List[str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import datetime
 from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
@@ -54,6 +55,11 @@ def bits(place: str, size: int, required: int, forbidden: int) -> List[str]:
         if need or ban:
             lines.append(one_of("substring(%s, %d, 1)" % (place, index), [_NIBBLES[value] for value in range(16) if value & need == need and not value & ban]))
     return lines
+
+
+def until(moment: datetime) -> str:
+    """The expression that it is not yet ``moment``."""
+    return "time.now_ns() < %d" % (int(moment.timestamp()) * 10**9)
 
 
 def comment(text: str) -> str:

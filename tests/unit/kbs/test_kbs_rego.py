@@ -4,22 +4,25 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 import rego_lab
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import snp, snp_checks, tdx_checks, tdx_references
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import UNCHECKED, Endorsements, ItemContext
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, load_policy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import STAGES, Policy, load_policy
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_values import load_reference_values
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.tdx_policy import STATUSES
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.snp_policy import SnpPolicy
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.tdx_policy import STATUSES, TdxPolicy
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import parse_report
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_tcb import GuestPolicy, PlatformInfo
 from ansible_collections.attested.ai.plugins.module_utils.formats.tdx_quote import parse_quote
-from ansible_collections.attested.ai.plugins.module_utils.kbs import rego, rego_resource, regotext
+from ansible_collections.attested.ai.plugins.module_utils.kbs import rego, rego_resource, rego_snp, rego_tdx, regotext
 from ansible_collections.attested.ai.plugins.module_utils.verify.tdx_claims import TdxClaims
 from ansible_collections.attested.ai.plugins.module_utils.verify.tdx_tcb import TcbEvaluation
 from hypothesis import given
@@ -222,11 +225,23 @@ def test_what_trustee_cannot_check_is_refused_until_it_is_named():
             rego.attestation_policy(policy(section, changes), references())
         made = rego.attestation_policy(policy(section, changes), references(), [name])
         assert [gap.name for gap in made.gaps] == [name] and f"# Not asked here: {name}" in made.rego
-    for more, name in (({"machines": {"deny": ["00" * 32]}}, "machines"), ({"revocation": "required"}, "revocation"), ({"require": {"gpu": 1}}, "nvidia")):
+    for more, name in (
+        ({"machines": {"deny": ["00" * 32]}}, "machines"), ({"revocation": "required"}, "revocation"), ({"require": {"gpu": 1}}, "nvidia"),
+        ({"gcp": {"launch_endorsement": "required"}}, "gcp.launch_endorsement"),
+    ):  # fmt: skip
         with pytest.raises(AttestedError, match=name):
             rego.attestation_policy(policy("sev_snp", {}, **more), references())
     with pytest.raises(AttestedError, match="has no gap machines"):
         rego.attestation_policy(policy("sev_snp", {}), references(), ["machines"])
+
+
+def test_no_wish_of_a_policy_is_forgotten():
+    """Who adds a key to the policy decides here whether a made one asks for it, or it is a gap."""
+    text = "".join(Path(module.__file__).read_text() for module in (rego, rego_snp, rego_tdx))
+    # Looser than Trustee, of kinds of guests that are refused, or told as a gap as a whole.
+    without = {"id", "provider", "allow_nonvendor_roots", "cca", "azure", "nvidia"}
+    keys = {field.name for kind in (Policy, SnpPolicy, TdxPolicy) for field in fields(kind)} - without
+    assert {key for key in keys if not re.search(rf"\b{key}\b", text)} == set()
 
 
 def test_one_product_has_one_floor(engine, vectors, tmp_path):
