@@ -24,7 +24,7 @@ attributes:
     support: full
   diff_mode:
     support: full
-    details: Values of O(secrets) are masked.
+    details: Values of O(secrets) are masked, and those of C(ApiKey), C(UserTokenHash), C(AdminTokenHash) and C(mysql) of PCCS whoever has set them.
   idempotent:
     support: full
 options:

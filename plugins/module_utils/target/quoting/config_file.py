@@ -21,6 +21,8 @@ QGS, QCNL, PCCS = "qgs", "qcnl", "pccs"
 STYLES = (QGS, QCNL, PCCS)
 _SCHEMA = "attested.ai/dcap-config/1"
 _MASK = "***"
+# Shown to nobody, whoever has set them: keys of PCCS, and its data base with the password.
+_SECRET = {PCCS: frozenset(("ApiKey", "UserTokenHash", "AdminTokenHash", "mysql"))}
 # What PCCS ships where a secret goes.
 _EMPTY_SECRET = ""
 
@@ -57,7 +59,7 @@ def plan(text: str, record: Optional[str], style: str, settings: Mapping[str, An
         before = known[key].get("before") if key in known else None if secret else current.get(key)
         kept[key] = {"set": _digest(value), "secret": secret, "before": None if secret else before}
     written = json.dumps({"schema": _SCHEMA, "path": where, "keys": kept}, indent=2, sort_keys=True) + "\n" if kept else None
-    masked = set(secrets) | {key for key, entry in known.items() if entry["secret"]}
+    masked = set(secrets) | _SECRET.get(style, frozenset()) | {key for key, entry in known.items() if entry["secret"]}
     shown = _shown(text, style, masked, where, ""), _shown(after, style, masked, where, " (another)" if _differ(text, after, style, masked, where) else "")
     return Change(after, written, shown[0], shown[1], after != text or (written or "") != (record or ""))
 
