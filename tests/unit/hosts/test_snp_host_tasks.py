@@ -139,3 +139,12 @@ def test_without_firmware_the_acts_fail_by_name_and_leave_no_hashstick(tmp_path)
     assert [name for name in set(os.listdir("/run")) - before if "vlek" in name] == []
     status, output = play(tmp_path, {"host1": {}}, "platform", ["--check"], **variables)
     assert status == 0 and "...ignoring" in output
+
+
+def test_check_mode_looks_at_the_hashstick_and_leaves_none(tmp_path):
+    (tmp_path / "stick").write_bytes(b"x" * 431)
+    before = set(os.listdir("/run"))
+    variables = {"snp_host_vlek": str(tmp_path / "stick"), "ansible_become": False}
+    status, output = play(tmp_path, {"host1": {}}, "platform", ["--check", "--diff"], **variables)
+    assert status == 0 and "it is no wrapped VLEK hashstick" in output and "changed=0" in output, output
+    assert [name for name in set(os.listdir("/run")) - before if "vlek" in name] == []
