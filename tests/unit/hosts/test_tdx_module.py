@@ -183,6 +183,21 @@ def test_a_run_that_dies_anywhere_is_finished_or_undone_by_the_next(before):
             assert placed(lab) == before
 
 
+def test_a_run_that_dies_while_it_takes_the_place_of_our_own_module_is_undone_as_well():
+    newer = (b"newer", b"newer sigstruct")
+    for steps in range(4):
+        lab = Lab(**dict(zip(PATHS, OLD)))
+        present(lab)
+        lab.dies_after, lab.changes = steps, 0
+        try:
+            present(lab, newer)
+        except Killed:
+            pass
+        lab.dies_after = None
+        absent(lab)
+        assert placed(lab) == OLD, steps
+
+
 def test_a_module_that_somebody_else_placed_since_is_left_alone():
     lab = Lab()
     present(lab)
@@ -192,7 +207,18 @@ def test_a_module_that_somebody_else_placed_since_is_left_alone():
     assert caught.value.code == "tdx-module-foreign" and lab.files[PATHS[0]] == b"a third one"
 
 
-@pytest.mark.parametrize("state", [b"{", b"[]", b'{"kept": 3}', b'{"kept": ["../../etc/passwd"], "esp": "/x", "placed": {}}', b'{"changed_at": "x"}'])
+@pytest.mark.parametrize(
+    "state",
+    [
+        b"{",
+        b"[]",
+        b'{"kept": 3}',
+        b'{"kept": [[]], "esp": "/x", "placed": {}}',
+        b'{"kept": ["../../etc/passwd"], "esp": "/x", "placed": {}}',
+        b'{"kept": [], "esp": "/x", "placed": {"TDX-SEAM.so": 7}}',
+        b'{"changed_at": "x"}',
+    ],
+)
 def test_a_damaged_note_stops_both_ways(state):
     for way in (present, absent):
         lab = Lab(**{ASIDE + "/state.json": state})

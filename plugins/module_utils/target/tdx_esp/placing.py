@@ -78,11 +78,13 @@ def plan_present(disk: Disk, esp: str, aside: str, files: Tuple[bytes, bytes], b
             "there is room for %d bytes, %d are needed" % (disk.free(esp), room), where=esp, fix="Remove what is not needed there", code="tdx-module-esp"
         )
     keep: Dict[str, bytes] = {}
+    # All that were placed since: a run that dies now leaves the one before.
+    was = state["placed"] if "kept" in state else {}
     if "kept" not in state:
         keep = {"%s/%s" % (aside, name): data for name, data in zip(NAMES, there.values()) if data is not None}
         state["kept"] = [name for name, data in zip(NAMES, there.values()) if data is not None]
         state["esp"] = esp
-    state["placed"] = {name: _digest(data) for name, data in zip(NAMES, files)}
+    state["placed"] = {name: sorted({*was.get(name, ()), _digest(data)}) for name, data in zip(NAMES, files)}
     return Change(_told(there), _told(wanted), open_files, keep, state, True, True)
 
 
@@ -103,7 +105,7 @@ def plan_absent(disk: Disk, aside: str, booted: int) -> Change:
                 fix="Place the module that shall be there by hand, and remove " + aside,
                 code="tdx-module-kept",
             )
-        if data is not None and data != wanted[path] and _digest(data) != state.get("placed", {}).get(name):
+        if data is not None and data != wanted[path] and _digest(data) not in state["placed"].get(name, ()):
             raise HostError(
                 "somebody else has placed another since", where=path, fix="See what it is; remove %s to leave it" % aside, code="tdx-module-foreign"
             )
@@ -147,9 +149,11 @@ def _state(disk: Disk, aside: str) -> Dict[str, Any]:
         found = None
     good = isinstance(found, dict) and isinstance(found.get("changed_at", 0), int)
     if good and "kept" in found:
+        placed = found.get("placed")
         good = (
-            isinstance(found["kept"], list) and set(found["kept"]) <= set(NAMES) and isinstance(found.get("esp"), str) and isinstance(found.get("placed"), dict)
-        )
+            isinstance(found["kept"], list) and all(name in NAMES for name in found["kept"]) and isinstance(found.get("esp"), str)
+            and isinstance(placed, dict) and all(isinstance(digests, list) and all(isinstance(digest, str) for digest in digests) for digests in placed.values())
+        )  # fmt: skip
     if not good:
         raise HostError("it is damaged", where=where, fix="See what lies beside it, put it back by hand, and remove the folder", code="tdx-module-kept")
     return dict(found)
