@@ -48,7 +48,7 @@ class Registration:
     def bring(self, check_mode: bool) -> dict[str, t.Any]:
         found, self._here = self._look()
         self._there = self._store.record()
-        before = record.merged(self._here, self._there)
+        before = record.merged(self._here, self._there, self._options["variant"] if self._options["variant_confirm"] == self._host else "")
         given = self._given()
         wish = decision.Wish(
             self._options["variant"], self._host, self._options["manifest_confirm"] or "", self._options["variant_confirm"] or "",

@@ -193,6 +193,55 @@ def test_another_indirect_way_needs_a_word_and_no_reset(pccs, tmp_path):
     assert other.bring("indirect_pccs", **given, variant_confirm=HOST)["verdict"] == "registered" and len(pccs.platforms) == 1
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_changed_choice_may_end_at_any_step(pccs, tmp_path, late):
+    given = network(pccs, tmp_path)
+    for number in range(5):
+        lab = Lab(tmp_path / f"killed-{number}")
+        lab.bring("direct_manual", **given)
+        lab.killed_at, lab.late = number, late
+        try:
+            lab.bring("indirect_pccs", **given, variant_confirm=HOST)
+        except Killed:
+            lab.killed_at = -1
+            if lab.store.record().variant != lab.machine().record().variant:
+                # Not without the word that allowed it, and in no other direction.
+                assert code(lab, "indirect_pccs", **given) == code(lab, "indirect_offline", **given, variant_confirm=HOST) == "record-conflict"
+        done = lab.bring("indirect_pccs", **given, variant_confirm=HOST)
+        assert done["verdict"] == "registered" and lab.store.record() == lab.machine().record() and lab.store.record().variant == "indirect_pccs"
+    assert len(lab.taken) < 5
+
+
+def test_what_two_records_say_is_judged_from_the_machines(pccs, tmp_path):
+    """A controller's record of a direct choice does not lead around the Factory Reset."""
+    lab, given = Lab(tmp_path), network(pccs, tmp_path)
+    lab.bring("indirect_pccs", **given)
+    lab.store.write("record.json", lab.store.record().text().replace("indirect_pccs", "direct_manual").replace("deliver", "register").encode())
+    assert code(lab, "direct_manual", **given, variant_confirm=HOST) == "variant-conflict" and not pccs.manifests
+    # Nor does a confirmation join what is about two manifests.
+    other = lab.store.record().text().replace(lab.store.record().manifest, "0" * 64)
+    lab.store.write("record.json", other.encode())
+    assert code(lab, "direct_manual", **given, variant_confirm=HOST) == "record-conflict" and lab.store.record().text() == other
+
+
+def test_a_damaged_copy_on_the_machine_is_none(pccs, tmp_path):
+    lab, given = Lab(tmp_path), network(pccs, tmp_path)
+    assert code(lab, "indirect_pccs", **given, manifest_confirm="") == "confirm-needed"
+    kept = lab.state / ("manifest-%s.bin" % pckid.digest(lab.platform.manifest))
+    kept.write_bytes(b"half")
+    # The tool would take the manifest from the firmware.
+    with pytest.raises(AttestedError, match="not kept yet"):
+        lab.machine().collect(pckid.digest(lab.platform.manifest))
+    assert lab.platform.pending
+    pccs.faults.add("500", "POST", "platforms", times=99)
+    assert code(lab, "indirect_pccs", **given) == "pccs-refused" and kept.read_bytes() == lab.platform.manifest
+    lab.platform.boot()
+    kept.write_bytes(b"half")
+    pccs.faults.clear()
+    # The controller has it still.
+    assert lab.bring("indirect_pccs", **given)["verdict"] == "registered" and kept.read_bytes() == lab.platform.manifest
+
+
 def test_new_keys_are_noticed_and_registered_when_that_is_allowed(pccs, tmp_path):
     lab, given = Lab(tmp_path), network(pccs, tmp_path)
     first = lab.bring("direct_manual", **given)

@@ -24,7 +24,7 @@ RESET = "Run SGX Factory Reset in the BIOS once and reboot: it makes new platfor
 @dataclass(frozen=True)
 class Found:
     """``agent``: whether SGX Auto MP Registration Agent is enabled in the BIOS, None where that is not told. ``manifest`` is the digest of the one that
-    waits. ``identity`` is what QGS tells of the platform, ``saved`` the digests of the manifests that are kept on the machine."""
+    waits. ``identity`` is what QGS tells of the platform, ``saved`` the digests of the manifests that are kept on the machine, whole."""
 
     state: str
     problem: str = ""

@@ -60,11 +60,10 @@ class Machine:
 
     def look(self) -> decision.Found:
         identity = self.identity()
-        kept = tuple(sorted(match.group(1) for match in map(_KEPT.match, self._names()) if match))
         log = self._read(self._places.log, _LOG_END, from_end=True)
         said = mpa_log.last_run((log or b"").decode("utf-8", "replace"))
         state, problem, manifest = self._state()
-        return decision.Found(state, problem, self._agent(), manifest, said, identity, kept)
+        return decision.Found(state, problem, self._agent(), manifest, said, identity, self.kept())
 
     def record(self) -> Optional[record.Record]:
         data = self._read(self._places.record)
@@ -83,11 +82,15 @@ class Machine:
         except (OSError, FormatError):
             return {}
 
+    def kept(self) -> Tuple[str, ...]:
+        """The digests of the manifests that are on the disk, and whole."""
+        named = sorted(match.group(1) for match in map(_KEPT.match, self._names()) if match)
+        return tuple(digest for digest in named if self._kept(digest) is not None)
+
     def keep_manifest(self, digest: str, given: Optional[bytes] = None) -> bytes:
         """The manifest with this digest: the kept one, else what waits in the firmware, else what was given. It is on the disk when this returns."""
-        path = self._places.manifest(digest)
-        data = self._read(path)
-        if data is not None and pckid.digest(data) == digest:
+        data, path = self._kept(digest), self._places.manifest(digest)
+        if data is not None:
             return data
         waiting = self._request()
         for found in (waiting.data if waiting else None, given):
@@ -103,7 +106,7 @@ class Machine:
     def collect(self, manifest: str) -> bytes:
         """Run PCKIDRetrievalTool, which takes the manifest from the firmware if it waits; its line, kept on the disk. The manifest must be kept already."""
         waiting = self._request()
-        if waiting is not None and waiting.digest not in self.look().saved:
+        if waiting is not None and self._kept(waiting.digest) is None:
             raise HostError("the manifest that waits is not kept yet", where=self._places.state, code="manifest-unsaved")
         self._refuse_upload()
         scratch = self._places.csv + ".new"
@@ -134,6 +137,10 @@ class Machine:
         if data is None:
             raise HostError("it is missing", where=self._places.csv, fix="Run the task again", code="tool-failed")
         return pckid.parse(data, self._places.csv).platform(self.keep_manifest(manifest) if manifest else None)
+
+    def _kept(self, digest: str) -> Optional[bytes]:
+        data = self._read(self._places.manifest(digest))
+        return data if data is not None and pckid.digest(data) == digest else None
 
     def _state(self) -> Tuple[str, str, str]:
         data = self._read(self._places.variable(efivars.STATUS))

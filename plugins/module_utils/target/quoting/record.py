@@ -89,11 +89,14 @@ def parse(text: str, where: str = "") -> Record:
     return Record(variant, document["manifest"], tuple(done), identity, document["ppid"], tuple(document["previous"]), document["collateral"])
 
 
-def merged(here: Optional[Record], there: Optional[Record]) -> Optional[Record]:
-    """The further one of the machine's and the controller's. Where a machine was installed anew the controller's is left, and the other way round."""
+def merged(here: Optional[Record], there: Optional[Record], confirmed: str = "") -> Optional[Record]:
+    """The further one of the machine's and the controller's. Where a machine was installed anew the controller's is left, and the other way round.
+    ``confirmed`` is the choice that is confirmed anew: a run that changed to it may have ended before the machine knew, and is judged once more."""
     if here is None or there is None:
         return here or there
     if here.variant != there.variant:
+        if there.variant == confirmed and here.manifest in (there.manifest, *there.previous):
+            return here
         raise FormatError(
             "the machine's record says %s, the controller's %s" % (here.variant, there.variant), where="registration",
             fix="Find out which one is true, and remove the other", code="record-conflict",

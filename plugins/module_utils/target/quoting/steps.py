@@ -34,7 +34,7 @@ def _keep(machine: Machine, options: Options) -> Dict[str, Any]:
         data = None if given is None else base64.b64decode(given, validate=True)
     except (binascii.Error, ValueError):
         raise HostError("it is no base64", where="given", code="manifest-missing") from None
-    before = options["digest"] in machine.look().saved
+    before = options["digest"] in machine.kept()
     manifest = machine.keep_manifest(options["digest"], data)
     return {"changed": not before, "blinded": _blind(manifest, options["key"])}
 
