@@ -78,6 +78,8 @@ def checked_token(data: bytes, path: str, clock: Callable[[], float] = time.time
     try:
         claims = strict.loads(strict.decode_base64url(text.split(".")[1], "claims"), "claims")
         expires = claims["exp"]
+        if isinstance(expires, bool) or not 0 <= expires <= jcs.MAX_INTEGER:
+            raise ValueError
         left = expires - clock()
     except (AttestedError, KeyError, TypeError, ValueError):
         raise KbsError("its claims hold no time of expiry (exp)", where=path, fix="A KBS asks for one", code="kbs-admin-token") from None
