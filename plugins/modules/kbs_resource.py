@@ -51,7 +51,7 @@ options:
       state:
         description:
           - With V(absent) it is deleted. A KBS does not tell a resource that is not there from a storage that fails, so that in this case a value of no
-            meaning is stored and deleted, to see that the storage works.
+            meaning is stored and deleted beside it, under a random name, to see that the storage works.
         type: str
         choices: [present, absent]
         default: present

@@ -199,7 +199,8 @@ def test_tokens_of_others_are_looked_at_here(tmp_path):
     ):
         path = str(kbs_lab.secret(tmp_path / name, minted.token().encode()))
         assert code_of(lambda path=path: load_token(path)) == code
-    for text in (b"", b"a.b", b"a.b.c", b"not a token at all", b"e30.e30.e30"):
+    odd = [base64.urlsafe_b64encode(b'{"exp":%s,"role":"a"}' % end).rstrip(b"=") for end in (b"1" + b"0" * 400, b"-1e999", b"1e999", b"true", b'"9"')]
+    for text in (b"", b"a.b", b"a.b.c", b"not a token at all", b"e30.e30.e30", *(b"e30.%s.e30" % claims for claims in odd)):
         path = kbs_lab.secret(tmp_path / "bad", text)
         assert code_of(lambda path=path: load_token(str(path))) == "kbs-admin-token"
 
@@ -297,6 +298,15 @@ def test_the_lock_lets_one_after_the_other(tmp_path):
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_looking_whether_deleting_works_stores_nothing_at_the_place_itself(soft):
+    assert soft.admin().delete_resource(PLACE) is False
+    stored = [path for method, path in soft.server.requests if method == "POST"]
+    assert stored and all(path.startswith("/kbs/v0/resource/a/b/") and not path.endswith("/c") for path in stored)
+    assert soft.server.kbs.resources == {}
+    soft.server.faults.append(Fault("status", method="POST", value=401))
+    assert code_of(lambda: soft.admin().delete_resource(PLACE)) == "kbs-foreign"
 
 
 def test_wire_bodies_are_exactly_those_of_the_reference(soft):
