@@ -67,6 +67,7 @@ class ActionModule(ActionBase):
         _result, options = self.validate_argument_spec(
             argument_spec=ARGUMENT_SPEC, mutually_exclusive=[*ONE_ADMIN, SOURCES], required_one_of=[*ONE_ADMIN, SOURCES], required_by=WITH_ADMIN)  # fmt: skip
         check_mode = self._task.check_mode
+        result: dict[str, t.Any] = {}
         try:
             made = _text(options, Inputs.of_action(self))
             remarks = check(made.rego, _RULES[options["kind"]], options["src"] or options["kind"] + " policy")
@@ -78,7 +79,9 @@ class ActionModule(ActionBase):
             result = bring(kbs, [wish], options, local_path(self, options["state_path"]), check_mode=check_mode, act=_act)
             kept, diff = written(local_path(self, options["dest"]), made.rego, check_mode) if options["dest"] else (False, None)
         except AttestedError as error:
-            raise AnsibleActionFail(str(error), result=told_failure(error)) from None
+            # What follows the change may fail as well.
+            done = {name: result[name] for name in ("changed", "changes") if name in result}
+            raise AnsibleActionFail(str(error), result={**done, **told_failure(error)}) from None
         for line in (*remarks, *made.notes):
             DISPLAY.warning(line)
         if not self._task.diff:

@@ -26,8 +26,9 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     **SERVER_SPEC,
     **ADMIN_SPEC,
     "reference_values": {"type": "raw"},
-    "values": {"type": "dict", "default": {}},
-    "absent": {"type": "list", "elements": "str", "default": []},
+    # No defaults: one of these must be given.
+    "values": {"type": "dict"},
+    "absent": {"type": "list", "elements": "str"},
     "at": {"type": "str"},
 }
 
@@ -51,7 +52,7 @@ class ActionModule(ActionBase):
             # All are read before one is changed.
             seen = [(one, _seen(one, wanted)) for one in kbs]
             for one, before in seen:
-                changes = {name: value for name, value in wanted.items() if before[name] != value and not (value == [] and before[name] is None)}
+                changes = {name: value for name, value in wanted.items() if not _same(before[name], value) and not (value == [] and before[name] is None)}
                 if changes and not self._task.check_mode:
                     one.as_admin.set_reference_values(changes)
                 done.append({"kbs": one.url, "before": before, "after": {**before, **changes}, "changed": sorted(changes)})
@@ -77,11 +78,11 @@ def _wanted(options: t.Mapping[str, t.Any], inputs: Inputs) -> tuple[dict[str, t
         references, at = inputs.reference_values(options["reference_values"]), evaluation_time(options["at"])
         wanted = {name: [] for name in MANAGED} | to_rvps(references, at)
         notes = lost(references, at)
-    for name, value in plain(options["values"], "values").items():
+    for name, value in plain(options["values"] or {}, "values").items():
         if wanted.get(name):
             raise KbsError("%s is in reference_values, too" % name, where="values", code="kbs-reference-name")
         wanted[check_reference_name(name)] = value
-    for name in options["absent"]:
+    for name in options["absent"] or ():
         if wanted.get(name):
             raise KbsError("%s shall be there and absent" % name, where="absent", code="kbs-reference-name")
         wanted[check_reference_name(name)] = []
@@ -96,10 +97,15 @@ def _seen(one: Kbs, wanted: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 def _confirm(one: Kbs, changes: t.Mapping[str, t.Any]) -> None:
     """A KBS says yes to a value that its extractor then leaves out: it is there when it reads back."""
-    missing = [name for name, value in changes.items() if one.as_admin.reference_value(name) != value]
+    missing = [name for name, value in changes.items() if not _same(one.as_admin.reference_value(name), value)]
     if missing:
         raise KbsError("it took %s and does not have it" % ", ".join(missing), where=one.url, fix="See the log of its reference value provider",
                        code="kbs-reference-lost")
+
+
+def _same(one: t.Any, two: t.Any) -> bool:
+    """As JSON: for Python 1 is True, for a policy it is not."""
+    return json.dumps(one, sort_keys=True) == json.dumps(two, sort_keys=True)
 
 
 def _text(values: t.Mapping[str, t.Any]) -> str:

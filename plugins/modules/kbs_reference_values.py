@@ -44,12 +44,10 @@ options:
     description: Further values by name, as Trustee's policies expect them, such as C(snp_bootloader). Whether a list or a single value is right depends on the
       policy.
     type: dict
-    default: {}
   absent:
-    description: Further names that shall have no value.
+    description: Further names that shall have no value. At least one of O(reference_values), O(values) and O(absent) must be given.
     type: list
     elements: str
-    default: []
   at:
     description: Time at which values must still count, in RFC 3339. The default is the controller's clock.
     type: str

@@ -66,7 +66,12 @@ class Kbs:
 def brokers(action: t.Any, options: t.Mapping[str, t.Any]) -> list[Kbs]:
     """A client for each address. Nothing is sent yet. Raises AttestedError."""
     inputs = Inputs.of_action(action)
-    ca = inputs.read_text(options["ca_path"], "ca_path") if options["ca_path"] else ""
+    ca = ""
+    if options["ca_path"] is not None:
+        ca = inputs.read_text(options["ca_path"], "ca_path")
+        if not ca.strip():
+            # Without a text the authorities of the system would count.
+            raise KbsError("it is empty", where=f"ca_path {options['ca_path']}", fix="Give PEM", code="kbs-ca")
     token = admin_token(action, options)
     found = []
     urls = [url.rstrip("/") for url in options["url"]]

@@ -135,9 +135,11 @@ def test_nothing_is_sent_while_anything_is_wrong_with_the_task(lab):
         resources(good, {"path": "a/b/d", "content": "x", "src": "play.json"}), resources(good, {"path": "a/b/d", "content": ""}),
         resources(good, {"path": "a/b/d", "state": "absent", "content": "x"}), resources(good, {"path": "a/b/d", "src": "missing"}),
         resources(good, {"path": "a/b/d", "content_b64": "%"}), resources(good, {"path": "a/b/d", "key_file": "play.json"}),
+        {**resources(good), "ca_path": "empty.pem"},
     ]  # fmt: skip
+    (lab.folder / "empty.pem").write_text("")
     _code, output, told = lab.run(*[("kbs_resource", {**lab.stored, **task}) for task in wrong])
-    assert all(task["failed"] and not task.get("changed") for task in told), output
+    assert all(task["failed"] and not task.get("changed") for task in told) and told[-1]["code"] == "kbs-ca", output
     assert lab.peers[0].server.requests == [] and "Traceback" not in output
 
 
@@ -185,6 +187,13 @@ def test_policies_from_the_same_policy_that_attest_uses(lab):
     assert refused["failed"] and refused["code"] == "kbs-policy-gap" and "sev_snp.products" in refused["msg"]
 
 
+def test_a_policy_that_cannot_be_kept_here_is_told_to_be_there(lab):
+    wanted = {**lab.stored, "kind": "resource", "content": kbs_lab.DENY, "dest": "missing/policy.rego"}
+    _code, _output, (told, again) = lab.run(("kbs_policy", wanted), ("kbs_policy", wanted))
+    assert (told["failed"], told["code"], told["changed"], told["changes"][0]["action"]) == (True, "kbs-dest", True, "stored")
+    assert kbs_of(lab).policy == kbs_lab.DENY and again["failed"] and again["changed"] is False
+
+
 def test_rego_that_cannot_be_one_is_never_sent(lab):
     bad = [
         "package other\nallow := true", "package policy\nallowed if { true }", "package policy\nallow if { input.x == \"a }",
@@ -202,5 +211,10 @@ def test_reference_values_are_compared_with_what_is_there(lab):
     assert [task["changed"] for task in (one, two, three, four)] == [True, False, True, False], output
     assert one["kbs"][0]["changed"] == ["snp_bootloader", "snp_launch_measurement"] and one["kbs"][0]["before"]["snp_bootloader"] is None
     assert kbs_of(lab).attestation.references == {"snp_launch_measurement": [], "snp_bootloader": []}
-    _code, _output, (checked,) = lab.run(("kbs_reference_values", wanted), arguments=("--check",))
+    kbs_of(lab).attestation.references["snp_smt_enabled"] = 1
+    typed = {**lab.common, "values": {"snp_smt_enabled": True}}
+    _code, _output, (checked, other, nothing) = lab.run(
+        ("kbs_reference_values", wanted), ("kbs_reference_values", typed), ("kbs_reference_values", lab.common), arguments=("--check",))
     assert checked["changed"] is True and kbs_of(lab).attestation.references["snp_bootloader"] == []
+    assert other["changed"] is True, "1 is not true for a policy of Trustee"
+    assert nothing["failed"] and "one of the following is required" in nothing["msg"]
