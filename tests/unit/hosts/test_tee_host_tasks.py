@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The end of the roles for hosts: what is found wrong stops a host, and so does that nothing was looked at."""
+"""The end of the roles for hosts: whether a reboot is needed; what is found wrong stops a host, and so does that nothing was looked at."""
 
 from __future__ import annotations
 
@@ -33,3 +33,13 @@ def test_a_host_is_ready_only_if_something_was_checked_and_all_that_is_wrong_is_
     assert recap == {name: said is not None for name, (_given, said) in cases.items()}, output
     for _given, said in cases.values():
         assert said is None or said in output, output
+
+
+def test_check_mode_knows_of_the_reboot_that_parameters_of_modules_would_need(tmp_path):
+    cmdline = {"reboot_required": False, "next_kernel": "", "running_kernel": "6.17"}
+    shared = {"tee_host_owner": "made_up_host", "__tee_host_cmdline": cmdline, "tee_host_modules": {"no_such_module": ["x=1"]}, "ansible_become": False}
+    hosts = {name: {"__tee_host_modprobe_file": {"changed": changed}} for name, changed in (("new", True), ("there", False))}
+    status, output = play(tmp_path, hosts, "reboot", ["--check"], role="tee_host", **shared)
+    assert status == 0 and "new needs a reboot for /etc/modprobe.d/attested-ai-made-up-host.conf" in output and "there needs" not in output, output
+    status, output = play(tmp_path, hosts, "reboot", ["--check"], role="tee_host", tee_host_state="absent", **shared)
+    assert status == 0 and "new needs a reboot" in output and "there needs" not in output, output
