@@ -141,7 +141,7 @@ def test_a_small_archive_that_unpacks_to_much_is_cut_off(tmp_path: Path) -> None
 
         def answer(method, target, raw, headers):
             found = real(method, target, raw, headers)
-            return type(found)(200, {"Content-Encoding": "gzip"}, bomb) if target.endswith("/file") else found
+            return type(found)(200, bomb, {"Content-Encoding": "gzip"}) if target.endswith("/file") else found
 
         running.answer = answer
         with pytest.raises(RedfishError, match="larger than"):

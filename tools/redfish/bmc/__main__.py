@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-from .faults import parse
 from .models import MODELS
 from .server import Service
 
@@ -32,8 +31,7 @@ def main() -> int:
     password = options.password_file.read_text(encoding="utf-8").splitlines()[0]
     service = Service(options.model, password=password, port=options.port, boot_looks=options.boot_looks, sessions=not options.no_sessions)
     for text in options.fault:
-        fault = parse(text)
-        service.faults.add(fault.action, fault.method, fault.path, fault.nth, fault.times, fault.value)
+        service.faults.tell(text)
     # A shell lets its background jobs ignore Ctrl-C, and that is inherited.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

@@ -6,17 +6,16 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import dataclasses
 import gzip
-import http.server
 import json
 import secrets
-import socket
-import ssl
 import threading
 from collections.abc import Iterator
 
-from .faults import Fault, Faults
+from loopback import faults
+from loopback.server import Answer, serving
+
+from .faults import Fault
 from .machine import Machine, Refused
 from .models import MODELS
 from .tls import make_identity
@@ -26,16 +25,6 @@ REGISTRY = "BiosAttributeRegistry.v1_0_0"
 HUGE = 17 << 20
 # Some services show so many members of a collection at once, and a link to the rest.
 PAGE = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """``status`` 0: none, the connection is dropped. ``cut``: it is dropped in the middle of the data."""
-
-    status: int
-    headers: dict[str, str] = dataclasses.field(default_factory=dict)
-    data: bytes = b""
-    cut: bool = False
 
 
 class Service:
@@ -50,7 +39,7 @@ class Service:
         self.sessions: dict[str, str] = {}
         self.logins = 0
         self.requests: list[tuple[str, str]] = []
-        self.faults = Faults()
+        self.faults = faults.Faults(Fault)
         self.lock = threading.Lock()
         self.host, self.port, self.certificate = host, port, b""
 
@@ -62,17 +51,8 @@ class Service:
     def running(self) -> Iterator[Service]:
         """Serve on the network. Without it, answer() alone can be asked."""
         context, self.certificate = make_identity(self.host)
-        server = _Server((self.host, self.port), _handler(self, context))
-        server.daemon_threads = True
-        self.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
+        with serving(self, context, self.host, self.port) as self.port:
             yield self
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
     def allows(self, headers: dict[str, str]) -> bool:
         if headers.get("x-auth-token") in self.sessions:
@@ -113,7 +93,7 @@ class Service:
         data = b"" if status == 204 else json.dumps(body).encode()
         if self.machine.model.registry_packed and b'"RegistryEntries"' in data:
             data, extra = gzip.compress(data), {**extra, "Content-Encoding": "gzip"}
-        return Answer(status, {"Content-Type": "application/json", "OData-Version": "4.0", **extra}, data, cut=action == "cut")
+        return Answer(status, data, {"Content-Type": "application/json", "OData-Version": "4.0", **extra}, cut=action == "cut")
 
     def decide(self, method: str, path: str, raw: bytes, headers: dict[str, str], query: str = "") -> tuple[int, dict, dict[str, str]]:
         login = method == "POST" and path == f"{V1}/SessionService/Sessions"
@@ -227,17 +207,17 @@ class Service:
         raise Refused(405 if self.resource(path) is not None else 404, f"{method} is not possible at {path}.")
 
 
-def misbehaviour(fault: Fault) -> Answer:
+def misbehaviour(fault: faults.Fault) -> Answer:
     wrong = ("Members", "Bios", "Attributes", "Actions", "@Redfish.Settings", "AttributeRegistry", "RegistryEntries", "Location")
     return {
         "drop-before": Answer(0),
-        "throttle": Answer(429, {"Retry-After": fault.value or "0"}, b"{}"),
-        "busy": Answer(503, {"Retry-After": fault.value} if fault.value else {}, b"{}"),
-        "error": Answer(500, {}, b'{"error": {"message": "internal"}}'),
-        "redirect": Answer(307, {"Location": fault.value}, b"{}"),
-        "huge": Answer(200, {}, b'{"x": "' + b"x" * HUGE + b'"}') if fault.action == "huge" else Answer(0),
-        "garbage": Answer(200, {}, b"<html>not the service you are looking for</html>"),
-        "wrong-types": Answer(200, {}, json.dumps({key: 7 for key in wrong}).encode()),
+        "throttle": Answer(429, b"{}", {"Retry-After": fault.value or "0"}),
+        "busy": Answer(503, b"{}", {"Retry-After": fault.value} if fault.value else {}),
+        "error": Answer(500, b'{"error": {"message": "internal"}}'),
+        "redirect": Answer(307, b"{}", {"Location": fault.value}),
+        "huge": Answer(200, b'{"x": "' + b"x" * HUGE + b'"}') if fault.action == "huge" else Answer(0),
+        "garbage": Answer(200, b"<html>not the service you are looking for</html>"),
+        "wrong-types": Answer(200, json.dumps({key: 7 for key in wrong}).encode()),
     }[fault.action]
 
 
@@ -257,53 +237,3 @@ def page(found: dict, path: str, query: str) -> dict:
 
 def collection(paths: list[str]) -> dict:
     return {"Name": "Collection", "Members": [ref(path) for path in paths], "Members@odata.count": len(paths)}
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that does not like the certificate, or went away, is nothing to report."""
-
-
-def _handler(service: Service, context: ssl.SSLContext) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 30
-
-        def setup(self) -> None:
-            # Here and not at accept: one client that does not finish its handshake must not stop the others.
-            self.request = context.wrap_socket(self.request, server_side=True)
-            super().setup()
-
-        def handle(self) -> None:
-            with contextlib.suppress(OSError, ssl.SSLError):
-                super().handle()
-
-        def finish(self) -> None:
-            with contextlib.suppress(OSError, ValueError):
-                super().finish()
-
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-        def answer(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            found = service.answer(self.command, self.path, raw, {name.lower(): value for name, value in self.headers.items()})
-            if not found.status:
-                return self.drop()
-            self.send_response(found.status)
-            for name, value in {**found.headers, "Content-Length": str(len(found.data))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(found.data[: len(found.data) // 2] if found.cut else found.data)
-            return self.drop() if found.cut else None
-
-        def drop(self) -> None:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.wfile.flush()
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
-
-        do_GET = do_POST = do_PATCH = do_DELETE = do_HEAD = answer
-
-    return Handler

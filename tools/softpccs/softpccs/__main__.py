@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 from . import qgs
-from .faults import parse
 from .platform import Platform
 from .server import Service
 from .tls import KINDS
@@ -39,8 +38,7 @@ def main() -> int:
     user, admin = (options.tokens.read_text(encoding="utf-8").splitlines() + ["", ""])[:2]
     service = Service(user, admin, options.certificate, options.port, options.mode, options.refuses)
     for text in options.fault:
-        fault = parse(text)
-        service.faults.add(fault.action, fault.method, fault.path, fault.nth, fault.times, fault.value)
+        service.faults.tell(text)
     # A shell lets its background jobs ignore Ctrl-C, and that is inherited.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

@@ -10,35 +10,25 @@ import contextlib
 import dataclasses
 import hashlib
 import hmac
-import http.server
 import json
 import re
-import socket
 import ssl
 import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
 
-from .faults import Fault, Faults
+from loopback import faults
+from loopback.server import Answer, serving
+
+from .faults import Fault
 from .tls import make_identity
 
 SGX, TDX = "/sgx/certification/v4/", "/tdx/certification/v4/"
 REGISTER = "/sgx/registration/v1/platform"
 MANIFEST_GUID = bytes.fromhex("178e874b49e44aa599bb3057170925b4")
-BODY_MAX = 2 << 20
 _FIELDS = {"pce_id": 4, "cpu_svn": 32, "pce_svn": 4, "enc_ppid": 768}
 _OK, _BAD, _WHO, _NONE = b"Operation successful.", b"Invalid request parameters.", b"Authentication failed.", b"No cache data for this platform."
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """``status`` 0: none, the connection is dropped. ``cut``: it is dropped in the middle of the data."""
-
-    status: int
-    data: bytes = b""
-    headers: dict[str, str] = dataclasses.field(default_factory=dict)
-    cut: bool = False
 
 
 class Service:
@@ -55,7 +45,7 @@ class Service:
         self.collateral: dict = {}
         self.certified: set[str] = set()
         self.requests: list[tuple[str, str]] = []
-        self.faults = Faults()
+        self.faults = faults.Faults(Fault)
         self.lock = threading.Lock()
         self.port = port
         self.context, self.authority, self.root_crl = make_identity(certificate)
@@ -69,17 +59,8 @@ class Service:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Service]:
-        server = _Server(("127.0.0.1", self.port), _handler(self, self.context))
-        server.daemon_threads = True
-        self.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        try:
+        with serving(self, self.context, "127.0.0.1", self.port) as self.port:
             yield self
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
 
     def answer(self, method: str, target: str, raw: bytes, headers: dict[str, str]) -> Answer:
         """The whole answer to one request, bad manners included. Header names are in lower case."""
@@ -182,7 +163,7 @@ def _hash(token: str) -> str:
     return hashlib.sha512(token.encode("latin-1", "replace")).hexdigest()
 
 
-def _misbehaviour(fault: Fault) -> Answer:
+def _misbehaviour(fault: faults.Fault) -> Answer:
     if fault.action == "drop":
         return Answer(0)
     if fault.action == "garbage":
@@ -190,39 +171,3 @@ def _misbehaviour(fault: Fault) -> Answer:
     if fault.action == "redirect":
         return Answer(302, b"", {"Location": fault.value})
     return Answer(int(fault.action), b"", {"Retry-After": fault.value or "0"} if fault.action in ("429", "503") else {})
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, request: socket.socket, client_address: tuple) -> None:
-        """A client that does not like our certificate is no news."""
-
-
-def _handler(service: Service, context: ssl.SSLContext) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 30
-
-        def setup(self) -> None:
-            self.request = context.wrap_socket(self.request, server_side=True)
-            super().setup()
-
-        def log_message(self, *_arguments: object) -> None:
-            """Nothing: headers carry tokens."""
-
-        def _act(self) -> None:
-            size = min(int(self.headers.get("content-length") or 0), BODY_MAX)
-            answer = service.answer(self.command, self.path, self.rfile.read(size), {name.lower(): value for name, value in self.headers.items()})
-            if not answer.status:
-                self.close_connection = True
-                return
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.data) + (10 if answer.cut else 0)))
-            self.end_headers()
-            self.wfile.write(answer.data)
-            self.close_connection = answer.cut
-
-        do_GET = do_POST = do_PUT = _act  # noqa: N815
-
-    return Handler
