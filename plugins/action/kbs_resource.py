@@ -10,7 +10,8 @@ import binascii
 import os
 import typing as t
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.parsing.vault import is_encrypted
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
@@ -118,7 +119,7 @@ class ActionModule(ActionBase):
 
     def _content(self, place: str, resource: t.Mapping[str, t.Any], source: str) -> bytes:
         if source == "src":
-            data = Inputs.of_action(self).read(resource["src"], place, RESOURCE_MAX)
+            data = self._read(resource["src"], place)
         elif source == "content":
             data = str(resource["content"]).encode("utf-8")
         else:
@@ -127,6 +128,16 @@ class ActionModule(ActionBase):
             except (binascii.Error, ValueError):
                 raise KbsError("content_b64 is no standard base64", where=place, code="kbs-resource-source") from None
         return _usable(place, data)
+
+
+    def _read(self, path: str, place: str) -> bytes:
+        """What is vaulted is decrypted in memory: Ansible's own way would put a secret on a disk in the clear, if only for a while."""
+        try:
+            found = self._find_needle("files", path)
+            data = Inputs(lambda _path: found).read(path, place, RESOURCE_MAX)
+            return self._loader._vault.decrypt(data) if is_encrypted(data) else data
+        except AnsibleError as error:
+            raise KbsError("it cannot be read: %s" % " ".join(str(error).split())[:200], where=f"{place} {path}", code="kbs-resource-source") from None
 
 
 def _usable(place: str, data: bytes) -> bytes:

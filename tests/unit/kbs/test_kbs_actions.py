@@ -14,6 +14,10 @@ from pathlib import Path
 import kbs_lab
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_collections.attested.ai.plugins.action.kbs_resource import ActionModule
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from softkbs.server import Fault
 
 REFERENCES = {
@@ -141,6 +145,19 @@ def test_nothing_is_sent_while_anything_is_wrong_with_the_task(lab):
     _code, output, told = lab.run(*[("kbs_resource", {**lab.stored, **task}) for task in wrong])
     assert all(task["failed"] and not task.get("changed") for task in told) and told[-1]["code"] == "kbs-ca", output
     assert lab.peers[0].server.requests == [] and "Traceback" not in output
+
+
+def test_what_is_vaulted_is_decrypted_in_memory(tmp_path, monkeypatch):
+    secrets = [("default", VaultSecret(b"password of the vault"))]
+    (tmp_path / "vaulted").write_bytes(VaultLib(secrets).encrypt(b"\x00\xff" + SECRET.encode()))
+    loader = DataLoader()
+    action = ActionModule.__new__(ActionModule)
+    action._loader, action._find_needle = loader, lambda _folder, name: str(tmp_path / name)
+    monkeypatch.setattr(loader, "_create_content_tempfile", lambda _content: pytest.fail("it would be on a disk"))
+    with pytest.raises(AttestedError, match="vault"):
+        action._content("a/b/c", {"src": "vaulted"}, "src")
+    loader.set_vault_secrets(secrets)
+    assert action._content("a/b/c", {"src": "vaulted"}, "src") == b"\x00\xff" + SECRET.encode()
 
 
 def test_absent_is_absent_and_then_nothing_changes(lab):
