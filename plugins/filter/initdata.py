@@ -9,6 +9,7 @@ import functools
 import typing as t
 
 from ansible.errors import AnsibleFilterError
+from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.kbs import initdata as core
@@ -90,8 +91,10 @@ def initdata(value: t.Any, algorithm: str = "sha256") -> dict[str, t.Any]:
 
 
 @_guarded
-def initdata_kbs(url: str, cert: str = "", image_security_policy_uri: str = "", registry_credentials_uri: str = "") -> dict[str, t.Any]:
-    return core.for_kbs(str(url), str(cert), str(image_security_policy_uri), str(registry_credentials_uri))
+def initdata_kbs(
+    url: str, cert: str = "", image_security_policy_uri: str = "", registry_credentials_uri: str = "", allow_http: bool = False
+) -> dict[str, t.Any]:  # fmt: skip
+    return core.for_kbs(str(url), str(cert), str(image_security_policy_uri), str(registry_credentials_uri), boolean(allow_http))
 
 
 @_guarded

@@ -20,7 +20,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import quoted
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
-from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Server
+from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import LOOPBACK, Server
 from ansible_collections.attested.ai.plugins.module_utils.measure.initdata import ALGORITHMS, FIELDS, field_value
 
 VERSION = "0.1.0"
@@ -76,9 +76,13 @@ def render(parts: Mapping[str, Any], algorithm: str) -> InitData:
 
 def accept(toml: str, parts: Any = None) -> InitData:
     """Take a document as it is, after it was read: version, algorithm and data as Kata and Trustee expect them. Raises KbsError."""
-    document = _read(toml)
-    if len(toml.encode("utf-8")) > TOML_MAX:
+    try:
+        size = len(toml.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise KbsError("it holds half a character (a lone surrogate)", where=_WHERE, code="init-data-form") from None
+    if size > TOML_MAX:
         raise KbsError("it is larger than %d bytes" % TOML_MAX, where=_WHERE, code="init-data-form")
+    document = _read(toml)
     unknown = sorted(set(document) - {"version", "algorithm", "data"})
     if unknown or document.get("version") != VERSION:
         raise KbsError("its version must be %s, and it has version, algorithm and data only" % VERSION, where=_WHERE, code="init-data-form")
@@ -99,9 +103,14 @@ def accept(toml: str, parts: Any = None) -> InitData:
     return InitData(toml, str(algorithm))
 
 
-def for_kbs(url: str, cert: str, image_security_policy_uri: str = "", registry_credentials_uri: str = "") -> Dict[str, Any]:
+def for_kbs(
+    url: str, cert: str, image_security_policy_uri: str = "", registry_credentials_uri: str = "", allow_http: bool = False
+) -> Dict[str, Any]:  # fmt: skip
     """aa.toml and cdh.toml of a guest whose attestation agent and data hub go to this KBS. Raises KbsError."""
-    scheme, _host, _port, _path = Server(url, allow_http=True).parts
+    scheme, host, _port, _path = Server(url, allow_http=True).parts
+    if scheme == "http" and host not in LOOPBACK and not allow_http:
+        raise KbsError("without TLS the host answers in the place of the KBS, with policies and keys of its own", where=_WHERE,
+                       fix="Use https and give cert, or say allow_http for a trial", code="init-data-http")
     if scheme == "https" and "-----BEGIN CERTIFICATE-----" not in cert:
         raise KbsError("without the certificate of the KBS the host can put its own in its place", where=_WHERE, fix="Give cert", code="init-data-cert")
     token: Dict[str, Any] = {"url": url}
@@ -208,11 +217,14 @@ def _read(toml: str, where: str = _WHERE) -> Dict[str, Any]:
 
 
 def _unzip(data: bytes, where: str) -> str:
+    stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
-        found = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, TOML_MAX + 1)
-        text = found.decode("utf-8")
+        found = stream.decompress(data, TOML_MAX + 1)
+        if len(found) > TOML_MAX:
+            raise KbsError("it unpacks to more than %d bytes" % TOML_MAX, where=where, code="init-data-form")
+        # A guest refuses what breaks off, and reads a second gzip after the first: then this is not the text that is measured.
+        if not stream.eof or stream.unused_data:
+            raise KbsError("its gzip breaks off, or is not all that it holds", where=where, code="init-data-form")
+        return found.decode("utf-8")
     except (zlib.error, UnicodeDecodeError):
         raise KbsError("it holds no gzip of UTF-8 text", where=where, code="init-data-form") from None
-    if len(found) > TOML_MAX:
-        raise KbsError("it unpacks to more than %d bytes" % TOML_MAX, where=where, code="init-data-form")
-    return text

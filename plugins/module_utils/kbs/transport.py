@@ -28,7 +28,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import Kbs
 BODY_MAX = 8 << 20
 _PATH = re.compile(r"/[A-Za-z0-9._~%/?=&-]*\Z")
 _PIN = re.compile(r"sha256:[0-9a-f]{64}\Z")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _NOT_KBS = "Something else answers there: compare address and port"
 
 
@@ -63,7 +63,7 @@ class Server:
         if parts[0] == "http":
             if self.pins or self.ca or self.server_name:
                 raise KbsError("certificates are of no use without TLS", where=self.url, fix="Use https", code="kbs-url")
-            if parts[1] not in _LOOPBACK and not self.allow_http:
+            if parts[1] not in LOOPBACK and not self.allow_http:
                 raise KbsError("without TLS anybody on the way reads the admin token and what is stored", where=self.url,
                                fix="Use https, or say allow_http for a network that you trust with it", code="kbs-url")
         for pin in self.pins:

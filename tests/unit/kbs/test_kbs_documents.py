@@ -128,7 +128,8 @@ def test_the_same_parts_give_the_same_bytes_and_gzip_that_others_read():
     'version = "0.1.1"\nalgorithm = "sha256"\n[data]\n', 'version = "0.1.0"\nalgorithm = "sha1"\n[data]\n',
     'version = "0.1.0"\nalgorithm = "sha256"\n[data]\na = 1\n',
     'version = "0.1.0"\nalgorithm = "sha256"\nmore = 1\n[data]\n', "not toml", 'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n"aa.toml" = "= broken"\n',
-    'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n"key" = "-----BEGIN PRIVATE KEY-----"\n',
+    'version = "0.1.0"\nalgorithm = "sha256"\n[data]\n"key" = "-----BEGIN ' + 'PRIVATE KEY-----"\n',
+    'version = "0.1.0"\nalgorithm = "sha256"\n[data]\na = "\ud800"\n',
 ])  # fmt: skip
 def test_documents_that_kata_or_trustee_would_not_take(text):
     with pytest.raises(AnsibleFilterError):
@@ -138,6 +139,21 @@ def test_documents_that_kata_or_trustee_would_not_take(text):
             initdata_filter.initdata(*bad)
     with pytest.raises(AnsibleFilterError, match="certificate"):
         initdata_filter.initdata_kbs("https://kbs.example.org")
+
+
+def test_a_guest_is_not_pointed_to_a_kbs_that_its_host_can_stand_for():
+    with pytest.raises(AnsibleFilterError, match="without TLS the host answers"):
+        initdata_filter.initdata_kbs("http://kbs.example.org:8080")
+    told = initdata_filter.initdata_kbs("http://kbs.example.org:8080", allow_http=True)
+    assert told["cdh.toml"]["kbc"]["url"] == "http://kbs.example.org:8080" and initdata_filter.initdata_kbs("http://127.0.0.1:8080")
+
+
+def test_an_annotation_is_read_whole_or_not_at_all():
+    annotation = initdata.render({"policy.rego": "package agent_policy\n"}, "sha256").annotation
+    data = base64.b64decode(annotation)
+    for bad in (data[:-8], data[:-1], data + data, data + b"\0"):
+        with pytest.raises(AnsibleFilterError, match="breaks off"):
+            initdata_filter.initdata_read(base64.b64encode(bad).decode("ascii"))
 
 
 LEAVES = st.one_of(st.text(max_size=40), st.booleans(), st.integers(-(2**62), 2**62), st.lists(st.text(max_size=10), max_size=3))
