@@ -12,7 +12,8 @@ version_added: 0.1.0
 description:
   - The BIOS's loader takes the TDX module from C(EFI/TDX/TDX-SEAM.so) and C(EFI/TDX/TDX-SEAM.so.sigstruct) at the next boot, and only if Intel signed it.
   - A module is refused before anything is written if it has another digest than named, if the signature structure is of another module, if it is a debug
-    module, if it is not for this CPU, or if its security version is lower than that of the running module.
+    module, if it is not for this CPU, or if its security version is lower than that of the running module. Where that is in no table of
+    published modules, their builds are compared.
   - What was there before is kept, and V(absent) brings it back.
 author:
   - attested.ai contributors (@attested-ai)

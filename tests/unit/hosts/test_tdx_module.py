@@ -8,11 +8,13 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, HostError
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.recording import RecordedHost
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.tdx_modules import BY_BUILD
 from ansible_collections.attested.ai.plugins.module_utils.target.tdx_esp import given, placing
 from ansible_collections.attested.ai.plugins.module_utils.target.tdx_esp.sigstruct import read_signed, signature_of
 from ansible_collections.attested.ai.plugins.modules import tdx_module
@@ -70,6 +72,16 @@ def test_an_older_module_is_taken_where_that_is_allowed_and_any_where_none_runs(
     document = json.loads(json.dumps(GOOD))
     document["kernel_log"]["lines"] = ["Linux version 6.17"]
     assert given.judged(RecordedHost(document), *older, False).svn == 1
+
+
+def test_a_running_module_that_is_in_no_table_is_compared_by_its_build():
+    document = json.loads(json.dumps(GOOD))
+    document["kernel_log"]["lines"] = ["virt/tdx: TDX module 1.5.40, build number 1100, build date 20270101"]
+    # Nobody can make a module of this digest: the row of the table is all that is known of it.
+    known = replace(read_signed(*FILES), svn=0x0F, known=BY_BUILD[1024])
+    assert "its build is 1024, that of the running module (1.5.40) is 1100" == given._older(RecordedHost(document), known)
+    assert given._older(RecordedHost(document), replace(known, known=replace(BY_BUILD[1024], build=1100))) is None
+    assert given._older(RecordedHost(document), replace(known, known=None)) is None
 
 
 def test_the_line_for_another_cpu_is_named_with_the_right_one():

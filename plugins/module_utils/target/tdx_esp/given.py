@@ -79,6 +79,13 @@ def judged(host: Host, module: bytes, sigstruct: bytes, allow_older: bool) -> Si
 def _older(host: Host, signed: Signed) -> Optional[str]:
     """Why the module is older than the one that runs; None where it is not, or where that is not known."""
     running = tdx_identity(host.kernel_log())
-    if running is None or "svn" not in running or running["svn"] <= signed.svn:
+    if running is None:
+        return None
+    if "svn" not in running:
+        # One that is newer than the table, perhaps. In each line of modules builds are counted upwards.
+        if signed.known is None or signed.known.build >= running["build"]:
+            return None
+        return "its build is %d, that of the running module (%s) is %d" % (signed.known.build, running["version"], running["build"])
+    if running["svn"] <= signed.svn:
         return None
     return "its security version is %d, that of the running module (%s) is %d" % (signed.svn, running["version"], running["svn"])
