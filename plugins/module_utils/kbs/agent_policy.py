@@ -32,7 +32,8 @@ OPENS: Dict[str, str] = {
     "SetGuestDateTimeRequest": "the host sets the guest's clock, and with it what has expired",
 }
 _DEFAULT = re.compile(r"^\s*default\s+(\w+)\s*:?=\s*(true|false)\s*$", re.MULTILINE)
-_ALWAYS = re.compile(r"^\s*(\w+)\s*:?=\s*true\s*$", re.MULTILINE)
+# X := true, X if true, X { true }, X := true if { true } and so on.
+_ALWAYS = re.compile(r"^\s*(\w+)(?:\s*:?=\s*true|(?:\s*:?=\s*true)?(?:\s+if\s+true|(?:\s+if)?\s*\{\s*true\s*\}))\s*$", re.MULTILINE)
 _DATA = "policy_data := {"
 
 

@@ -194,6 +194,11 @@ def test_a_policy_of_genpolicy_is_closed_and_an_open_one_is_not(vectors):
         with pytest.raises(AnsibleFilterError, match=name):
             policy_filter.kata_agent_policy(bad)
         assert policy_filter.kata_agent_policy(bad, allow=[name]) == bad
+    for form in ("{} = true", "{} if true", "{} if {{ true }}", "{} {{\n  true\n}}", "{} := true if {{ true }} # always"):
+        with pytest.raises(AnsibleFilterError, match="ExecProcessRequest"):
+            policy_filter.kata_agent_policy("package agent_policy\n\n" + form.format("ExecProcessRequest") + "\n")
+    for form in ("{} if input.x", "{} if {{ true == input.x }}", "{} := false"):
+        policy_filter.kata_agent_policy("package agent_policy\n\n" + form.format("ExecProcessRequest") + "\n")
     for bad in ("", "package policy\n", "package agent_policy\nallow if {", 'package agent_policy\n"'):
         with pytest.raises(AnsibleFilterError):
             policy_filter.kata_agent_policy(bad)
