@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import functools
 import typing as t
 
 from ansible.errors import AnsibleFilterError
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.kbs import initdata as core
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import plain
+from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded
 
 DOCUMENTATION = r"""
 name: initdata
@@ -69,18 +68,7 @@ _value:
 """
 
 
-def _guarded(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-    @functools.wraps(function)
-    def call(*values: t.Any, **options: t.Any) -> t.Any:
-        try:
-            return function(*values, **options)
-        except AttestedError as error:
-            raise AnsibleFilterError(str(error)) from None
-
-    return call
-
-
-@_guarded
+@guarded
 def initdata(value: t.Any, algorithm: str = "sha256") -> dict[str, t.Any]:
     given = plain(value, "initdata")
     if isinstance(given, str):
@@ -90,14 +78,14 @@ def initdata(value: t.Any, algorithm: str = "sha256") -> dict[str, t.Any]:
     return core.render(given, str(algorithm)).to_dict()
 
 
-@_guarded
+@guarded
 def initdata_kbs(
     url: str, cert: str = "", image_security_policy_uri: str = "", registry_credentials_uri: str = "", allow_http: bool = False
 ) -> dict[str, t.Any]:  # fmt: skip
     return core.for_kbs(str(url), str(cert), str(image_security_policy_uri), str(registry_credentials_uri), boolean(allow_http))
 
 
-@_guarded
+@guarded
 def initdata_read(annotation: str) -> dict[str, t.Any]:
     return core.accept(core.unpacked(str(annotation))).to_dict()
 

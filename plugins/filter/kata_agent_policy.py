@@ -5,13 +5,10 @@
 
 from __future__ import annotations
 
-import functools
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.kbs import agent_policy as core
+from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded
 
 DOCUMENTATION = r"""
 name: kata_agent_policy
@@ -53,23 +50,12 @@ _value:
 """
 
 
-def _guarded(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-    @functools.wraps(function)
-    def call(*values: t.Any, **options: t.Any) -> t.Any:
-        try:
-            return function(*values, **options)
-        except AttestedError as error:
-            raise AnsibleFilterError(str(error)) from None
-
-    return call
-
-
-@_guarded
+@guarded
 def kata_agent_policy(value: str, allow: t.Sequence[str] = ()) -> str:
     return core.closed(str(value), [str(name) for name in allow])
 
 
-@_guarded
+@guarded
 def kata_agent_policy_info(value: str) -> dict[str, t.Any]:
     return core.look(str(value)).to_dict()
 

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.kbs import sealed
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import load_signing_key
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import plain
+from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded
 
 DOCUMENTATION = r"""
 name: sealed_secret
@@ -71,22 +70,11 @@ _value:
 """
 
 
-def _guarded(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-    @functools.wraps(function)
-    def call(*values: t.Any, **options: t.Any) -> t.Any:
-        try:
-            return function(*values, **options)
-        except AttestedError as error:
-            raise AnsibleFilterError(str(error)) from None
-
-    return call
-
-
 def _key(path: str) -> t.Any:
     return load_signing_key(os.path.expanduser(str(path)))
 
 
-@_guarded
+@guarded
 def sealed_secret(value: t.Any, signing_key: str, kid: str = "kbs:///default/signing-key/sealed-secret", previous: str | None = "") -> str:
     if isinstance(value, str):
         payload = sealed.vault(str(value))
@@ -105,12 +93,12 @@ def sealed_secret(value: t.Any, signing_key: str, kid: str = "kbs:///default/sig
     return sealed.seal(payload, _key(signing_key), str(kid), str(previous or ""))
 
 
-@_guarded
+@guarded
 def sealed_secret_jwk(signing_key: str, kid: str = "") -> dict[str, str]:
     return sealed.public_key(_key(signing_key), str(kid))
 
 
-@_guarded
+@guarded
 def sealed_secret_payload(value: str, public_key: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     found = sealed.verify(str(value), plain(public_key, "public_key"))
     return {"kid": found.kid, **found.payload}
