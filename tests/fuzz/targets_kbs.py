@@ -12,6 +12,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs import agent_polic
 from ansible_collections.attested.ai.plugins.module_utils.kbs.admin import AdminClient, look
 from ansible_collections.attested.ai.plugins.module_utils.kbs.evidence import sample
 from ansible_collections.attested.ai.plugins.module_utils.kbs.guest import Collected, GuestClient
+from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import State
 from ansible_collections.attested.ai.plugins.module_utils.kbs.token import AdminKey, checked_token
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Answer
@@ -63,11 +64,22 @@ def guest(data: bytes) -> object:
     return client.resource("a/b/c")
 
 
+def admin_seeds() -> list[bytes]:
+    error = "https://github.com/confidential-containers/kbs/errors/"
+    bodies = (
+        ["resource-policy"], {"mr_td": ["ab"]}, 1, {"type": error + "RvpsError", "detail": "No reference value found for the given id"},
+        {"type": error + "AdminAuthAccess", "detail": "Cannot verify token with any of the issuers"}, {"type": error + "PluginInternalError", "detail": ""},
+    )  # fmt: skip
+    return [bytes([status, 2 * act + 1]) + json.dumps(body).encode() for act in range(4) for status in (0, 3) for body in bodies]
+
+
 def admin(data: bytes) -> object:
     client = AdminClient(lambda *_arguments: answered(data), lambda: "t", WHERE)
-    for act in (client.policies, lambda: client.reference_value("mr_td"), lambda: look(client.transport, WHERE)):
-        act()
-    return client.delete_resource
+    acts = (
+        client.policies, lambda: client.reference_value("mr_td"), lambda: look(client.transport, WHERE),
+        lambda: client.delete_resource(Resource("a", "b", "c")),
+    )  # fmt: skip
+    return acts[data[1] // 2 % len(acts) if len(data) > 1 else 0]()
 
 
 def sealed_seeds() -> list[bytes]:
@@ -110,7 +122,7 @@ def token_seeds() -> list[bytes]:
 
 TARGETS = {
     "kbs-guest": Target(guest_seeds, guest),
-    "kbs-admin": Target(guest_seeds, admin),
+    "kbs-admin": Target(admin_seeds, admin),
     "kbs-sealed-secret": Target(sealed_seeds, lambda data: sealed.verify(data.decode("latin-1"), key().public_key())),
     "kbs-init-data": Target(init_seeds, init),
     "kbs-agent-policy": Target(lambda: [POLICY], lambda data: agent_policy.look(data.decode("latin-1"))),
