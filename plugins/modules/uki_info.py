@@ -123,9 +123,12 @@ ARGUMENT_SPEC = {"path": {"type": "path", "required": True}, "kernel": {"type": 
 def read(path: str) -> bytes:
     try:
         with open(path, "rb") as stream:
-            return stream.read(IMAGE_MAX + 1)
+            data = stream.read(IMAGE_MAX + 1)
     except OSError as error:
         raise HostError("it cannot be read: %s" % error.strerror, where=path) from None
+    if len(data) > IMAGE_MAX:
+        raise HostError("it has more than %d bytes" % IMAGE_MAX, where=path)
+    return data
 
 
 def entry(data: bytes) -> Dict[str, Any]:

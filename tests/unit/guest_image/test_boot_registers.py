@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, HostError
 from ansible_collections.attested.ai.plugins.module_utils.measure.boot import direct_events, parse_uki, predictions, replay, root_hash
+from ansible_collections.attested.ai.plugins.modules import uki_info
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,3 +107,14 @@ def test_the_module_tells_it(tmp_path):
     assert hashlib.sha256(b"kernel" * 300).hexdigest() in done.stdout.partition('"sections"')[0] and '"changed": false' in done.stdout
     done = subprocess.run([*words, f"path={tmp_path}/kernel"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Give a program for UEFI" in done.stdout and "Traceback" not in done.stdout + done.stderr
+
+
+def test_of_a_file_that_is_too_long_no_digest_of_a_part_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(uki_info, "IMAGE_MAX", 4)
+    for size, said in ((4, None), (5, "more than 4 bytes")):
+        (tmp_path / "initrd").write_bytes(b"x" * size)
+        if said is None:
+            assert uki_info.entry(uki_info.read(str(tmp_path / "initrd")))["size"] == size
+        else:
+            with pytest.raises(HostError, match=said):
+                uki_info.read(str(tmp_path / "initrd"))
