@@ -10,12 +10,16 @@ one each. Logs are kept in .cache/log. Standard library only: it runs before any
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree
 
 REPO = Path(__file__).resolve().parents[2]
@@ -26,6 +30,8 @@ DEV = "tools/dev"
 SHOWN_LINES = 80
 # What a stage ends with where it cannot run, the reason being its last line.
 CANNOT_RUN = 77
+# How long a stage that is interrupted has to take down what it started.
+ENDING_SECONDS = 60
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 # name: (list of requirements, Python version or None for the newest)
@@ -157,12 +163,37 @@ def run(stage: Stage) -> int:
     with log.open("w") as stream:
         for command in stage.commands:
             output = None if os.environ.get("V") else stream
-            code = subprocess.run(
-                command, cwd=REPO, env=environment(stage.venv), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
-            ).returncode
+            try:
+                code = call(command, stage, output)
+            except KeyboardInterrupt:
+                # Machines and containers outlive the programs that started them.
+                if "molecule test" in " ".join(command):
+                    print(f"taking down what {stage.name} started", flush=True)
+                    call([{"test": "destroy"}.get(word, word.replace("molecule test", "molecule destroy")) for word in command], stage, output)
+                raise
             if code:
                 return code
     return 0
+
+
+def call(command: Sequence[str], stage: Stage, output: IO[str] | None) -> int:
+    """The command in a session of its own, with all of which an interruption ends."""
+    process = subprocess.Popen(
+        command, cwd=REPO, env=environment(stage.venv), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(ENDING_SECONDS)
+        raise
+
+
+def interrupted(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt
 
 
 def tests_of(stage: Stage) -> Count:
@@ -235,4 +266,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, interrupted)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A proxy for apt on loopback that keeps what never changes: packages, and lists that are named by their hash.
 
-    python tools/vm/aptcache.py FOLDER        # prints its port and serves until it is ended
+    python tools/vm/aptcache.py FOLDER LAB        # prints its port and serves until it is ended, or the folder of the lab is gone
 
 Nobody needs to trust it: apt verifies signatures and hashes behind it. Only GET, only http, and only what looks like a repository.
 """
@@ -92,18 +92,27 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def serve(folder: Path) -> ThreadingHTTPServer:
+class Cache(ThreadingHTTPServer):
+    daemon_threads = True
+    lab: Path | None = None
+
+    def service_actions(self) -> None:
+        # Whoever removes the lab by hand forgets this one.
+        if self.lab is not None and not self.lab.is_dir():
+            raise SystemExit
+
+
+def serve(folder: Path) -> Cache:
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.stat().st_mtime < time.time() - KEPT_DAYS * 86400:
             path.unlink(missing_ok=True)
     handler = type("FolderHandler", (Handler,), {"folder": folder})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    return server
+    return Cache(("127.0.0.1", 0), handler)
 
 
 if __name__ == "__main__":
     cache = serve(Path(sys.argv[1]))
+    cache.lab = Path(sys.argv[2])
     print(cache.server_address[1], flush=True)
     cache.serve_forever()

@@ -216,6 +216,8 @@ def main() -> int:
         print(reason, file=sys.stderr)
         return containers.SKIPPED
     lab = of_machines() if kind == "machines" else of_containers()
+    # So that it takes down its machines, however it is ended.
+    signal.signal(signal.SIGTERM, lambda *_ignored: sys.exit(1))
     try:
         lab.up()
         trial(lab, REPO / ".cache" / "log" / f"interrupted-{kind}")

@@ -68,7 +68,7 @@ def note(lab: Path, machines: dict[str, dict[str, object]], proxy: int) -> None:
 def start_cache(lab: Path) -> tuple[int, int]:
     """The process and the port of a proxy that keeps packages."""
     with (lab / "aptcache.log").open("wb") as log:
-        command = [sys.executable, PROXY, str(CACHE / "apt")]
+        command = [sys.executable, PROXY, str(CACHE / "apt"), str(lab)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
     assert process.stdout is not None
     line = process.stdout.readline()

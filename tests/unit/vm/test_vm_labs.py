@@ -4,8 +4,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,6 +54,24 @@ def test_down_keeps_the_consoles_and_nothing_else_that_is_large(tmp_path, monkey
     lab.down(place)
     assert not place.exists() and (tmp_path / "last/x/one.console").exists() and not (tmp_path / "last/x/one.qcow2").exists()
     assert sleeper.poll() is None
+
+
+def test_the_cache_of_packages_ends_with_its_lab(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "CACHE", tmp_path)
+    place = tmp_path / "labs" / "x"
+    place.mkdir(parents=True)
+    pid, port = lab.start_cache(place)
+    with socket.create_connection(("127.0.0.1", port), timeout=10):
+        pass
+    # By hand, and not by `down`.
+    shutil.rmtree(place)
+    ended, _status = os.waitpid(pid, os.WNOHANG)
+    for _attempt in range(100):
+        if ended:
+            break
+        time.sleep(0.1)
+        ended, _status = os.waitpid(pid, os.WNOHANG)
+    assert ended == pid
 
 
 def test_each_machine_has_its_own_way_in():
