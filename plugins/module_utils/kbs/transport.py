@@ -10,17 +10,15 @@ sent. With pins the key of the server is compared before the first byte of a req
 from __future__ import annotations
 
 import hashlib
-import http.client
 import re
 import socket
 import ssl
-import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Union
+from typing import Callable, Dict, Mapping, Optional, Tuple
 from urllib.parse import urlsplit
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.exchange import NoHttp, exchange
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import spki_of_certificate
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import quoted
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
@@ -97,44 +95,15 @@ def make_transport(server: Server, clock: Callable[[], float] = time.time) -> Tr
     context = _context(server) if scheme == "https" else None
 
     def send(method: str, path: str, body: Optional[bytes], headers: Mapping[str, str]) -> Answer:
-        connection: Union[http.client.HTTPConnection, http.client.HTTPSConnection]
-        if context is None:
-            connection = http.client.HTTPConnection(host, port, timeout=server.timeout)
-        else:
-            connection = http.client.HTTPSConnection(host, port, timeout=server.timeout, context=context)
-        # The timeout of a socket starts again with each byte; this ends a server that sends one now and then.
-        late = threading.Event()
-        guard = threading.Timer(server.timeout, _cut, (connection, late))
-        guard.daemon = True
         try:
-            plain = socket.create_connection((host, port), server.timeout)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.sock = plain
-            guard.start()
-            if context is not None:
-                # Known to the guard before the handshake.
-                channel = context.wrap_socket(plain, server_hostname=server.server_name or host, do_handshake_on_connect=False)
-                connection.sock = channel
-                channel.do_handshake()
-                _compare_pins(channel, server)
-            connection.request(method, prefix + path, body=body, headers=_sendable(headers, body))
-            answer = connection.getresponse()
-            data = answer.read(BODY_MAX + 1)
-            if answer.length and len(data) <= BODY_MAX:
-                raise ConnectionAbortedError("the answer breaks off after %d bytes" % len(data))
-            found = Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, data, clock())
-        except AttestedError:
-            raise
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _explained(error, server, late.is_set()) from None
-        finally:
-            guard.cancel()
-            connection.close()
-        if late.is_set():
-            raise _too_slow(server)
-        if len(data) > BODY_MAX:
+            found = exchange(
+                host, port, method, prefix + path, body, _sendable(headers, body), timeout=server.timeout, most=BODY_MAX, context=context,
+                server_name=server.server_name, prove=lambda channel: _compare_pins(channel, server))  # fmt: skip
+        except OSError as error:
+            raise _explained(error, server) from None
+        if len(found.body) > BODY_MAX:
             raise KbsError("the answer is larger than %d bytes" % BODY_MAX, where=server.url, fix=_NOT_KBS, code="kbs-answer")
-        return found
+        return Answer(*found, clock())
 
     return send
 
@@ -195,23 +164,10 @@ def _sendable(headers: Mapping[str, str], body: Optional[bytes]) -> Dict[str, st
     return {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "attested.ai", **length, **headers}
 
 
-def _cut(connection: Any, late: threading.Event) -> None:
-    late.set()
-    try:
-        if connection.sock is not None:
-            # Not the method of an SSL socket: it ends TLS first, and what is being sent would go on in the clear.
-            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
-    except (OSError, ValueError):
-        pass
-
-
-def _too_slow(server: Server) -> KbsError:
-    return KbsError("no whole answer within %g seconds" % server.timeout, where=server.url, fix="See whether it is busy, or raise timeout", code="kbs-slow")
-
-
-def _explained(error: Exception, server: Server, late: bool) -> KbsError:
-    if late or isinstance(error, (socket.timeout, TimeoutError)):
-        return _too_slow(server)
+def _explained(error: OSError, server: Server) -> KbsError:
+    if isinstance(error, (socket.timeout, TimeoutError)):
+        return KbsError("no whole answer within %g seconds" % server.timeout, where=server.url, fix="See whether it is busy, or raise timeout",
+                        code="kbs-slow")
     if isinstance(error, ssl.SSLCertVerificationError):
         return _untrusted(error, server)
     if isinstance(error, ssl.SSLError):
@@ -221,10 +177,9 @@ def _explained(error: Exception, server: Server, late: bool) -> KbsError:
         return KbsError("its name is not known here", where=server.url, fix="Correct the address or the name service", code="kbs-name")
     if isinstance(error, ConnectionRefusedError):
         return KbsError("nothing listens there", where=server.url, fix="Start the KBS, or correct address and port", code="kbs-unreachable")
-    if isinstance(error, (http.client.HTTPException, ValueError)):
-        # No text of theirs: it may quote a header, and headers carry tokens.
+    if isinstance(error, NoHttp):
         tls = " (a KBS with TLS answers HTTP like this)" if server.url.startswith("http:") else ""
-        return KbsError("what answers is no HTTP%s (%s)" % (tls, type(error).__name__), where=server.url, fix=_NOT_KBS, code="kbs-broken-off")
+        return KbsError("%s%s" % (error, tls), where=server.url, fix=_NOT_KBS, code="kbs-broken-off")
     if isinstance(error, (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)):
         return KbsError("it hangs up (%s)" % _short(error), where=server.url, fix="See its log; perhaps it takes TLS only, or no bodies as large as this",
                         code="kbs-broken-off")

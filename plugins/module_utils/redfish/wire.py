@@ -5,21 +5,17 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 import ssl
-import threading
-import time
 import zlib
 from dataclasses import dataclass, field
-from typing import Callable, Mapping, Optional, Union
+from typing import Callable, Mapping, Optional
 from urllib.parse import urlsplit
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import RedfishError
+from ansible_collections.attested.ai.plugins.module_utils.exchange import exchange
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import quoted
 
 BODY_MAX = 16 << 20
-_PART = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -107,72 +103,23 @@ def tls_context(validate: bool, ca_path: str = "") -> ssl.SSLContext:
         ) from None
 
 
-def make_opener(address: Address, context: Optional[ssl.SSLContext], timeout: float, clock: Callable[[], float] = time.monotonic) -> Opener:
+def make_opener(address: Address, context: Optional[ssl.SSLContext], timeout: float) -> Opener:
     """An opener for one controller. Each request has a connection of its own: one that the other side closed while it was idle would leave open
     whether a request had arrived."""
+    if address.scheme == "https" and context is None:
+        context = tls_context(True)
 
     def open_request(request: Request) -> Response:
-        end = clock() + timeout
-        connection: Union[http.client.HTTPConnection, http.client.HTTPSConnection]
-        if address.scheme == "https":
-            connection = http.client.HTTPSConnection(address.host, address.port, timeout=timeout, context=context)
-        else:
-            connection = http.client.HTTPConnection(address.host, address.port, timeout=timeout)
-        # The timeout of a socket is one for each byte that comes, be it of a handshake or of a header.
-        watch = threading.Timer(timeout, _hang_up, (connection,))
-        watch.daemon = True
-        try:
-            plain = socket.create_connection((address.host, address.port), timeout)
-            watch.start()
-            connection.sock = plain
-            if address.scheme == "https" and context is not None:
-                connection.sock = context.wrap_socket(plain, server_hostname=address.host, do_handshake_on_connect=False)
-                connection.sock.do_handshake()
-            connection.request(
-                request.method, request.path, body=request.body, headers={"Connection": "close", "Accept-Encoding": "identity", **request.headers}
-            )
-            answer = connection.getresponse()
-            body = _body(answer, end, clock)
-            headers = {name.lower(): value for name, value in answer.getheaders()}
-            if headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
-                body = _unpacked(body)
-            return Response(answer.status, headers, body)
-        except ssl.SSLError:
-            # Some of them are a ValueError, too.
-            raise
-        except (http.client.HTTPException, ValueError) as error:
-            raise OSError("%s: the connection was dropped or the answer is no HTTP" % type(error).__name__) from None
-        finally:
-            watch.cancel()
-            connection.close()
+        headers = {"Connection": "close", "Accept-Encoding": "identity", **request.headers}
+        answer = exchange(
+            address.host, address.port, request.method, request.path, request.body, headers, timeout=timeout, most=BODY_MAX,
+            context=context if address.scheme == "https" else None)  # fmt: skip
+        body = answer.body
+        if answer.headers.get("content-encoding", "").strip().lower() in ("gzip", "x-gzip"):
+            body = _unpacked(body)
+        return Response(answer.status, answer.headers, body)
 
     return open_request
-
-
-def _hang_up(connection: http.client.HTTPConnection) -> None:
-    try:
-        if connection.sock is not None:
-            # Not that of an SSL socket, which would go on in the clear.
-            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
-    except (OSError, ValueError):
-        pass
-
-
-def _body(answer: http.client.HTTPResponse, end: float, clock: Callable[[], float]) -> bytes:
-    """At most BODY_MAX + 1 bytes. The limit of time is one for the whole answer: a slow trickle is no answer."""
-    parts = []
-    size = 0
-    while size <= BODY_MAX:
-        part = answer.read1(_PART)
-        if clock() > end:
-            raise OSError("the answer took too long")
-        if not part:
-            if answer.length:
-                raise OSError("the answer broke off")
-            break
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)[: BODY_MAX + 1]
 
 
 def _unpacked(body: bytes) -> bytes:

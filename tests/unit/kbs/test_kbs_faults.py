@@ -10,18 +10,18 @@ import socket
 import ssl
 import threading
 import time
-import types
 
 import kbs_lab
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.exchange import hang_up
 from ansible_collections.attested.ai.plugins.module_utils.kbs import plan
 from ansible_collections.attested.ai.plugins.module_utils.kbs.explain import clock_skew, explain
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import State
 from ansible_collections.attested.ai.plugins.module_utils.kbs.token import AdminKey, load_admin_key, load_token
-from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Answer, Patience, _cut, make_transport, patient
+from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Answer, Patience, make_transport, patient
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Server as Address
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -48,6 +48,14 @@ def test_every_way_to_answer_badly_has_a_name(soft, fault, code):
     admin = soft.admin()
     admin = type(admin)(make_transport(Address(soft.url, timeout=0.6)), admin.token, soft.url)
     assert code_of(admin.policies) == code
+
+
+def test_an_answer_that_drips_through_tls_ends_in_time(tmp_path):
+    with kbs_lab.soft_peer(tmp_path) as peer:
+        peer.server.faults.append(Fault("drip"))
+        before = time.monotonic()
+        assert code_of(lambda: make_transport(Address(peer.url, ca=peer.ca, timeout=0.6))("GET", "/healthz", None, {})) == "kbs-slow"
+        assert time.monotonic() - before < 10
 
 
 def test_down_unknown_and_silent():
@@ -95,7 +103,7 @@ def test_what_ends_a_request_does_not_end_its_tls(tmp_path):
     with kbs_lab.soft_peer(tmp_path) as peer:
         context = ssl.create_default_context(cadata=peer.ca)
         with socket.create_connection(peer.address.parts[1:3]) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1") as channel:
-            _cut(types.SimpleNamespace(sock=channel), threading.Event())
+            hang_up([channel], threading.Event())
             assert channel.version(), "what is sent from here on would go in the clear"
             with pytest.raises(OSError):
                 channel.sendall(b"secret")
