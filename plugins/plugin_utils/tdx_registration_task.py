@@ -68,7 +68,8 @@ class Registration:
         if plan.record is not None:
             self._note(plan.record)
             now, waits = self._act(plan.record, plan.acts)
-        found, _here = self._look()
+        if self.changed:
+            found, _here = self._look()
         verdict, why = decision.verdict_of(found, now)
         return self._result(verdict, why, found, before, now, waits)
 

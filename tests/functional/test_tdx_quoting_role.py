@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from softpccs import server  # noqa: E402  pylint: disable=wrong-import-position
 
 API_KEY = "0123456789abcdef0123456789abcdef"
 SECRETS = (USER, ADMIN, API_KEY)
+# QGS answers, its enclaves do not.
+BROKEN = {"vsock:1:4050": "0000001001000100050000001000000001200100"}
 
 
 @pytest.fixture
@@ -69,12 +72,17 @@ def machines(tmp_path: Path, crl: bytes) -> dict[str, Root]:
             "tdx_quoting_qcnl": "local_cache",
             "tdx_quoting_local_cache_file": str(cache),
             "tdx_quoting_threads": 8,
+            "tdx_quoting_waivers": {"tdx.qgs-answers": "no SGX here"},
         },
         "agent": {"tdx_quoting_registration": "direct_automatic", "tdx_quoting_qcnl_settings": {"retry_times": 3}},
     }
     found = {name: Root(tmp_path / name, agent_enabled=name == "agent", **given) for name, given in wanted.items()}
-    for root in found.values():
-        root.given.update(healthy(root, crl))
+    for name, root in found.items():
+        root.given.update(healthy(root, crl, **({"exchanges": BROKEN} if name == "cache" else {})))
+    # QGS was started in the second in which its settings will be written, as far as systemd tells.
+    running = found["agent"].folder / "units" / "qgsd.service"
+    running.write_text("active\n")
+    os.utime(running, (time.time() + 3600,) * 2)
     return found
 
 
@@ -97,7 +105,8 @@ def test_there_again_and_back(pccs, tmp_path, there):
         # Neither tokens nor manifests are shown, however much is told.
         assert not any(secret in done.stdout for secret in (*SECRETS, root.platform.manifest.hex())) and not root.platform.pending
         assert (tmp_path / "controller" / root.folder.name / ("manifest-%s.bin" % pckid.digest(root.platform.manifest))).read_bytes() == root.platform.manifest
-        assert "start qgsd.service" in root.asked() and (root.folder / "units" / "qgsd.service.enabled").exists()
+        asked = "%s qgsd.service" % ("restart" if root is roots["agent"] else "start")
+        assert asked in root.asked() and (root.folder / "units" / "qgsd.service.enabled").exists()
         assert "Restart=always" in root.text("etc/systemd/system/qgsd.service.d/attested-ai-tdx-quoting.conf")
     assert not pccs.platforms and list(pccs.manifests.values()) == [roots["direct"].platform.manifest]
     assert qgs_conf.parse(roots["cache"].text("etc/qgs.conf")) == qgs_conf.QgsConf(4050, 8)
@@ -123,12 +132,16 @@ def test_there_again_and_back(pccs, tmp_path, there):
     assert done.returncode == 0 and {name: count["changed"] for name, count in counts.items()} == dict.fromkeys(roots, 0), done.stdout
 
     some = {"direct": roots["direct"]}
+    # Another run of it has ended after the authority was removed, and before the machine knew.
+    (roots["direct"].root / "usr/local/share/ca-certificates/attested-ai-pccs.crt").unlink()
+    gathered = roots["direct"].asked().count("gathered")
     done, counts = play(tmp_path, some, tdx_quoting_state="absent", **there)
     assert done.returncode == 0, done.stdout
     for root in some.values():
         assert commented_json.parse(root.text("etc/sgx_default_qcnl.conf")) == commented_json.parse(QCNL) and qgs_conf.parse(
             root.text("etc/qgs.conf")
         ) == qgs_conf.parse(QGS)
+        assert root.asked().count("gathered") == gathered + 1
         left = {name for name in set(root.tree()) - set(before[root.folder.name]) if name.startswith("root/etc") or name.startswith("root/usr")}
         assert left == set() and (root.root / "var/lib/attested-ai/tdx-registration/record.json").exists()
 
@@ -136,6 +149,7 @@ def test_there_again_and_back(pccs, tmp_path, there):
 BAD = {
     "insecure": ({"tdx_quoting_insecure_localhost": True, "tdx_quoting_pccs_url": "https://pccs.example.com:8081"}, "is for a PCCS on the same machine"),
     "address": ({"tdx_quoting_pccs_url": "http://pccs.example.com"}, "must be an address such as"),
+    "elsewhere": ({"tdx_quoting_insecure_localhost": True, "tdx_quoting_qcnl": "intelpcs"}, "certificates of other services would be unchecked"),
     "unchecked": ({"tdx_quoting_qcnl_settings": {"use_secure_cert": False}}, "Leave use_secure_cert"),
     "cache": ({"tdx_quoting_registration": "indirect_local_cache"}, "go together"),
     "token": ({"tdx_quoting_registration": "indirect_pccs", "tdx_quoting_pccs_user_token": ""}, "Give its user token"),
@@ -146,16 +160,12 @@ BAD = {
     "confirm": ({"tdx_quoting_registration": "direct_manual", "tdx_quoting_manifest_confirm": "another"}, "tdx_quoting_manifest_confirm: confirm"),
     "reset": ({"tdx_quoting_registration": "direct_manual"}, "there is no direct one"),
     "enclaves": ({}, "tdx.qgs-answers"),
-    "waived": ({}, ""),
 }
 
 
 def test_what_cannot_work_is_refused_with_cause_and_step(pccs, tmp_path, there):
     roots = {name: Root(tmp_path / name, **given) for name, (given, _said) in BAD.items()}
-    for name in ("enclaves", "waived"):
-        broken = roots[name].recording(pccs.root_crl.hex().encode())
-        broken["exchanges"] = {"vsock:1:4050": "0000001001000100050000001000000001200100"}
-        roots[name].given.update({"tdx_quoting_recording": broken, "tdx_quoting_waivers": {"tdx.qgs-answers": "no SGX here"} if name == "waived" else {}})
+    roots["enclaves"].given.update(healthy(roots["enclaves"], pccs.root_crl.hex().encode(), exchanges=BROKEN))
     record = roots["reset"].root / "var/lib/attested-ai/tdx-registration/record.json"
     record.parent.mkdir(parents=True)
     entry = {
@@ -171,9 +181,10 @@ def test_what_cannot_work_is_refused_with_cause_and_step(pccs, tmp_path, there):
     record.write_text(json.dumps(entry))
     shared = {name: value for name, value in there.items() if name in ("__tdx_quoting_service_ca",)}
     for root in roots.values():
-        root.given = {**{name: value for name, value in there.items() if name not in shared}, **root.given}
+        # How authorities are placed is seen elsewhere.
+        root.given = {**{name: value for name, value in there.items() if name not in (*shared, "tdx_quoting_pccs_ca_file")}, **root.given}
     done, counts = play(tmp_path, roots, **shared)
-    assert {name for name, count in counts.items() if not count["failed"]} == {"waived"} and done.returncode == 2, done.stdout
+    assert {name for name, count in counts.items() if count["failed"]} == set(BAD) and done.returncode == 2, done.stdout
     flat = " ".join(done.stdout.split())
     for name, (_given, said) in BAD.items():
         assert said in flat, (name, done.stdout)

@@ -123,7 +123,9 @@ def command(directory: Path, machines: dict[str, Root], *options: str, **variabl
         **variables,
     }
     program = shutil.which("ansible-playbook") or os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
-    settings = dict(os.environ, COLUMNS="200", ANSIBLE_HOME=str(directory / "home"), ANSIBLE_LOCALHOST_WARNING="0", ANSIBLE_FORKS="4", ANSIBLE_NOCOLOR="1")
+    # Modules go to Python's standard input, and no shell copies them.
+    settings = dict(os.environ, COLUMNS="200", ANSIBLE_HOME=str(directory / "home"), ANSIBLE_LOCALHOST_WARNING="0", ANSIBLE_FORKS="4", ANSIBLE_NOCOLOR="1",
+                    ANSIBLE_PIPELINING="1")  # fmt: skip
     return [program, "-i", str(directory / "inventory.json"), str(directory / "play.json"), "-e", json.dumps(given), *options], settings
 
 

@@ -118,6 +118,12 @@ def body(text: str, status: int = 200):
             '{"pccs_url": "https://localhost:x@pccs.example.com/", "use_secure_cert": false}',
             {"pccs-certificate": "fail", "pccs-reachable": "skipped", "pccs-crl": "skipped", "pck-certificate": "skipped"},
         ),
+        (
+            "files",
+            QCNL,
+            '{"pccs_url": "https://localhost:8081/", "use_secure_cert": false, "collateral_service": "https://api.trustedservices.intel.com/"}',
+            {"pccs-certificate": "fail", "pccs-reachable": "fail", "pccs-crl": "skipped", "pck-certificate": "skipped"},
+        ),
         ("files", QCNL, '{"local_cache_only": true}', {"pccs-reachable": "skipped", "pccs-crl": "skipped", "pck-certificate": "fail"}),
         ("files", QCNL, '{"pccs_url": "%s", "local_pck_url": "http://169.254.169.254/"}' % BASE, {"pck-certificate": "skipped"}),
         ("files", efivars.STATUS, {"hex": "0700000001000300000000"}, {"registration": "fail"}),

@@ -223,7 +223,8 @@ def test_a_secret_that_somebody_else_has_set_is_in_no_answer(tmp_path):
     path = tmp_path / "default.json"
     path.write_text('{"ApiKey": "very-secret-4711", "mysql": {"password": "very-secret-4712"}, "LogLevel": "info"}')
     options = {"path": str(path), "style": "pccs", "settings": {"LogLevel": "warn"}, "state_dir": str(tmp_path / "s")}
-    for given in ({**options, "state": "absent"}, options, {**options, "settings": {"mysql": {"password": "very-secret-4713"}}}, {**options, "state": "absent"}):
+    absent, changed = {**options, "state": "absent"}, {**options, "settings": {"mysql": {"password": "very-secret-4713"}}}
+    for given in (absent, options, changed, absent):
         answer = module("dcap_config", given)
         assert "very-secret" not in json.dumps(answer) and answer["diff"]["before"].count("***") == 2, answer
     assert json.loads(path.read_text())["mysql"] == {"password": "very-secret-4712"}

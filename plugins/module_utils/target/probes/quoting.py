@@ -99,6 +99,10 @@ def _pccs(host: Host) -> Probe:
             observed + ": with PCCS's own self-signed certificate this fails (CURL error 60, 0xb033)",
             "Give PCCS a certificate that this machine trusts, or set use_secure_cert to false for localhost",
         )
+    # QCNL leaves the certificates of all services unchecked, or of none.
+    collateral = str(settings.get("collateral_service") or url)
+    if not secure and local and not is_loopback(collateral):
+        return PCCS.failed("%s, and that of %s neither" % (observed, ascii(collateral[:100])))
     return PCCS.judged(bool(secure) or local, observed)
 
 
