@@ -60,7 +60,7 @@ case "$*" in *subsystem-match=pci*) number=0; for device in {root}/sys/bus/pci/d
 esac""",
 }  # fmt: skip
 KEPT = ("/etc/modprobe.d", "/etc/modules-load.d", "/etc/udev/rules.d", "/etc/security/limits.d")
-LIST = "cd / && find etc/modprobe.d etc/modules-load.d etc/udev/rules.d etc/security/limits.d opt -path '*attested-ai*' -maxdepth 3 | sort"
+LIST = "(cd / && find etc/modprobe.d etc/modules-load.d etc/udev/rules.d etc/security/limits.d opt -path '*attested-ai*' -maxdepth 3 | sort)"
 
 
 def able() -> bool:
@@ -108,19 +108,24 @@ def test_the_role_sets_up_reboots_switches_verifies_and_takes_back(tmp_path):
     (tmp_path / "args").write_text("ro quiet\n")
     (tmp_path / "cmdline").write_text("BOOT_IMAGE=/vmlinuz ro quiet\n")
     values = {
-        "gpu_cc_host_tool_source": str(tool), "gpu_cc_host_tool_sha256": sha256, "gpu_cc_host_tool_files_sha256": machine.sha256, "gpu_cc_host_mode": "on",
+        "gpu_cc_host_tool_source": tool.name, "gpu_cc_host_tool_sha256": sha256, "gpu_cc_host_tool_files_sha256": machine.sha256, "gpu_cc_host_mode": "on",
         "gpu_cc_host_dma_entry_limit": 1048576, "gpu_cc_host_waivers": {"gpu.iommufd": "none here", "gpu.lockdown": "the test's kernel"},
     }  # fmt: skip
-    play = tmp_path / "play.json"
+    # Elsewhere than the archive, which is named as on a command line: by where the run was started.
+    play = tmp_path / "plays" / "play.json"
+    play.parent.mkdir()
     play.write_text(json.dumps([{
         "hosts": "localhost", "gather_facts": False, "roles": ["attested.ai.gpu_cc_host"], "vars": {**values, "ansible_python_interpreter": sys.executable},
         "tasks": [{"name": "result", "ansible.builtin.debug": {"var": "gpu_cc_host_result"}}],
     }]))  # fmt: skip
     environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(tmp_path / "local"))
+    # A process less for each file that a task would copy. It is what ansible.cfg sets for machines behind ssh.
+    environment["ANSIBLE_PIPELINING"] = "true"
     environment.update(ANSIBLE_REMOTE_TEMP=str(tmp_path / "remote"), PATH="/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ["PATH"])
     environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
     script = OVERLAY.format(base=tmp_path, root=machine.root) + steps(tmp_path, play)
-    subprocess.run([*NAMESPACE, "sh", "-c", script], env=environment, check=False, timeout=1500, stdout=subprocess.DEVNULL, stderr=(tmp_path / "err").open("w"))
+    subprocess.run([*NAMESPACE, "sh", "-c", script], env=environment, check=False, timeout=1500, cwd=tmp_path, stdout=subprocess.DEVNULL,
+                   stderr=(tmp_path / "err").open("w"))  # fmt: skip
     found = {name: (tmp_path / f"{name}.out").read_text() for name in ("check", "first", "second", "third", "absent", "gone")}
     files = {name: (tmp_path / f"{name}.files").read_text().split() for name in found}
     for name in found:
