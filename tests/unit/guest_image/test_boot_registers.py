@@ -69,7 +69,10 @@ def test_a_kernel_that_is_handed_over_without_initrd():
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("ro roothash=AB quiet", "ab"), ("roothash=ab roothash=cd", "cd"), ("usrhash=ef", ""), ("roothash=ab usrhash=ef", "ab"), ("xroothash=ab", ""), ("roothash", ""), ("", "")],
+    [
+        ("ro roothash=AB quiet", "ab"), ("roothash=ab roothash=cd", "cd"), ("usrhash=ef", ""), ("roothash=ab usrhash=ef", "ab"), ("xroothash=ab", ""),
+        ("roothash", ""), ("", ""),
+    ],
 )
 def test_the_root_hash_is_the_last_word_of_its_name(line, expected):
     assert root_hash(line) == expected

@@ -29,7 +29,7 @@ CASES = {
     "outside": ({"files": [{"src": "x", "dest": "/usr/../../etc/passwd"}]}, "a dest with `..` in it"),
     "name": ({"name": "../lab"}, "cannot be used in file names"),
     "nobody": ({"authorized_keys": []}, "guest_image_authorized_keys is empty"),
-    "private": ({"authorized_keys": [KEY, "-----BEGIN OPENSSH " + "PRIVATE KEY-----"]}, "(it is not shown)"),
+    "private": ({"authorized_keys": [KEY, "-----BEGIN OPENSSH %s KEY-----" % "PRIVATE"]}, "(it is not shown)"),
     "no-key": ({"authorized_keys": ["somebody"]}, "(it is not shown)"),
 }
 
