@@ -129,7 +129,6 @@ class ActionModule(ActionBase):
                 raise KbsError("content_b64 is no standard base64", where=place, code="kbs-resource-source") from None
         return _usable(place, data)
 
-
     def _read(self, path: str, place: str) -> bytes:
         """What is vaulted is decrypted in memory: Ansible's own way would put a secret on a disk in the clear, if only for a while."""
         try:

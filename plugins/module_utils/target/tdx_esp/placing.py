@@ -152,7 +152,8 @@ def _state(disk: Disk, aside: str) -> Dict[str, Any]:
         placed = found.get("placed")
         good = (
             isinstance(found["kept"], list) and all(name in NAMES for name in found["kept"]) and isinstance(found.get("esp"), str)
-            and isinstance(placed, dict) and all(isinstance(digests, list) and all(isinstance(digest, str) for digest in digests) for digests in placed.values())
+            and isinstance(placed, dict)
+            and all(isinstance(digests, list) and all(isinstance(digest, str) for digest in digests) for digests in placed.values())
         )  # fmt: skip
     if not good:
         raise HostError("it is damaged", where=where, fix="See what lies beside it, put it back by hand, and remove the folder", code="tdx-module-kept")
