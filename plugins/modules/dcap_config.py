@@ -105,7 +105,7 @@ from typing import NoReturn, Optional
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, HostError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
-from ansible_collections.attested.ai.plugins.module_utils.target.quoting.config_file import Change, plan, record_name
+from ansible_collections.attested.ai.plugins.module_utils.target.quoting.config_file import Change, plan, record_name, secret_values
 
 ARGUMENT_SPEC = {
     "path": {"type": "path", "required": True},
@@ -149,6 +149,8 @@ def apply(module: AnsibleModule, path: str, record: str, change: Change) -> None
 def main() -> NoReturn:
     module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
     options, present = module.params, module.params["state"] == "present"
+    # Older versions of Ansible show what a module was called with.
+    module.no_log_values.update(secret_values(options["style"], options["settings"]))
     path = os.path.realpath(options["path"])
     record = os.path.join(options["state_dir"], record_name(path))
     try:

@@ -64,6 +64,14 @@ def plan(text: str, record: Optional[str], style: str, settings: Mapping[str, An
     return Change(after, written, shown[0], shown[1], after != text or (written or "") != (record or ""))
 
 
+def secret_values(style: str, settings: Mapping[str, Any]) -> "set[str]":
+    """What is secret of settings, whether or not it was given as such: whole values, and of a group (``mysql``) its passwords."""
+    found = {settings[key] for key in _SECRET.get(style, frozenset()) & set(settings) if isinstance(settings[key], str)}
+    groups = [settings[key] for key in _SECRET.get(style, frozenset()) & set(settings) if isinstance(settings[key], dict)]
+    found.update(str(value) for group in groups for name, value in group.items() if "password" in str(name).lower())
+    return found - {""}
+
+
 def _check(wanted: Mapping[str, Any], style: str) -> None:
     for key, value in wanted.items():
         plain = value is None or isinstance(value, (str, int))
