@@ -182,11 +182,21 @@ def inventory(lab: Path, names: list[str]) -> dict[str, object]:
 def down(lab: Path) -> None:
     for name in podman("ps", "--all", "--format", "{{.Names}}").split():
         if name.startswith(full_name(lab, "")):
-            podman("rm", "--force", "--time", "0", name)
+            remove(name)
     shutil.rmtree(lab, ignore_errors=True)
     if not podman("ps", "--all", "--quiet").strip():
         subprocess.run(["umount", str(RUN / "namespace"), str(RUN)], check=False)
         (RUN / "namespace").unlink(missing_ok=True)
+
+
+def remove(name: str, tries: int = 5) -> None:
+    """What starts a container anew after its end may win against what removes it; then once more."""
+    for left in reversed(range(tries)):
+        podman("rm", "--force", "--ignore", "--time", "0", name, check=not left)
+        if name not in podman("ps", "--all", "--format", "{{.Names}}").split():
+            return
+        time.sleep(0.5)
+    raise LabError(f"{name} is there again each time it is removed")
 
 
 def script(lab: Path, name: str, text: str) -> tuple[int, str]:
