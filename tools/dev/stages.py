@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the stages of `make test`, fast ones first, and end with one line: N passed, N failed.
+"""Run the stages of `make test`, fast ones first and as many at once as there are cores for, and end with one line: N passed, N failed.
 
-    python stages.py [STAGE or GROUP ...]      # none: all; V=1 in the environment shows all output
+    python stages.py [STAGE or GROUP ...]      # none: all; V=1 in the environment shows all output, one stage after the other
     python stages.py --all vm                  # with the stages that take too long for every run
 
 A stage that fails shows the end of its output and does not stop the others. Each stage counts as one, and the tests inside of a pytest stage
@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,10 @@ CANNOT_RUN = 77
 # How long a stage that is interrupted has to take down what it started.
 ENDING_SECONDS = 60
 CI = os.environ.get("CI", "").lower() in ("1", "true")
+# How many cores stages share. An emulated machine has two processors, and seldom has work for more than one of them.
+CORES = len(os.sched_getaffinity(0))
+# Set where the whole run is interrupted.
+STOP = threading.Event()
 
 # name: (list of requirements, Python version or None for the newest)
 VENVS = {
@@ -53,13 +58,20 @@ class Stage:
     commands: tuple[tuple[str, ...], ...]
     venv: str = "test"
     pytest: bool = False
+    cores: int = 1
     # Only run when asked for with --all.
     long: bool = False
 
 
-def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test") -> Stage:
-    junit = f"--junitxml={LOGS / name}.xml"
-    return Stage(name, group, (("python", "-m", "pytest", "-q", "--no-header", "-o", f"cache_dir=.cache/pytest-{venv}", junit, *arguments),), venv, pytest=True)
+class Interrupted(KeyboardInterrupt):
+    """The run is to end."""
+
+
+def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test", cores: int = 1) -> Stage:
+    command = ["python", "-m", "pytest", "-q", "--no-header", "-o", f"cache_dir=.cache/pytest-{venv}", f"--junitxml={LOGS / name}.xml", *arguments]
+    if cores > 1:
+        command += ["-n", str(cores), "--dist", "loadfile" if group == "functional" else "load"]
+    return Stage(name, group, (tuple(command),), venv, pytest=True, cores=cores)
 
 
 # Whether the container can run in which guests are built, and started under libvirt.
@@ -78,30 +90,30 @@ STAGES = (
         (("sh", "-c", f"cd .cache/collections && mypy --config-file '{REPO}/pyproject.toml' -p ansible_collections.attested.ai.plugins.module_utils"),),
     ),
     # The README's first command, whole. It also leaves the real model behind, for the tests that hold its figures.
-    Stage("demo", "demo", (("make", "demo"),)),
-    pytest_stage("unit", "unit", "-n", "2", "tests/unit", "tests/conformance"),
+    Stage("demo", "demo", (("make", "demo"),), cores=2),
+    pytest_stage("unit", "unit", "tests/unit", "tests/conformance", cores=2),
     # Every parser and verifier, some thousand mutated inputs each; `make fuzz` runs a million.
-    Stage("fuzz", "fuzz", (("python", "tests/fuzz/harness.py", "--count", "10000", "--jobs", "2"),)),
-    pytest_stage("functional", "functional", "-n", "2", "--dist", "loadfile", "tests/functional"),
+    Stage("fuzz", "fuzz", (("python", "tests/fuzz/harness.py", "--count", "10000", "--jobs", "2"),), cores=2),
+    pytest_stage("functional", "functional", "tests/functional", cores=2),
+    Stage("sanity", "sanity", (("sh", f"{DEV}/sanity.sh", str(TREE)),)),
     # Modules of community.general before our Redfish service, and ours after them.
     pytest_stage("peers", "peers", "tests/peers", venv="peers"),
     Stage("artifact", "artifact", (("sh", f"{DEV}/artifact.sh", str(TREE), str(CACHE / "artifact")),)),
     Stage("environment", "artifact", (("sh", f"{DEV}/environment.sh", str(TREE), str(CACHE / "environment")),)),
     Stage("docs", "docs", (("sh", "-c", f"cd '{TREE}' && antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs=self ."),)),
-    Stage("sanity", "sanity", (("sh", f"{DEV}/sanity.sh", str(TREE)),)),
     # Targets go down to Python 3.8, which the newest ansible-test no longer knows.
     Stage("sanity-floor", "sanity", (("sh", f"{DEV}/sanity.sh", str(TREE), "--python", "3.8", "--test", "compile", "--test", "import"),), "floor"),
     Stage("importer", "importer", (("sh", f"{DEV}/importer.sh", str(TREE), str(CACHE / "importer")),), "importer"),
-    pytest_stage("floor-unit", "floor", "-n", "2", "tests/unit", "tests/conformance", venv="floor"),
-    pytest_stage("floor-functional", "floor", "-n", "2", "--dist", "loadfile", "tests/functional", venv="floor"),
+    # A real machine, emulated: it has a core for itself, and what follows the other.
+    Stage("vm-snp-host", "vm", (("molecule", "test", "--scenario-name", "snp_host"),)),
     Stage("molecule", "molecule", (("molecule", "test", "--scenario-name", "demo"),)),
     Stage("containers", "containers", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "hosts_container"))),
-    # Real machines, emulated: the slowest of all, so the last.
-    Stage("vm-snp-host", "vm", (("molecule", "test", "--scenario-name", "snp_host"),)),
-    Stage("vm-tdx-host", "vm", (("molecule", "test", "--scenario-name", "tdx_host"),), long=True),
-    Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True),
-    Stage("vm-snp-host-12", "vm", (("env", "ATTESTED_RELEASE=bookworm", "molecule", "test", "--scenario-name", "snp_host"),), long=True),
-    Stage("vm-guest-image", "vm", (NSPAWN, ("molecule", "test", "--scenario-name", "guest_image"),), long=True),
+    pytest_stage("floor-functional", "floor", "tests/functional", venv="floor"),
+    pytest_stage("floor-unit", "floor", "tests/unit", "tests/conformance", venv="floor"),
+    Stage("vm-tdx-host", "vm", (("molecule", "test", "--scenario-name", "tdx_host"),), long=True, cores=2),
+    Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True, cores=2),
+    Stage("vm-snp-host-12", "vm", (("env", "ATTESTED_RELEASE=bookworm", "molecule", "test", "--scenario-name", "snp_host"),), long=True, cores=2),
+    Stage("vm-guest-image", "vm", (NSPAWN, ("molecule", "test", "--scenario-name", "guest_image"),), long=True, cores=2),
     Stage(
         "vm-confidential-vm",
         "vm",
@@ -116,10 +128,11 @@ STAGES = (
             ),
         ),
         long=True,
+        cores=2,
     ),
-    Stage("vm-guests", "vm", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "guests")), long=True),
-    Stage("vm-interrupted", "vm", (("python", "tools/vm/interruptions.py", "machines"),), long=True),
-    Stage("containers-interrupted", "vm", (("python", "tools/vm/interruptions.py", "containers"),), long=True),
+    Stage("vm-guests", "vm", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "guests")), long=True, cores=2),
+    Stage("vm-interrupted", "vm", (("python", "tools/vm/interruptions.py", "machines"),), long=True, cores=2),
+    Stage("containers-interrupted", "vm", (("python", "tools/vm/interruptions.py", "containers"),), long=True, cores=2),
 )
 
 
@@ -164,8 +177,8 @@ def run(stage: Stage) -> int:
         for command in stage.commands:
             output = None if os.environ.get("V") else stream
             try:
-                code = call(command, stage, output)
-            except KeyboardInterrupt:
+                code = call(command, stage, output, STOP)
+            except Interrupted:
                 # Machines and containers outlive the programs that started them.
                 if "molecule test" in " ".join(command):
                     print(f"taking down what {stage.name} started", flush=True)
@@ -176,24 +189,24 @@ def run(stage: Stage) -> int:
     return 0
 
 
-def call(command: Sequence[str], stage: Stage, output: IO[str] | None) -> int:
-    """The command in a session of its own, with all of which an interruption ends."""
+def call(command: Sequence[str], stage: Stage, output: IO[str] | None, stop: threading.Event | None = None) -> int:
+    """The command in a session of its own, all of which ends when ``stop`` is set. Raises Interrupted then."""
     process = subprocess.Popen(
         command, cwd=REPO, env=environment(stage.venv), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
     )
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(ENDING_SECONDS)
-        raise
+    while stop is None or not stop.is_set():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(0.2)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(ENDING_SECONDS)
+    raise Interrupted
 
 
 def interrupted(_number: int, _frame: object) -> None:
-    raise KeyboardInterrupt
+    STOP.set()
 
 
 def tests_of(stage: Stage) -> Count:
@@ -229,44 +242,89 @@ def selected(words: list[str]) -> list[Stage]:
     return [stage for stage in chosen if everything or not stage.long or stage.name in words]
 
 
-def main() -> int:
-    LOGS.mkdir(parents=True, exist_ok=True)
-    subprocess.run([f"{DEV}/link_collection.sh"], cwd=REPO, check=True)
-    total, begin, unavailable = Count(), time.monotonic(), {}
-    for stage in selected(sys.argv[1:]):
-        if stage.venv not in unavailable:
-            unavailable[stage.venv] = prepare(stage.venv)
-            subprocess.run([sys.executable, f"{DEV}/tree.py", str(TREE)], cwd=REPO, check=True)
-        reason = unavailable[stage.venv]
-        # On a user's machine an interpreter may be missing; continuous integration must not pass for lack of one.
-        if reason.startswith("no Python") and not CI:
-            total.skipped += 1
-            print(f"skipped  {stage.name}: {reason}", flush=True)
-            continue
-        (LOGS / f"{stage.name}.xml").unlink(missing_ok=True)
+class Run:
+    """Stages side by side: each starts in its turn, as soon as there are cores for it."""
+
+    def __init__(self, cores: int) -> None:
+        self.total = Count()
+        self._cores = self._free = cores
+        self._changed = threading.Condition()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, stage: Stage, reason: str) -> None:
+        """Wait for cores, and go on without waiting for its end. ``reason``: why it cannot run at all."""
+        need = min(stage.cores, self._cores)
+        with self._changed:
+            while self._free < need and not STOP.is_set():
+                self._changed.wait(0.2)
+            if STOP.is_set():
+                raise Interrupted
+            self._free -= need
+        thread = threading.Thread(target=self._judge, args=(stage, reason, need))
+        self._threads.append(thread)
+        thread.start()
+
+    def finish(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _judge(self, stage: Stage, reason: str, cores: int) -> None:
         started = time.monotonic()
-        code = 1 if reason else run(stage)
-        if code == CANNOT_RUN and not CI:
-            total.skipped += 1
-            print(f"skipped  {stage.name}: {last_line(stage)}", flush=True)
-            continue
+        (LOGS / f"{stage.name}.xml").unlink(missing_ok=True)
+        try:
+            code = 1 if reason else run(stage)
+        except Interrupted:
+            return
+        finally:
+            with self._changed:
+                self._free += cores
+                self._changed.notify()
+        with self._changed:
+            self._record(stage, reason, code, time.monotonic() - started)
+
+    def _record(self, stage: Stage, reason: str, code: int, seconds: float) -> None:
+        # On a user's machine something may be missing; continuous integration must not pass for lack of it.
+        if (code == CANNOT_RUN or reason.startswith("no Python")) and not CI:
+            self.total.skipped += 1
+            print(f"skipped  {stage.name}: {reason or last_line(stage)}", flush=True)
+            return
         good = code == 0
         tests = tests_of(stage) if stage.pytest else Count()
         good = good and not (stage.pytest and tests.passed == 0)
-        total.passed += tests.passed + good
-        total.failed += tests.failed + (not good)
-        total.skipped += tests.skipped
-        print(f"{'ok      ' if good else 'FAILED  '} {stage.name:<17} {time.monotonic() - started:6.1f} s  {reason or last_line(stage)}", flush=True)
+        self.total.passed += tests.passed + good
+        self.total.failed += tests.failed + (not good)
+        self.total.skipped += tests.skipped
+        print(f"{'ok      ' if good else 'FAILED  '} {stage.name:<17} {seconds:6.1f} s  {reason or last_line(stage)}", flush=True)
         if not good and not reason and not os.environ.get("V"):
             lines = (LOGS / f"{stage.name}.log").read_text(errors="replace").splitlines()
             print("\n".join(f"    {line}" for line in lines[-SHOWN_LINES:]), flush=True)
+
+
+def main() -> int:
+    LOGS.mkdir(parents=True, exist_ok=True)
+    subprocess.run([f"{DEV}/link_collection.sh"], cwd=REPO, check=True)
+    # Before anything runs: later it would change under those that read it.
+    subprocess.run([sys.executable, f"{DEV}/tree.py", str(TREE)], cwd=REPO, check=True)
+    begin, unavailable = time.monotonic(), {}
+    together = Run(1 if os.environ.get("V") else CORES)
+    try:
+        for stage in selected(sys.argv[1:]):
+            if stage.venv not in unavailable:
+                unavailable[stage.venv] = prepare(stage.venv)
+            together.start(stage, unavailable[stage.venv])
+    finally:
+        together.finish()
+    if STOP.is_set():
+        raise Interrupted
+    total = together.total
     print(f"{time.monotonic() - begin:.0f} s in all; logs in .cache/log")
     print(f"{total.passed} passed, {total.failed} failed" + (f", {total.skipped} skipped" if total.skipped else ""))
     return 1 if total.failed or not total.passed else 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, interrupted)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

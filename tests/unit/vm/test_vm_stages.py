@@ -42,6 +42,7 @@ def place(tmp_path, monkeypatch):
     monkeypatch.delenv("V", raising=False)
     old = signal.signal(signal.SIGALRM, stages.interrupted)
     yield tmp_path
+    stages.STOP.clear()
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, old)
 
