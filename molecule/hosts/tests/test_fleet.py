@@ -21,7 +21,8 @@ def test_the_second_was_set_up(host, name):
     if name == "new":
         assert len(host.check_output(OURS).split()) == 4
         release = host.check_output("uname -r").split(".")
-        assert (int(release[0]), int(release[1])) >= (6, 12) and "bpo" in host.check_output("uname -r")
+        # Debian 12's own is 6.1.
+        assert (int(release[0]), int(release[1])) >= (6, 12)
         assert "sev-snp-guest" in host.check_output("qemu-system-x86_64 -object help")
 
 
