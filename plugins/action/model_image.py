@@ -79,7 +79,8 @@ class ActionModule(ActionBase):
             found = self._layout(options["base"], "base")
             raw = layout.find(found.place, found.tag)
             if raw is None:
-                raise ImageError("there is no such image", where=str(found), fix="Fetch it: skopeo copy docker://HOST/NAME:TAG oci:FOLDER:TAG", code="image-base")
+                fix = "Fetch it: skopeo copy docker://HOST/NAME:TAG oci:FOLDER:TAG"
+                raise ImageError("there is no such image", where=str(found), fix=fix, code="image-base")
             if layout.is_list(layout.parse(raw, str(found))):
                 raw = layout.read_blob(found.place, layout.choose(raw, options["architecture"], str(found)))
             base = (found.place, raw)

@@ -20,9 +20,9 @@ author: attested.ai contributors (@attested-ai)
 description:
   - Makes the policy that lies in the KBS and that a guest checks signatures of images by, before it runs one.
   - Takes a list of scopes with the keys that must have signed, and returns a policy that rejects everything else.
-  - Takes a policy that exists, as a dictionary or JSON text, too, and returns it if it lets in nothing that nobody signed. It fails on C(insecureAcceptAnything)
-    anywhere, on a default that is not C(reject), on an empty list of requirements (which guests take for consent), on signatures without a signed identity
-    (which guests take from any other image), and on keys that lie anywhere but in the KBS.
+  - Takes a policy that exists, as a dictionary or JSON text, too, and returns it if it lets in nothing that nobody signed. It fails on
+    C(insecureAcceptAnything) anywhere, on a default that is not C(reject), on an empty list of requirements (which guests take for consent), on signatures
+    without a signed identity (which guests take from any other image), and on keys that lie anywhere but in the KBS.
   - Encrypted images are signed after encryption. It makes another manifest, and signatures are over that.
 positional: _input
 options:

@@ -109,7 +109,8 @@ def artifact(src: str) -> Draft:
     known = {*wanted, tree.MANIFEST, tree.SIGNATURE}
     for path in sorted({*files, *known} - {tree.BESIDE}):
         if path not in known:
-            raise ModelError("%s is not of the encrypted model" % ascii(path), where=src, fix="It would be published as it is: remove it", code="model-foreign-file")
+            fix = "It would be published as it is: remove it"
+            raise ModelError("%s is not of the encrypted model" % ascii(path), where=src, fix=fix, code="model-foreign-file")
         if path not in files or files[path].size != wanted.get(path, files[path].size):
             raise ModelError("%s is missing or cut off" % ascii(path), where=src, fix="Run model_encrypt again", code="model-incomplete")
     contents = [_file_content(src, file, WEIGHT if path in wanted else WEIGHT_CONFIG) for path, file in sorted(files.items())]

@@ -88,7 +88,8 @@ def _requirement(value: Any, where: str) -> None:
     if "keyData" in value:
         raise _refused("keyData is not taken: guests read it otherwise than other programs", where, "Store the key at the KBS and say keyPath: kbs:///...")
     if "signedIdentity" not in value:
-        raise _refused("signedIdentity is missing: a signature of any other image by the same key would do", where, "Say signedIdentity: {type: matchRepository}")
+        what = "signedIdentity is missing: a signature of any other image by the same key would do"
+        raise _refused(what, where, "Say signedIdentity: {type: matchRepository}")
     strict.members(value, members, where=where)
     if kind == SIMPLE and value["keyType"] != "GPGKeys":
         raise _refused("keyType is not GPGKeys", where)

@@ -99,7 +99,8 @@ def _add(archive: tarfile.TarFile, descriptor: int, root: str, file: tree.Source
         try:
             archive.addfile(info, stream)
         except OSError as error:
-            raise ModelError("it cannot be read whole (%s)" % (error.strerror or error), where=os.path.join(root, file.path), code="model-source-changed") from None
+            raise ModelError("it cannot be read whole (%s)" % (error.strerror or error), where=os.path.join(root, file.path),
+                             code="model-source-changed") from None  # fmt: skip
         if tree.SourceFile.of(file.path, os.fstat(stream.fileno())) != file:
             raise ModelError("the file changed while it was packed", where=os.path.join(root, file.path), fix="Let nobody write to it and run this again",
                              code="model-source-changed")  # fmt: skip

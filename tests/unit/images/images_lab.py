@@ -71,7 +71,8 @@ def image(folder: Path, tag: str, *layers: tuple[str, bytes], architecture: str 
         packed = gzip.compress(data, mtime=0) if kind.endswith("+gzip") else data
         described.append({"mediaType": kind, **blob(folder, packed)})
     ids = [layout.digest_of(data) for _kind, data in layers]
-    config = json.dumps({"architecture": architecture, "os": "linux", "config": {"Env": [f"TAG={tag}"]}, "rootfs": {"type": "layers", "diff_ids": ids}}).encode()
+    root = {"type": "layers", "diff_ids": ids}
+    config = json.dumps({"architecture": architecture, "os": "linux", "config": {"Env": [f"TAG={tag}"]}, "rootfs": root}).encode()
     document = {
         "schemaVersion": 2, "mediaType": layout.OCI_MANIFEST, "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **blob(folder, config)},
         "layers": described,

@@ -82,7 +82,8 @@ def test_encrypted_once_and_opened_again_by_skopeo_with_the_right_key_only(lab: 
     assert done.returncode == 0, done.stderr
     opened, plain = images_lab.inspect(lab.folder / "opened"), images_lab.inspect(lab.plain)
     assert [layer.digest for layer in opened.layers] == [layer.digest for layer in plain.layers] and opened.config.digest == plain.config.digest
-    done = images_lab.by_hand(lab.skopeo, lab.folder, "copy", "--decryption-key", f"provider:{packet.PROVIDER}:keypath={other}", f"oci:{lab.dest}:1", "oci:no:1")
+    done = images_lab.by_hand(lab.skopeo, lab.folder, "copy", "--decryption-key", f"provider:{packet.PROVIDER}:keypath={other}", f"oci:{lab.dest}:1",
+                              "oci:no:1")  # fmt: skip
     assert done.returncode != 0 and "this is not the key of kbs:///default/key/test" in done.stderr
 
 
@@ -211,7 +212,9 @@ def test_skopeo_itself_encrypts_no_layers_of_modelpack(lab: Lab):
 
 def test_a_list_of_images(lab: Lab):
     store.begin(str(lab.plain))
-    entries = [images_lab.image(lab.plain, one, (images_lab.TAR, images_lab.tarred(name=one.encode())), architecture=one, name=False) for one in ("amd64", "arm64")]
+    entries = [
+        images_lab.image(lab.plain, one, (images_lab.TAR, images_lab.tarred(name=one.encode())), architecture=one, name=False) for one in ("amd64", "arm64")
+    ]
     raw = json.dumps({"schemaVersion": 2, "mediaType": layout.OCI_INDEX, "manifests": entries}).encode()
     index = json.loads((lab.plain / "index.json").read_text())
     index["manifests"].append({"mediaType": layout.OCI_INDEX, **images_lab.blob(lab.plain, raw), "annotations": {layout.REF_NAME: "both"}})
@@ -298,7 +301,8 @@ def test_cut_off_while_it_is_published(lab: Lab):
 def test_a_slow_a_missing_and_an_old_skopeo(lab: Lab):
     slow = dataclasses.replace(replaced(lab, "import time\nif 'copy' in arguments:\n    time.sleep(20)"), timeout=1)
     assert "longer than 1 seconds" in lab.refused("image-timeout", slow)
-    for script, words in (("echo skopeo version 1.17.0", "1.17, 1.18 is needed"), ("echo skopeo version 1.9.3", "1.9"), ("exit 1", "does not tell its version")):
+    old = {"echo skopeo version 1.17.0": "1.17, 1.18 is needed", "echo skopeo version 1.9.3": "1.9", "exit 1": "does not tell its version"}
+    for script, words in old.items():
         path = lab.folder / "old"
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)

@@ -30,12 +30,14 @@ def b64(data: bytes) -> str:
 
 def wrap_request(*parameters: str, options: bytes = OPTIONS, name: str = packet.PROVIDER) -> bytes:
     config = {"Parameters": {name: [b64(text.encode()) for text in parameters]}, "DecryptConfig": {"Parameters": {}}}
-    return json.dumps({"op": "keywrap", "keywrapparams": {"ec": config, "optsdata": b64(options)}, "keyunwrapparams": {"dc": None, "annotation": None}}).encode()
+    other = {"dc": None, "annotation": None}
+    return json.dumps({"op": "keywrap", "keywrapparams": {"ec": config, "optsdata": b64(options)}, "keyunwrapparams": other}).encode()
 
 
 def unwrap_request(annotation: bytes, *parameters: str) -> bytes:
     config = {"Parameters": {packet.PROVIDER: [b64(text.encode()) for text in parameters]}}
-    return json.dumps({"op": "keyunwrap", "keywrapparams": {"ec": None, "optsdata": None}, "keyunwrapparams": {"dc": config, "annotation": b64(annotation)}}).encode()
+    other = {"ec": None, "optsdata": None}
+    return json.dumps({"op": "keyunwrap", "keywrapparams": other, "keyunwrapparams": {"dc": config, "annotation": b64(annotation)}}).encode()
 
 
 def ask(request: bytes, key: bytes = KEY) -> dict:
@@ -204,8 +206,11 @@ def test_the_program_fails_in_one_line_and_answers_nothing(tmp_path: Path):
     open_key = tmp_path / "open"
     open_key.write_bytes(KEY)
     open_key.chmod(0o644)
-    for stdin, words in ((wrap_request(f"keypath={open_key}::keyid={KID}"), b"chmod 600"), (wrap_request(f"keypath={tmp_path}/no::keyid={KID}"), b"there is no key"),
-                         (b"", b"not JSON"), (b"{" * 3000, b"JSON"), (b" " * (2 << 20), b"longer")):  # fmt: skip
+    cases = [
+        (wrap_request(f"keypath={open_key}::keyid={KID}"), b"chmod 600"), (wrap_request(f"keypath={tmp_path}/no::keyid={KID}"), b"there is no key"),
+        (b"", b"not JSON"), (b"{" * 3000, b"JSON"), (b" " * (2 << 20), b"longer"),
+    ]  # fmt: skip
+    for stdin, words in cases:
         done = program(stdin=stdin)
         assert done.returncode == 1 and not done.stdout
         assert words in done.stderr and done.stderr.count(b"\n") == 1 and b"Traceback" not in done.stderr

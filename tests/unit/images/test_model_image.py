@@ -185,7 +185,8 @@ def test_an_encrypted_model_as_artifact_through_skopeo_and_back(sealed, tmp_path
     assert models.artifact(str(folder)).complete_at(str(tmp_path / "layout"), "3")
     for command in (["--dest-tls-verify=false", f"oci:{tmp_path}/layout:3", f"docker://{registry.host}/minilm:3"],
                     ["--src-tls-verify=false", f"docker://{registry.host}/minilm:3", f"oci:{tmp_path}/back:3"]):  # fmt: skip
-        done = subprocess.run([skopeo.path, "--insecure-policy", "copy", "--preserve-digests", *command], capture_output=True, text=True, check=False, timeout=60)
+        command = [skopeo.path, "--insecure-policy", "copy", "--preserve-digests", *command]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
     image = images_lab.inspect(tmp_path / "back", "3")
     assert image.digest == draft.digest and image.document["artifactType"] == models.ARTIFACT
@@ -229,7 +230,8 @@ def test_the_tasks_in_a_play(model: Path, tmp_path: Path, skopeo: Skopeo):
     promised = told["digest"]
     wrong = [
         {**pack, "dest": "docker://registry.example.org/model:1"}, {**pack, "dest": "oci:model/images:1"}, {**pack, "base": "oci:none:1"},
-        {**pack, "kind": "modelpack"}, {"src": "model", "dest": "oci:pack:1", "kind": "modelpack"}, {**pack, "architecture": "AMD 64"}, {**pack, "split_size": 0},
+        {**pack, "kind": "modelpack"}, {"src": "model", "dest": "oci:pack:1", "kind": "modelpack"}, {**pack, "architecture": "AMD 64"},
+        {**pack, "split_size": 0},
     ]  # fmt: skip
     text, told = images_lab.playbook(tmp_path, ("model_image", pack), ("image_encrypt", seal), ("model_image", pack), ("image_encrypt", seal),
                                      *(("model_image", one) for one in wrong))  # fmt: skip
