@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from ansible_collections.attested.ai.plugins.module_utils.ocicrypt.reference imp
 from ansible_collections.attested.ai.plugins.plugin_utils import ocicrypt_keyprovider
 from ansible_collections.attested.ai.plugins.plugin_utils.skopeo import Skopeo
 
+WORK_PREFIX = ".image-encrypt-"
 # What tells nothing of the destination.
 UNREACHABLE = ("image-registry", "image-registry-auth", "image-skopeo", "image-timeout", "image-policy", "image-layout")
 
@@ -172,13 +174,45 @@ def _workplace(request: Request) -> t.Iterator[str]:
     try:
         if parent is not None:
             os.makedirs(parent, exist_ok=True)
-        folder = tempfile.mkdtemp(prefix=".image-encrypt-", dir=parent)
+        _sweep(parent or tempfile.gettempdir())
+        folder, held = _held(parent)
     except OSError as error:
         raise ImageError(f"there is no place to work ({error.strerror})", where=str(parent), code="image-no-space") from None
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _held(parent: str | None) -> tuple[str, int]:
+    """A new folder, and the descriptor that says that somebody works there."""
+    while True:
+        folder = tempfile.mkdtemp(prefix=WORK_PREFIX, dir=parent)
+        try:
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if os.path.isdir(folder):
+            return folder, held
+        # Somebody who sweeps was quicker.
+        os.close(held)
+
+
+def _sweep(parent: str) -> None:
+    """Remove what killed runs of this user left there, ciphertext only: nobody holds it any more."""
+    with os.scandir(parent) as entries:
+        left = [entry.path for entry in entries if entry.name.startswith(WORK_PREFIX) and entry.is_dir(follow_symlinks=False)
+                and entry.stat(follow_symlinks=False).st_uid == os.geteuid()]  # fmt: skip
+    for path in left:
+        with contextlib.suppress(OSError):
+            held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+            finally:
+                os.close(held)
 
 
 @contextlib.contextmanager

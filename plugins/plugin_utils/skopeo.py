@@ -32,6 +32,7 @@ COMPLAINTS = (
     ("HTTP response to HTTPS client", "image-registry", "The registry speaks no TLS; for one that only this machine reaches: tls_verify: false"),
     ("does not look like a TLS handshake", "image-registry", "The registry speaks no TLS; for one that only this machine reaches: tls_verify: false"),
     ("certificate", "image-registry", "Give cert_dir with the authority's certificate (NAME.crt)"),
+    ("permission denied", "image-permission", "This user may not read or write there"),
     ("authentication required", "image-registry-auth", "Give authfile, as skopeo login writes it"),
     ("unauthorized", "image-registry-auth", "Give authfile, as skopeo login writes it"),
     ("denied", "image-registry-auth", "The account in authfile may not do this"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import fcntl
 import json
 import os
 import subprocess
@@ -257,6 +258,30 @@ def test_a_registry(lab: Lab, registry: images_lab.Registry):
     auth = images_lab.secret(lab.folder / "auth.json", json.dumps(
         {"auths": {registry.host: {"auth": base64.b64encode(b"robot:word").decode()}}}).encode())  # fmt: skip
     assert lab.run(dataclasses.replace(lab.skopeo, authfile=str(auth)), **changes) == "the source changed"
+
+
+def test_an_image_of_dockers_own_format(lab: Lab, registry: images_lab.Registry):
+    source = f"docker://{registry.host}/server:1"
+    images_lab.image(lab.plain, "gzip", (images_lab.TAR + "+gzip", images_lab.tarred(server=b"#!/bin/sh")))
+    done = images_lab.by_hand(lab.skopeo, lab.folder, "copy", "--dest-tls-verify=false", "--format", "v2s2", f"oci:{lab.plain}:gzip", source)
+    assert done.returncode == 0 and json.loads(registry.manifests["server", "1"])["mediaType"] == layout.DOCKER_MANIFEST, done.stderr
+    policy = lab.folder / "policy.json"
+    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    lab.run(source=source, policy=str(policy))
+    assert [layer.media_type for layer in lab.image.layers] == ["application/vnd.oci.image.layer.v1.tar+gzip+encrypted"]
+    assert not lab.run(source=source, policy=str(policy))
+
+
+def test_what_a_killed_run_left_is_swept_and_what_runs_is_not(lab: Lab):
+    lab.dest.parent.mkdir()
+    left, running = (lab.dest.parent / f".image-encrypt-{name}" for name in ("left", "running"))
+    for folder in (left, running):
+        (folder / "image").mkdir(parents=True)
+    held = os.open(running, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    lab.run()
+    os.close(held)
+    assert not left.exists() and (running / "image").exists()
 
 
 def test_a_registry_that_is_not_there_or_speaks_no_tls(lab: Lab, registry: images_lab.Registry):
