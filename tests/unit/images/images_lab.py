@@ -120,15 +120,19 @@ def playbook(folder: Path, *tasks: tuple[str, dict], arguments: tuple[str, ...] 
     content = "RESULTS:{{ [%s] | to_json | b64encode }}:" % ", ".join(f"task{number}" for number in range(len(tasks)))
     play = [{"hosts": "localhost", "gather_facts": False, "tasks": [*named, {"ansible.builtin.debug": {"msg": content}}]}]
     (folder / "play.json").write_text(json.dumps(play))
-    environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(folder / "local"))
-    environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
-    done = subprocess.run(
-        [sys.executable, "-m", "ansible", "playbook", "-vvv", "-i", "localhost,", "-c", "local", str(folder / "play.json"), *arguments],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=120, cwd=folder,
-    )  # fmt: skip
+    done = run_playbook(folder, folder / "play.json", "-vvv", *arguments)
     found = re.search(r"RESULTS:([A-Za-z0-9+/=]+):", done.stdout)
     assert done.returncode == 0 and found, done.stdout
     return done.stdout, json.loads(base64.b64decode(found.group(1)))
+
+
+def run_playbook(folder: Path, path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(folder / "local"))
+    environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
+    return subprocess.run(
+        [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local", str(path), *arguments],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=120, cwd=folder,
+    )  # fmt: skip
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import images_lab
 import pytest
+import yaml
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.ocicrypt import packet, verify
 from ansible_collections.attested.ai.plugins.plugin_utils.skopeo import Skopeo
@@ -58,3 +60,45 @@ def test_from_the_key_to_the_open_layer(tmp_path: Path, skopeo: Skopeo, kind: st
         peer.admin().set_resource_policy(kbs_lab.DENY)
         with pytest.raises(AttestedError):
             guest.resource(kid)
+
+
+INIT_DATA = """version = "0.1.0"
+algorithm = "sha256"
+
+[data]
+"cdh.toml" = '''
+[kbc]
+name = "cc_kbc"
+url = "https://kbs.example.org:8080"
+'''
+"""
+
+
+def test_the_play_of_the_guide(tmp_path: Path, skopeo: Skopeo, registry: images_lab.Registry):
+    """As it stands in docs/encrypted-images.md. Only addresses, and where skopeo is, are exchanged."""
+    guide = (images_lab.REPO / "docs" / "encrypted-images.md").read_text(encoding="utf-8")
+    text = next(block for block in re.findall(r"^```yaml\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL) if block.startswith("- name: Publish a server"))
+    with kbs_lab.soft_peer(tmp_path) as peer:
+        (tmp_path / "secrets").mkdir(mode=0o700)
+        kbs_lab.secret(tmp_path / "secrets" / "kbs-admin.pem", kbs_lab.private_pem(peer.admin_key))
+        (tmp_path / "kbs-ca.pem").write_text(peer.ca)
+        (tmp_path / "cosign.pub").write_bytes(kbs_lab.public_pem(kbs_lab.ec.generate_private_key(kbs_lab.ec.SECP256R1())))
+        (tmp_path / "initdata.toml").write_text(INIT_DATA)
+        (tmp_path / "models" / "minilm").mkdir(parents=True)
+        (tmp_path / "models" / "minilm" / "model.safetensors").write_bytes(b"weights" * 1000)
+        images_lab.plain(tmp_path / "images" / "server", "1.4")
+        text = text.replace("https://kbs.example.org:8080", peer.url).replace("registry.example.org", registry.host)
+        (play,) = yaml.safe_load(text)
+        play["module_defaults"]["attested.ai.image_encrypt"] = {"skopeo": skopeo.path, "tls_verify": False}
+        (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+        for changed in (4, 0):
+            done = images_lab.run_playbook(tmp_path, tmp_path / "play.yml")
+            assert done.returncode == 0 and f"changed={changed} " in done.stdout, done.stdout
+        guest = peer.guest()
+        guest.attest("sample", kbs_lab.with_init_data(INIT_DATA))
+        # Of software, to which the grant gives nothing.
+        with pytest.raises(AttestedError):
+            guest.resource("default/key/inference-1")
+    image = images_lab.layout.image(registry.manifests["inference", "1"], "registry")
+    keys = verify.layer_keys(image, (tmp_path / "secrets" / "inference-1.key").read_bytes(), "kbs:///default/key/inference-1", "registry")
+    assert len(keys) == 3
