@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.vault import is_encrypted
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import SECRET_MAX, read_secret
 from ansible_collections.attested.ai.plugins.module_utils.ocicrypt import layout, packet, reference
@@ -18,6 +20,7 @@ from ansible_collections.attested.ai.plugins.plugin_utils.image_task import Plan
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.skopeo import Skopeo
 
+DISPLAY = Display()
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "src": {"type": "str", "required": True},
     "dest": {"type": "str", "required": True},
@@ -74,7 +77,14 @@ class ActionModule(ActionBase):
             tls_verify=options["tls_verify"],
             timeout=options["timeout"],
         )
-        plan = make_plan(request, skopeo)
+        try:
+            plan = make_plan(request, skopeo)
+        except ImageError as error:
+            if not self._task.check_mode or error.code != "image-source-missing" or not request.source.local:
+                raise
+            DISPLAY.warning(f"{error}. Without check mode a task before this one has to make it")
+            told = {"key": request.kid, "source": str(request.source), "skopeo_version": skopeo.version}
+            return {"changed": True, "reason": "the source is not there yet", **told}
         image = carry_out(request, plan, skopeo) if plan.changed and not self._task.check_mode else None if plan.changed else plan.before
         result = _result(request, plan, image, skopeo)
         if self._task.diff:
@@ -85,6 +95,10 @@ class ActionModule(ActionBase):
     def _key(self, path: str) -> bytes:
         """Exactly the bytes that kbs_resource stores. What Ansible Vault holds is decrypted in memory only."""
         found = self._local(path)
+        if self._task.check_mode and not os.path.lexists(found):
+            DISPLAY.warning(f"key_file {found}: there is no key. Without check mode a task before this one has to make it")
+            # Any key will do: what is made with one that is not there yet opens nothing that is.
+            return os.urandom(packet.KEY_SIZE)
         try:
             with open(found, "rb") as stream:
                 vaulted = is_encrypted(stream.read(len(b"$ANSIBLE_VAULT")))

@@ -22,7 +22,9 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Source and destination are read. The digest of what would be made is not known, for each encryption makes new keys.
+    details:
+      - Source and destination are read. The digest of what would be made is not known, for each encryption makes new keys.
+      - A key, or a source in a layout, that is not there yet is a warning, for tasks before this one may make it.
   diff_mode:
     support: full
     details: Shows kinds and sizes of the layers.
@@ -162,7 +164,7 @@ key:
   sample: kbs:///default/key/inference-1
 layers:
   description: How many layers the image has.
-  returned: success
+  returned: success, if the source is there
   type: int
   sample: 7
 bytes:

@@ -116,7 +116,7 @@ def _source(request: Request, skopeo: Skopeo) -> tuple[layout.Image, Reference]:
     where, pinned = str(request.source), request.source
     raw = skopeo.manifest(request.source)
     if raw is None:
-        raise ImageError("there is no such image", where=where, code="image-source")
+        raise ImageError("there is no such image", where=where, code="image-source-missing")
     if layout.is_list(layout.parse(raw, where)):
         digest = layout.choose(raw, request.architecture, where)
         if request.source.local:

@@ -20,8 +20,9 @@ import typing as t
 
 
 def configuration() -> dict[str, t.Any]:
-    """What OCICRYPT_KEYPROVIDER_CONFIG shall name. -P: nothing beside this file is taken for a library."""
-    return {"key-providers": {"attestation-agent": {"cmd": {"path": sys.executable, "args": ["-P", os.path.abspath(__file__)]}}}}
+    """What OCICRYPT_KEYPROVIDER_CONFIG shall name. Nothing beside this file is to be taken for a library."""
+    alone = "-P" if sys.version_info >= (3, 11) else "-I"
+    return {"key-providers": {"attestation-agent": {"cmd": {"path": sys.executable, "args": [alone, os.path.abspath(__file__)]}}}}
 
 
 def main(arguments: t.Sequence[str]) -> int:

@@ -106,13 +106,14 @@ def descriptor(value: Any, where: str) -> Layer:
         raise ImageError("a descriptor is no object", where=where, code="image-manifest")
     media_type, digest, size = value.get("mediaType"), value.get("digest"), value.get("size")
     annotations = value.get("annotations") or {}
-    if not isinstance(media_type, str) or not isinstance(digest, str) or not DIGEST.match(digest) or not strict.is_integer(size):
-        raise ImageError("a descriptor has no media type, size and sha256 digest", where=where, code="image-manifest")
+    if not isinstance(media_type, str) or not isinstance(digest, str) or not DIGEST.match(digest):
+        raise ImageError("a descriptor has no media type and sha256 digest", where=where, code="image-manifest")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ImageError("a descriptor has no size", where=where, code="image-manifest")
     if not isinstance(annotations, dict) or not all(isinstance(item, str) for pair in annotations.items() for item in pair):
         raise ImageError("annotations are not texts", where=where, code="image-manifest")
     if value.get("urls"):
         raise ImageError("a layer lies elsewhere (urls)", where=where, fix="Such layers are not copied, and so not encrypted", code="image-foreign-layer")
-    assert isinstance(size, int)
     return Layer(media_type, digest, size, annotations)
 
 

@@ -58,7 +58,7 @@ def check(policy: Any) -> Dict[str, Any]:
     where = "image policy"
     document = strict.members(policy, ("default", "transports"), where=where)
     if document["default"] != [REJECT]:
-        raise _refused("default is not [{type: reject}]: what no scope covers would be let in", where)
+        raise _refused("default is not reject: what no scope covers would be let in", where)
     transports = strict.members(document["transports"], ("docker",), where=where + " transports")
     scopes = transports["docker"]
     if not isinstance(scopes, dict) or not 0 < len(scopes) <= SCOPES_MAX:

@@ -138,10 +138,9 @@ def test_a_missing_and_a_truncated_layer(lab: Lab):
 def test_a_manifest_that_was_changed_is_no_record(lab: Lab):
     """Whoever writes to the destination cannot make it look like the result of another source, or drop a layer."""
     lab.run()
-    document = json.loads(lab.image.raw)
-    for change in (lambda: document["layers"].pop(), lambda: document["annotations"].update(x="y"), lambda: document["annotations"].clear()):
+    for member, change in (("layers", list.pop), ("annotations", lambda found: found.update(x="y")), ("annotations", dict.clear)):
         document = json.loads(lab.image.raw)
-        change()
+        change(document[member])
         store.name(str(lab.dest), "1", json.dumps(document).encode())
         assert lab.run() == "the source changed" and not lab.run()
 
@@ -194,7 +193,7 @@ def test_sources_that_cannot_be_encrypted_for_guests(lab: Lab):
     assert "model_encrypt" in lab.refused("image-source", source=f"oci:{lab.plain}:model")
     images_lab.image(lab.plain, "empty")
     assert "no layers" in lab.refused("image-source", source=f"oci:{lab.plain}:empty")
-    assert "no such image" in lab.refused("image-source", source=f"oci:{lab.plain}:none")
+    assert "no such image" in lab.refused("image-source-missing", source=f"oci:{lab.plain}:none")
     assert "are the same" in lab.refused("image-reference", dest=f"oci:{lab.plain}:1")
     raw = json.loads(images_lab.inspect(lab.plain).raw)
     raw["layers"][0]["urls"] = ["https://example.com/layer"]

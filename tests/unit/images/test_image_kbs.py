@@ -91,6 +91,10 @@ def test_the_play_of_the_guide(tmp_path: Path, skopeo: Skopeo, registry: images_
         (play,) = yaml.safe_load(text)
         play["module_defaults"]["attested.ai.image_encrypt"] = {"skopeo": skopeo.path, "tls_verify": False}
         (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+        # First in check mode, where there is neither a key nor an image of the model yet.
+        done = images_lab.run_playbook(tmp_path, tmp_path / "play.yml", "--check", "--diff")
+        assert done.returncode == 0 and "changed=4 " in done.stdout and "there is no key" in done.stdout, done.stdout
+        assert not registry.manifests and not (tmp_path / "images" / "inference").exists() and not (tmp_path / "secrets" / "inference-1.key").exists()
         for changed in (4, 0):
             done = images_lab.run_playbook(tmp_path, tmp_path / "play.yml")
             assert done.returncode == 0 and f"changed={changed} " in done.stdout, done.stdout

@@ -147,7 +147,7 @@ def test_a_file_that_changes_while_it_is_written(model: Path, tmp_path: Path):
     with pytest.raises(AttestedError, match="changed|cannot be read whole"):
         draft.write(str(tmp_path / "layout"), "1")
     assert layout.find(str(tmp_path / "layout"), "1") is None
-    assert not [path for path in (tmp_path / "layout").rglob("*.new")]
+    assert not list((tmp_path / "layout").rglob("*.new"))
 
 
 def test_another_release_takes_the_place_of_the_first_and_damage_is_mended(model: Path, tmp_path: Path):
