@@ -27,6 +27,8 @@ COMPLAINTS = (
     ("Provided protocol not recognized", "skopeo-too-old", "This skopeo knows no key providers: install 1.18 or newer"),
     ("no wrapped keys produced by encryption", "image-provider", "skopeo did not ask our key provider; see OCICRYPT_KEYPROVIDER_CONFIG"),
     ("attested.ai key provider", "image-provider", "See the key provider's words above"),
+    ("Digest did not match", "image-blob", "The registry holds something else under this digest"),
+    ("blob unknown", "image-blob", "The registry has lost a part of the image"),
     ("policy.json: no such file", "image-policy", "Give policy, a containers-policy.json(5) that says whose images may be read"),
     ("Source image rejected", "image-policy", "The signature policy of this machine, or policy, does not let the source in"),
     ("HTTP response to HTTPS client", "image-registry", "The registry speaks no TLS; for one that only this machine reaches: tls_verify: false"),

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import List, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
@@ -61,23 +63,28 @@ def layer_keys(found: layout.Image, key: bytes, kid: str, where: str) -> Tuple[p
 def check_content(folder: str, found: layout.Image, keys: Sequence[packet.LayerKey]) -> None:
     """Decrypt every layer in memory, piece by piece, and compare it with what was encrypted. Raises ImageError."""
     require_cryptography()
+    layout.read_blob(folder, found.config.digest)
+    places = ["%s layer %d" % (folder, number) for number in range(len(found.layers))]
+    # Hashes and ciphers let other threads run meanwhile.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        list(pool.map(_check_layer, [folder] * len(places), found.layers, keys, places))
+
+
+def _check_layer(folder: str, layer: layout.Layer, key: packet.LayerKey, place: str) -> None:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-    layout.read_blob(folder, found.config.digest)
-    for number, (layer, key) in enumerate(zip(found.layers, keys)):
-        place = "%s layer %d" % (folder, number)
-        mac = hmac.new(key.symkey, digestmod=hashlib.sha256)
-        cipher = Cipher(algorithms.AES(key.symkey), modes.CTR(key.nonce)).decryptor()
-        outer, inner = hashlib.sha256(), hashlib.sha256()
-        with layout.open_blob(folder, layer) as stream:
-            for chunk in iter(lambda: stream.read(layout.CHUNK), b""):
-                outer.update(chunk)
-                mac.update(chunk)
-                inner.update(cipher.update(chunk))
-        if "sha256:" + outer.hexdigest() != layer.digest:
-            raise ImageError("it was changed: its digest is another", where=place, code="image-blob")
-        if not hmac.compare_digest(mac.digest(), _hmac(layer, place)) or "sha256:" + inner.hexdigest() != key.digest:
-            raise ImageError("it was changed: its key does not open it to what was encrypted", where=place, code="image-content")
+    mac = hmac.new(key.symkey, digestmod=hashlib.sha256)
+    cipher = Cipher(algorithms.AES(key.symkey), modes.CTR(key.nonce)).decryptor()
+    outer, inner = hashlib.sha256(), hashlib.sha256()
+    with layout.open_blob(folder, layer) as stream:
+        for chunk in iter(lambda: stream.read(layout.CHUNK), b""):
+            outer.update(chunk)
+            mac.update(chunk)
+            inner.update(cipher.update(chunk))
+    if "sha256:" + outer.hexdigest() != layer.digest:
+        raise ImageError("it was changed: its digest is another", where=place, code="image-blob")
+    if not hmac.compare_digest(mac.digest(), _hmac(layer, place)) or "sha256:" + inner.hexdigest() != key.digest:
+        raise ImageError("it was changed: its key does not open it to what was encrypted", where=place, code="image-content")
 
 
 def check_same(keys: Sequence[packet.LayerKey], source: layout.Image, where: str) -> None:
