@@ -89,10 +89,17 @@ def mirror() -> str:
     if named:
         return named
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian", "Component: main"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.partition("\n")[0]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    # apt knows its targets only after an update. Before, its configuration names the mirror.
+    found += [uri for text in configured() for uri in re.findall(r"(?m)^(?:URIs:|deb\b.*?)\s(https?://\S+/debian/?)(?=\s|$)", text)]
     if not found:
-        raise RuntimeError("this machine knows no mirror of Debian: run apt-get update, or set ATTESTED_DEBIAN_MIRROR")
-    return found
+        raise RuntimeError("this machine knows no mirror of Debian: set ATTESTED_DEBIAN_MIRROR")
+    return found[0]
+
+
+def configured() -> list[str]:
+    folder = Path("/etc/apt")
+    return [path.read_text(errors="replace") for path in (folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))) if path.is_file()]
 
 
 def run(command: list[str], folder: Path) -> None:
