@@ -13,6 +13,7 @@ import hmac
 import json
 from typing import Any, Dict, Mapping
 
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
 from ansible_collections.attested.ai.plugins.module_utils.ocicrypt.packet import check_key
 
@@ -30,7 +31,11 @@ def written(document: Mapping[str, Any], key: bytes, kid: str, source: str) -> b
 def holds(document: Mapping[str, Any], key: bytes, kid: str, source: str) -> bool:
     """Whether this manifest was made by a holder of the key, of the source with this digest."""
     found = (document.get("annotations") or {}).get(ANNOTATION)
-    return isinstance(found, str) and hmac.compare_digest(found.encode("utf-8"), code(document, key, kid, source).encode("ascii"))
+    try:
+        return isinstance(found, str) and hmac.compare_digest(found.encode("utf-8"), code(document, key, kid, source).encode("ascii"))
+    except (AttestedError, UnicodeEncodeError):
+        # Something that has no canonical form, and that we did not write.
+        return False
 
 
 def code(document: Mapping[str, Any], key: bytes, kid: str, source: str) -> str:

@@ -179,6 +179,8 @@ def test_a_record_is_of_one_image_source_and_key():
     assert not record.holds({**made, "layers": [{"size": 6}]}, KEY, KID, "sha256:1")
     assert not record.holds({**made, "annotations": {**made["annotations"], "a": "c"}}, KEY, KID, "sha256:1")
     assert not record.holds(document, KEY, KID, "sha256:1")
+    for strange in ({"layers": [{"size": 1 << 70}]}, {"layers": [1e400]}, {"layers": "\ud800"}, {"annotations": {record.ANNOTATION: "\ud800"}}):
+        assert not record.holds({**made, **strange}, KEY, KID, "sha256:1")
     # Nobody without the key sees of which source it is.
     assert "sha256:1" not in json.dumps(made)
 
