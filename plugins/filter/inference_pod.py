@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import typing as t
 
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -77,7 +78,8 @@ _value:
     - C(objects), in the order to apply them. C(refusals), each with C(id), C(what), C(fix) and C(source). C(notes). C(corrections) of a seed, each with C(id),
       C(where), C(given), C(becomes), C(why) and C(source).
     - C(grant) for M(attested.ai.kbs_policy), C(initdata), C(sizing), C(runtime_class) and the C(handlers) that it may lead to.
-    - C(protection) is what was asked for, V(sev-snp) or V(tdx), and V(unprotected) for drafts, for what is refused and for pods without a TEE.
+    - C(protection) is what was asked for, V(sev-snp) or V(tdx), and V(unprotected) for drafts, for what is refused and for pods without a TEE. C(proven_by) is V(kbs) where
+      the pod needs something that a KBS releases by C(grant), so that it gets ready only as what was asked for, and else V(nothing).
   type: dict
 """
 
@@ -103,6 +105,14 @@ def inference_pod_running(plan: t.Any, deployments: t.Any, pods: t.Any) -> dict[
     return cluster.running(plain(plan, "plan"), plain(deployments, "deployments"), plain(pods, "pods"))
 
 
+def collection_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec("ansible_collections.%s" % name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"inference_pod": inference_pod, "inference_pod_cluster": inference_pod_cluster, "inference_pod_running": inference_pod_running}
+        return {"inference_pod": inference_pod, "inference_pod_cluster": inference_pod_cluster, "inference_pod_running": inference_pod_running,
+                "collection_installed": collection_installed}  # fmt: skip

@@ -54,7 +54,7 @@ def _incomplete(said: t.Mapping[str, t.Any], missing: list[str], corrections: li
     return {
         "name": str(said.get("name", "")), "namespace": str(said.get("namespace", "")), "platform": "upstream", "tee": str(said.get("tee", "")), "draft": draft,
         "runtime_class": "", "handlers": [], "sizing": {}, "refusals": [refusal], "notes": [], "objects": [], "grant": {}, "initdata": {},
-        "protection": "unprotected", "model": "", "corrections": [one.to_dict() for one in corrections],
+        "protection": "unprotected", "proven_by": "nothing", "model": "", "corrections": [one.to_dict() for one in corrections],
     }  # fmt: skip
 
 

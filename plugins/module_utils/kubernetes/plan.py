@@ -41,6 +41,7 @@ class PodPlan:
             "objects": list(self.objects), "grant": self.grant or {}, "initdata": self.initdata or {},
             # What was asked for. That the guest is one is proven by the KBS, which releases nothing otherwise, and by nothing in Kubernetes.
             "protection": "unprotected" if self.draft or not spec.protected or self.refusals else table("platforms")["evidence"][spec.tee],
+            "proven_by": "kbs" if self.grant and spec.protected else "nothing",
             "model": {"layers": "encrypted layers", "ciphertext": "opened in the guest", "public": "not encrypted"}[spec.model.source],
         }  # fmt: skip
 

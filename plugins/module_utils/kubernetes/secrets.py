@@ -11,7 +11,8 @@ from typing import Any, Mapping, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.failure import PodError
-from ansible_collections.attested.ai.plugins.module_utils.kubernetes.spec import PodSpec, Secret
+from ansible_collections.attested.ai.plugins.module_utils.kubernetes.parts import Secret
+from ansible_collections.attested.ai.plugins.module_utils.kubernetes.spec import PodSpec
 from ansible_collections.attested.ai.plugins.module_utils.kbs.sealed import PREFIX, check_kid, check_payload
 
 # Where the server finds secrets and certificates that are files.

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role inference_pod with the real modules of kubernetes.core, before a small API, and before a real kube-apiserver where one is named."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(REPO / "tests/unit/inference_pod")]
+
+import pod_api_lab  # noqa: E402
+import pod_lab  # noqa: E402
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("kubernetes") is None, reason="Python's kubernetes is not installed, which kubernetes.core needs")
+MADE = ["ConfigMap/llama-public", "Deployment/llama", "NetworkPolicy/llama", "Secret/llama-sealed", "Service/llama"]
+
+
+@pytest.fixture(params=["small", "real"])
+def api(request, tmp_path):
+    if request.param == "small":
+        with pod_api_lab.small() as found:
+            yield found
+        return
+    if not all(pod_api_lab.REAL):
+        pytest.skip("no real API: KUBE_APISERVER and ETCD name no programs")
+    with pod_api_lab.real(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def small(tmp_path):
+    with pod_api_lab.small() as found:
+        yield found
+
+
+def run(api, tmp_path, *words, description=None, **options):
+    key = tmp_path / "sealed.pem"
+    values = {
+        "inference_pod_description": description if description is not None else pod_lab.described(), "inference_pod_wait": False,
+        "inference_pod_kubeconfig": pod_api_lab.kubeconfig(api, tmp_path / "kubeconfig"), "inference_pod_wait_poll": 1,
+        "inference_pod_sealing_key": str(key) if key.exists() else pod_lab.key_file(tmp_path), **options,
+    }  # fmt: skip
+    tasks = [{"name": "Tell", "ansible.builtin.debug": {"msg": "state={{ inference_pod_result.state }} ready={{ inference_pod_result.ready }}"}}]
+    play = [{"hosts": "localhost", "gather_facts": False, "roles": ["attested.ai.inference_pod"], "vars": values, "tasks": tasks}]
+    (tmp_path / "play.json").write_text(json.dumps(play))
+    environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(tmp_path / "local"), COLUMNS="400")
+    environment.update(K8S_AUTH_KUBECONFIG="", TMPDIR=str(tmp_path))
+    environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local", str(tmp_path / "play.json"), *words]
+    command += ["-e", json.dumps({"ansible_python_interpreter": sys.executable})]
+    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900)
+
+
+def test_it_is_applied_once_and_removed_again(api, tmp_path):
+    checked = run(api, tmp_path, "--check", "--diff")
+    assert checked.returncode == 0 and "changed=0" not in checked.stdout and api.names("inference") == [], checked.stdout
+    done = run(api, tmp_path)
+    assert done.returncode == 0 and api.names("inference") == MADE, done.stdout
+    assert [call for call in api.calls if call.startswith("make")][-1:] in ([], ["make Deployment/llama"]), "the pod comes last"
+    before = api.get("Deployment", "llama", "inference")
+    again = run(api, tmp_path)
+    assert again.returncode == 0 and "changed=0" in again.stdout, again.stdout
+    assert api.get("Deployment", "llama", "inference") == before, "the sealed secrets stay, so nothing changes"
+    removed = run(api, tmp_path, inference_pod_state="absent")
+    assert removed.returncode == 0 and api.names("inference") == [] and "state=absent" in removed.stdout, removed.stdout
+    nothing = run(api, tmp_path, inference_pod_state="absent")
+    assert nothing.returncode == 0 and "changed=0" in nothing.stdout, nothing.stdout
+
+
+def test_a_change_is_applied_and_what_is_not_needed_goes(api, tmp_path):
+    described = pod_lab.described(trusted_store={"size": "60Gi"}, secrets=[{"name": "k", "resource": "kbs:///default/tokens/api", "env": "VLLM_API_KEY"}])
+    assert run(api, tmp_path, description=described).returncode == 0
+    assert "PersistentVolumeClaim/llama-store" in api.names("inference")
+    plain = pod_lab.described(tls=None, allow_plaintext=True, cpus=8)
+    checked = run(api, tmp_path, "--check", description=plain)
+    assert checked.returncode == 0 and "PersistentVolumeClaim/llama-store" in api.names("inference"), checked.stdout
+    done = run(api, tmp_path, description=plain)
+    assert done.returncode == 0, done.stdout
+    left = [name for name in api.names("inference") if not name.startswith("PersistentVolumeClaim")]
+    assert left == ["Deployment/llama", "NetworkPolicy/llama", "Service/llama"]
+    # A real claim stays until its protection is lifted by a controller, which is not there.
+    claim = api.get("PersistentVolumeClaim", "llama-store", "inference")
+    assert claim is None or claim["metadata"].get("deletionTimestamp")
+    container = api.get("Deployment", "llama", "inference")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["cpu"] == "8" and not any("valueFrom" in one for one in container["env"]) and "volumeDevices" not in container
+
+
+def test_pods_that_are_as_planned_and_ready_end_the_wait(api, tmp_path):
+    assert run(api, tmp_path).returncode == 0
+    api.run_pods("llama")
+    done = run(api, tmp_path, inference_pod_wait=True, inference_pod_wait_timeout=20)
+    assert done.returncode == 0 and "state=present ready=1" in done.stdout, done.stdout
+
+
+def test_a_closed_namespace_takes_the_pod(api, tmp_path):
+    """Made by the role with the Pod Security Standard restricted, which a real API enforces."""
+    described = pod_lab.described(namespace="closed", model=pod_lab.ciphertext(), initdata=pod_lab.document(pod_lab.IMAGE, pod_lab.OPENER))
+    checked = run(api, tmp_path, "--check", description=described, inference_pod_create_namespace=True)
+    assert checked.returncode == 0 and api.get("Namespace", "closed") is None, checked.stdout
+    done = run(api, tmp_path, description=described, inference_pod_create_namespace=True)
+    assert done.returncode == 0, done.stdout
+    assert api.get("Namespace", "closed")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert "would violate PodSecurity" not in done.stdout
+    api.run_pods("llama", "closed")
+
+
+def test_a_real_api_refuses_what_the_standard_forbids(api, tmp_path):
+    """So that the test above says something."""
+    if api.context is None:
+        pytest.skip("the small API enforces nothing; a real one is asked where KUBE_APISERVER and ETCD name one")
+    run(api, tmp_path, description=pod_lab.described(namespace="closed"), inference_pod_create_namespace=True)
+    with pytest.raises(Exception, match="403"):
+        api.run_pods("llama", "closed", change=lambda spec: spec["containers"][0]["securityContext"].update(privileged=True, allowPrivilegeEscalation=True))
+
+
+def test_the_wait_ends_well_only_for_what_was_planned(small, tmp_path):
+    """Changed on the way, then not ready with a reason, then ready later: one cluster, since a run takes seconds."""
+    assert run(small, tmp_path).returncode == 0
+    small.run_pods("llama", change=lambda spec: spec["containers"].append({"name": "mesh", "image": "registry.example.com/mesh:v1"}))
+    done = run(small, tmp_path, inference_pod_wait=True, inference_pod_wait_timeout=2)
+    assert done.returncode != 0 and "'mesh', which was put in" in done.stdout and "state=present" not in done.stdout, done.stdout
+    small.request("DELETE", "/api/v1/namespaces/inference/pods/llama-1")
+    small.run_pods("llama", ready=False)
+    status = {"status": {"phase": "Running", "containerStatuses": [
+        {"name": "server", "ready": False, "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {"terminated": {"exitCode": 97}}}]}}
+    small.request("PATCH", "/api/v1/namespaces/inference/pods/llama-1/status", status, "application/merge-patch+json")
+    done = run(small, tmp_path, inference_pod_wait=True, inference_pod_wait_timeout=2)
+    assert done.returncode != 0 and "a secret was not opened" in done.stdout and "state=present" not in done.stdout, done.stdout
+    small.request("DELETE", "/api/v1/namespaces/inference/pods/llama-1")
+    thread = threading.Timer(8, lambda: small.run_pods("llama"))
+    thread.start()
+    done = run(small, tmp_path, inference_pod_wait=True, inference_pod_wait_timeout=120)
+    thread.join()
+    assert done.returncode == 0 and "ready=1" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tee": "tdx"}, "has no runtime class kata-qemu-tdx"),
+        ({"gpus": {"count": 1, "model": "h100"}}, "no node has the label nvidia.com/cc.ready.state=true"),
+        ({"namespace": "nowhere"}, "not found"),
+    ],
+)
+def test_what_the_cluster_cannot_do_changes_nothing(api, tmp_path, change, words):
+    done = run(api, tmp_path, description=pod_lab.described(**change))
+    assert done.returncode != 0 and words in done.stdout and "Traceback" not in done.stdout, done.stdout
+    assert api.names("inference") == []
+
+
+def test_what_others_made_is_left_alone(api, tmp_path):
+    api.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "llama", "namespace": "inference", "labels": {"app": "theirs"}},
+                "spec": {"ports": [{"port": 80}]}})  # fmt: skip
+    done = run(api, tmp_path)
+    assert done.returncode != 0 and "Service llama in inference was not made by this role" in done.stdout, done.stdout
+    removed = run(api, tmp_path, inference_pod_state="absent")
+    assert removed.returncode == 0 and api.names("inference") == ["Service/llama"], removed.stdout
+
+
+def test_a_secret_in_the_clear_that_is_deployed_is_not_shown(small, tmp_path):
+    clear = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "llama-sealed", "namespace": "inference", "labels": {
+        "app.kubernetes.io/instance": "llama", "app.kubernetes.io/managed-by": "attested.ai"}}, "data": {"tls.key": "aHVudGVyMmh1bnRlcjI="}}
+    small.create(clear)
+    for words in (("--check", "--diff", "-vvv"), ("--diff", "-vvv")):
+        done = run(small, tmp_path, *words)
+        assert done.returncode == 0 and "changed=0" not in done.stdout, done.stdout
+        assert "hunter2" not in done.stdout and "aHVudGVyMm" not in done.stdout, "neither as it is nor in base64"
+    small.request("PATCH", "/api/v1/namespaces/inference/secrets/llama-sealed", {"data": clear["data"]}, "application/merge-patch+json")
+    done = run(small, tmp_path, "--diff", "-vvv", inference_pod_state="absent")
+    assert done.returncode == 0 and small.names("inference") == [] and "aHVudGVyMm" not in done.stdout, done.stdout
