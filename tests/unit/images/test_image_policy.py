@@ -147,3 +147,34 @@ def test_a_real_reader_lets_in_what_was_signed_and_nothing_else(tmp_path: Path, 
         verdicts[name] = done.returncode == 0
         assert done.returncode == 0 or "Source image rejected" in done.stderr, done.stderr
     assert verdicts == {"inference": True, "foreign": False, "nobody": False, "moved": False, "beside": False}
+
+
+@pytest.mark.skipif(not images_lab.COCO_PEER, reason="no program of CoCo's crates: ATTESTED_COCO_PEER names none (tools/images/coco_peer/build.sh)")
+def test_a_guests_own_reader(tmp_path: Path):
+    """What image-rs reads out of it; and that what is refused here is open there, without a word."""
+
+    def read(policy: object, *names: str) -> tuple[object, list[bool]]:
+        (tmp_path / "policy.json").write_text(json.dumps(policy))
+        program = Path(images_lab.COCO_PEER).with_name("coco-policy")
+        done = subprocess.run([program, str(tmp_path / "policy.json"), *names], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        first, *others = done.stdout.splitlines()
+        return first if first == "open" else json.loads(first), [line.endswith(" true") for line in others]
+
+    policy = image_security_policy([
+        ENTRY, {"scope": "mirror.example.org/copies", "key": KEY, "identity": "docker.io/library/inference"},
+        {"scope": "*.example.com", "key": KEY, "kind": "gpg"},
+        {"scope": "registry.example.org/inference:2", "key": "kbs:///default/cosign-public-key/two"},
+    ])  # fmt: skip
+    (found,), fits = read(policy, "registry.example.org/inference:1", "registry.example.org/inference", "registry.example.org/other")
+    assert (found["type"], found["keyPath"], fits) == ("sigstoreSigned", KEY, [True, False])
+    (found,), fits = read(policy, "mirror.example.org/copies/inference:1", "docker.io/library/inference", "mirror.example.org/copies/inference")
+    assert fits == [True, False]
+    assert read(policy, "registry.example.com:5000/x:1")[0][0]["type"] == "signedBy"  # type: ignore[index]
+    assert read(policy, "registry.example.org/inference:2")[0][0]["keyPath"] == "kbs:///default/cosign-public-key/two"  # type: ignore[index]
+    for name in ("registry.example.org/other:1", "inference", "registry.example.org/inference2:1", "example.com/x:1"):
+        assert read(policy, name)[0] == [{"type": "reject"}]
+    # Open without a word, so that the filter refuses them.
+    assert read(scoped([]), "registry.example.org/inference:1")[0] == "open"
+    unnamed = scoped([{"type": "sigstoreSigned", "keyPath": KEY}])
+    assert read(unnamed, "registry.example.org/inference:1", "elsewhere.example.org/other")[1] == [True]
