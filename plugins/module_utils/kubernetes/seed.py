@@ -72,8 +72,9 @@ def translate(pod: Any) -> Tuple[Dict[str, Any], List[Correction]]:
     if len(containers) != 1:
         raise PodError("it has %d containers, and one is needed" % len(containers), where="seed_pod.spec",
                        fix="Describe the server alone; what else there is belongs into its image, or into a pod of its own")  # fmt: skip
-    _container(found, _mapping(containers[0], "seed_pod.spec.containers[0]"))
-    _volumes(found, spec, containers[0])
+    container = _mapping(containers[0], "seed_pod.spec.containers[0]")
+    _container(found, container)
+    _volumes(found, spec, container)
     for name, target in (("nodeSelector", "node_selector"), ("tolerations", "tolerations")):
         if spec.get(name):
             found.description[target] = spec[name]
