@@ -40,6 +40,9 @@ class ActionModule(ActionBase):
             result.update(self._pack(options))
         except AttestedError as error:
             raise AnsibleActionFail(str(error), result={"code": error.code}) from None
+        except OSError as error:
+            # A disk that fails in the middle.
+            raise AnsibleActionFail(f"{error.filename or 'image'}: it cannot be read or written ({error.strerror})", result={"code": "image-disk"}) from None
         return result
 
     def _pack(self, options: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -99,6 +99,8 @@ def carry_out(request: Request, plan: Plan, skopeo: Skopeo) -> layout.Image:
         image = _annotated(request, plan, staged)
         keys = verify.layer_keys(image, request.key, request.kid, staged.place)
         verify.check_same(keys, plan.source, staged.place)
+        if plan.source.media_type == layout.OCI_MANIFEST and image.config.digest != plan.source.config.digest:
+            raise ImageError("its configuration is not that of the source", where=staged.place, code="image-other-content")
         verify.check_content(staged.place, image, keys)
         # What was looked at is what is published: a manifest names its layers by their digests.
         skopeo.copy(staged, request.dest, "--preserve-digests", "--dest-oci-accept-uncompressed-layers", policy=_policy(folder, "oci"))
@@ -180,6 +182,9 @@ def _workplace(request: Request) -> t.Iterator[str]:
         raise ImageError(f"there is no place to work ({error.strerror})", where=str(parent), code="image-no-space") from None
     try:
         yield folder
+    except OSError as error:
+        where = str(error.filename or folder)
+        raise ImageError(f"it cannot be written or read ({error.strerror})", where=where, fix="Make room, or give work_path", code="image-no-space") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)

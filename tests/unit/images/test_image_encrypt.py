@@ -310,6 +310,12 @@ def test_a_skopeo_that_encrypts_something_else_publishes_nothing(lab: Lab):
     images_lab.plain(lab.folder / "wrong", word=b"wrong")
     other = replaced(lab, f"if '--encryption-key' in arguments:\n    arguments[-2] = 'oci:{lab.folder}/wrong:1'")
     assert "not those of the source" in lab.refused("image-other-content", other)
+    # The same layers, and another command.
+    raw = json.loads(images_lab.inspect(lab.plain).raw)
+    raw["config"].update(images_lab.blob(lab.plain, b'{"architecture": "amd64", "os": "linux", "config": {"Cmd": ["other"]}}'))
+    store.name(str(lab.plain), "other", json.dumps(raw).encode())
+    other = replaced(lab, f"if '--encryption-key' in arguments:\n    arguments[-2] = 'oci:{lab.plain}:other'")
+    assert "configuration is not" in lab.refused("image-other-content", other)
     assert not lab.dest.exists()
 
 
@@ -321,6 +327,18 @@ def test_cut_off_while_it_is_published(lab: Lab):
     assert "Make room" in lab.refused("image-no-space", cut)
     assert lab.image == before and [path.name for path in lab.dest.parent.iterdir()] == ["encrypted"]
     assert lab.run() == "the source changed"
+
+
+def test_a_place_to_work_that_is_none_or_is_lost(lab: Lab):
+    (lab.folder / "file").write_text("")
+    assert "no place to work" in lab.refused("image-no-space", work=str(lab.folder / "file"))
+    begin = "if '--encryption-key' in arguments:\n    import shutil, subprocess\n    staged = arguments[-1].split(':')[1]\n"
+    gone = replaced(lab, begin + "    shutil.rmtree(os.path.dirname(staged))\n    sys.exit(0)")
+    assert lab.refused("image-skopeo", gone)
+    lost = replaced(lab, begin + f"    subprocess.run([{lab.skopeo.path!r}, *arguments], check=True)\n    index = staged + '/index.json'\n"
+                                 "    os.rename(index, index + 'x')\n    os.mkdir(index)\n    sys.exit(0)")  # fmt: skip
+    assert lab.refused("image-layout", lost)
+    assert not lab.dest.exists()
 
 
 def test_somebody_who_writes_to_the_same_name_at_the_same_time(lab: Lab):
