@@ -21,8 +21,8 @@ short_description: Make the objects of Kubernetes for an inference service in a 
 version_added: 0.1.0
 author: attested.ai contributors (@attested-ai)
 description:
-  - Takes a small, strict description and returns a Deployment, a Service, a NetworkPolicy and what else is needed, the grant that the KBS needs for it, and every
-    reason against it with the next step. There are no objects where something stands against it.
+  - Takes a small, strict description and returns a Deployment, a Service, a NetworkPolicy and what else is needed, the grant that the KBS needs for it, and
+    every reason against it with the next step. There are no objects where something stands against it.
   - It asks no cluster and changes nothing. The role P(attested.ai.inference_pod#role) uses it.
 positional: _input
 options:
@@ -78,8 +78,8 @@ _value:
     - C(objects), in the order to apply them. C(refusals), each with C(id), C(what), C(fix) and C(source). C(notes). C(corrections) of a seed, each with C(id),
       C(where), C(given), C(becomes), C(why) and C(source).
     - C(grant) for M(attested.ai.kbs_policy), C(initdata), C(sizing), C(runtime_class) and the C(handlers) that it may lead to.
-    - C(protection) is what was asked for, V(sev-snp) or V(tdx), and V(unprotected) for drafts, for what is refused and for pods without a TEE. C(proven_by) is V(kbs) where
-      the pod needs something that a KBS releases by C(grant), so that it gets ready only as what was asked for, and else V(nothing).
+    - C(protection) is what was asked for, V(sev-snp) or V(tdx), and V(unprotected) for drafts, for what is refused and for pods without a TEE.
+    - C(proven_by) is V(kbs) where the pod needs what a KBS releases by C(grant), so that it gets ready only as what was asked for, and else V(nothing).
   type: dict
 """
 

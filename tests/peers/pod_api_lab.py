@@ -170,7 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._answer(found) if found else self._fail(404, "%s %s not found" % (kind, name))
             asked = parse_qs(urlsplit(self.path).query).get("labelSelector", [""])[0]
             wanted = dict(one.split("=", 1) for one in asked.split(",") if one)
-            items = [one for (a, b, _c), one in self.store.items() if a == kind and b == namespace and wanted.items() <= one["metadata"].get("labels", {}).items()]
+            there = [one for (a, b, _c), one in self.store.items() if a == kind and b == namespace]
+            items = [one for one in there if wanted.items() <= one["metadata"].get("labels", {}).items()]
         return self._answer({"kind": kind + "List", "apiVersion": PLURALS[kind][0], "metadata": {}, "items": items})
 
     def _write(self, method: str) -> None:

@@ -106,7 +106,8 @@ def _addresses(spec: PodSpec, platform: Platform, data: Mapping[str, str], found
         if isinstance(value, str) and value.startswith("kbs:///"):
             resources.append(value[len("kbs:///"):])
     if "image_security_policy_uri" not in image and "image_security_policy" not in image:
-        found.note("The init-data names no policy for images (image_security_policy_uri): the guest runs any image that the agent's policy lets in, signed or not")
+        found.note("The init-data names no policy for images (image_security_policy_uri): the guest runs any image that the agent's policy lets in,"
+                   " signed or not")  # fmt: skip
     return tuple(resources)
 
 

@@ -28,7 +28,8 @@ def look(plan: Any, runtime_classes: Any, nodes: Any) -> List[Dict[str, Any]]:
     if name not in names:
         close = sorted(str(one) for one in names if "kata" in str(one))
         found.refuse("cluster-no-runtime-class", "the cluster has no runtime class %s" % name,
-                     "Install it (roles attested.ai.kata, attested.ai.coco), or name another platform. It has %s" % (", ".join(close)[:300] or "none of Kata's"))  # fmt: skip
+                     "Install it (roles attested.ai.kata, attested.ai.coco), or name another platform. It has %s"
+                     % (", ".join(close)[:300] or "none of Kata's"))  # fmt: skip
     else:
         chosen = listed[names.index(name)]
         overhead = _path(chosen, "overhead", "podFixed") or {}
@@ -46,7 +47,8 @@ def _planned(plan: Any) -> None:
 def _handler(plan: Mapping[str, Any], handler: str, found: Findings) -> None:
     if plan["handlers"] and handler not in plan["handlers"]:
         found.refuse("cluster-other-handler", "the runtime class %s leads to the handler %s, not to %s: it would start something else"
-                     % (plan["runtime_class"], ascii(handler)[:60], " or ".join(plan["handlers"])), "Correct the runtime class, or name the one that is meant")  # fmt: skip
+                     % (plan["runtime_class"], ascii(handler)[:60], " or ".join(plan["handlers"])),
+                     "Correct the runtime class, or name the one that is meant")  # fmt: skip
 
 
 def _nodes(pod: Mapping[str, Any], overhead: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], found: Findings) -> None:
@@ -65,7 +67,8 @@ def _nodes(pod: Mapping[str, Any], overhead: Mapping[str, Any], nodes: Sequence[
         if not any(_amount((_path(node, "status", "allocatable") or {}).get(key, "0")) >= needed[key] for node in left):
             amount = written(-(-needed[key] // MIB)) if key == "memory" else str(needed[key])
             found.refuse("cluster-no-room", "no node that fits has %s of %s" % (amount, key),
-                         "See the nodes' status.allocatable" + ("; NVIDIA's kata-sandbox-device-plugin offers GPUs" if key.startswith("nvidia.com/") else ""))  # fmt: skip
+                         "See the nodes' status.allocatable"
+                         + ("; NVIDIA's kata-sandbox-device-plugin offers GPUs" if key.startswith("nvidia.com/") else ""))  # fmt: skip
             return
 
 

@@ -29,7 +29,8 @@ def runtime(spec: PodSpec, platform: Platform, found: Findings) -> Optional[Runt
         found.refuse("tee-unsupported", "no pod runs in %s" % spec.tee.upper(), refused)
         return None
     if not spec.protected and not spec.allow_unprotected:
-        found.refuse("unprotected", "with tee none, whoever holds the node reads everything in the pod", "Choose snp or tdx; for a trial, set allow_unprotected")
+        found.refuse("unprotected", "with tee none, whoever holds the node reads everything in the pod",
+                     "Choose snp or tdx; for a trial, set allow_unprotected")  # fmt: skip
     usual = platform.runtime(spec.tee, spec.device)
     if usual is None:
         kinds = ", ".join(sorted(platform.classes))
@@ -175,7 +176,8 @@ def _tls(spec: PodSpec, found: Findings) -> None:
     elif spec.tls is None:
         found.note("No TLS: the host reads every question and every answer")
     elif spec.server == "given":
-        found.note("Your server finds its certificate in %s/%s and the key in %s/%s" % (secrets.PUBLIC, secrets.TLS_CERTIFICATE, secrets.DIRECTORY, secrets.TLS_KEY))
+        found.note("Your server finds its certificate in %s/%s and the key in %s/%s"
+                   % (secrets.PUBLIC, secrets.TLS_CERTIFICATE, secrets.DIRECTORY, secrets.TLS_KEY))  # fmt: skip
 
 
 def placement(spec: PodSpec, platform: Platform, found: Findings) -> None:
@@ -196,14 +198,15 @@ def placement(spec: PodSpec, platform: Platform, found: Findings) -> None:
     for volume in spec.csi_volumes:
         if not spec.allow_csi_volumes:
             found.refuse(
-                "csi-volume", "the volume %s (%s) is mounted by the host, which reads what is in it; the guest gets a copy, once" % (volume.name, volume.driver),
+                "csi-volume",
+                "the volume %s (%s) is mounted by the host, which reads what is in it; the guest gets a copy, once" % (volume.name, volume.driver),
                 "Put the model into encrypted layers or fetch it as ciphertext, and secrets into secrets. Only where its content is ciphertext already, "
                 "set allow_csi_volumes",
                 "kata-containers, fs_share_linux.go; genpolicy stops at such volumes",
             )  # fmt: skip
         else:
-            found.note("Warning: the host reads what is in the volume %s (%s). It is copied into the guest's memory once, and genpolicy stops at it: the agent's"
-                       " policy has to be written by hand" % (volume.name, volume.driver))  # fmt: skip
+            found.note("Warning: the host reads what is in the volume %s (%s). It is copied into the guest's memory once, and genpolicy stops at it:"
+                       " the agent's policy has to be written by hand" % (volume.name, volume.driver))  # fmt: skip
     for name, value in spec.node_selector.items():
         if name.startswith("nvidia.com/cc.") or name in {key for group in platforms.table("platforms")["labels"].values() for key in group}:
             found.refuse("node-selector", "%s=%s is for the role to say" % (name, value), "Leave it away")

@@ -3,7 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The guard: what a container runs first. It ends it where a secret is still sealed, and else becomes the server.
 
-Up to Kata 4.1 a secret that cannot be opened is a warning in a log, and the server gets the text sealed.... in its place (src/agent/src/rpc.rs; kata issue 13586).
+Up to Kata 4.1 a secret that cannot be opened is a warning in a log, and the server gets the text sealed.... in its place (src/agent/src/rpc.rs; kata
+issue 13586).
 The agent's policy pins the command, so the host cannot take the guard away.
 """
 
@@ -14,7 +15,10 @@ from typing import Sequence, Tuple
 STATUS = 97
 # No $( and no $$: the kubelet, on the host, would expand them. Only what every POSIX shell has built in.
 _SCRIPT = """\
-refuse() { echo "attested.ai: $1. Look at the KBS: does its policy release the secret and the key that it is signed with to this init-data?" >&2; exit %(status)d; }
+refuse() {
+  echo "attested.ai: $1. Look at the KBS: does its policy release the secret and the key that it is signed with to this init-data?" >&2
+  exit %(status)d
+}
 for name in %(names)s; do
   eval "value=\\${$name-}"
   case $value in

@@ -55,7 +55,8 @@ def translate(pod: Any) -> Tuple[Dict[str, Any], List[Correction]]:
     The runtime class is not taken over: the platform and the TEE say which it is.
     """
     if not isinstance(pod, Mapping) or pod.get("kind") not in ("Pod", "Deployment", "StatefulSet", "Job"):
-        raise PodError("it is no Pod, Deployment, StatefulSet or Job", where="seed_pod", fix="Give the manifest as a dictionary: lookup('file', ...) | from_yaml")
+        raise PodError("it is no Pod, Deployment, StatefulSet or Job", where="seed_pod",
+                       fix="Give the manifest as a dictionary: lookup('file', ...) | from_yaml")  # fmt: skip
     found = _Pod()
     metadata = _mapping(pod.get("metadata"), "seed_pod.metadata")
     template = pod if pod["kind"] == "Pod" else _mapping(_mapping(pod.get("spec"), "seed_pod.spec").get("template"), "seed_pod.spec.template")
@@ -249,7 +250,8 @@ def _volumes(found: _Pod, spec: Mapping[str, Any], container: Mapping[str, Any])
         elif kind == "image":
             found.correct("image-volume", where, "image at %s" % (path or "no path"), "left out; give model for what it held")
         elif kind == "secret":
-            found.correct("kubernetes-secret", where, "a Secret of Kubernetes at %s" % (path or "no path"), "left out; name the resources of the KBS in secrets (file)")
+            found.correct("kubernetes-secret", where, "a Secret of Kubernetes at %s" % (path or "no path"),
+                          "left out; name the resources of the KBS in secrets (file)")  # fmt: skip
         elif kind != "emptyDir":
             raise PodError("a volume of the kind %s is not understood" % quoted(kind), where="seed_pod." + where,
                            fix="Take it out, and put what it held into the image")  # fmt: skip

@@ -143,8 +143,10 @@ def _environment(fields: Fields) -> Mapping[str, str]:
 
 def _toleration(given: Any, where: str) -> Mapping[str, str]:
     inner = Fields(given, where)
-    found = {"key": inner.text("key", RESOURCE, ""), "operator": inner.choice("operator", ("Equal", "Exists"), "Equal"),
-             "value": inner.text("value", LABEL_VALUE, ""), "effect": inner.choice("effect", ("", "NoSchedule", "PreferNoSchedule", "NoExecute"), "")}  # fmt: skip
+    found = {
+        "key": inner.text("key", RESOURCE, ""), "operator": inner.choice("operator", ("Equal", "Exists"), "Equal"),
+        "value": inner.text("value", LABEL_VALUE, ""), "effect": inner.choice("effect", ("", "NoSchedule", "PreferNoSchedule", "NoExecute"), ""),
+    }  # fmt: skip
     inner.done()
     return {name: value for name, value in found.items() if value}
 
