@@ -3,6 +3,7 @@
 run must go on, and at the end the machine must be as one that nobody disturbed.
 
     python tools/vm/interruptions.py machines        # Debian under QEMU: the power is cut for real
+    python tools/vm/interruptions.py machines reboot  # only those with this word in their names
     python tools/vm/interruptions.py containers      # the same moments in seconds; what the kernel had not written is not lost there
 
 The role is tdx_host: it has words on the command line, parameters of modules, groups and rules for devices. Exit status 0 if all held.
@@ -17,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import containers
@@ -182,7 +183,7 @@ def same(lab: Lab, before: list[str]) -> None:
         raise LabError("the machine is not as the one that nobody disturbed.\nMissing:\n  " + "\n  ".join(gone) + "\nInstead:\n  " + "\n  ".join(new))
 
 
-def trial(lab: Lab, logs: Path) -> None:
+def trial(lab: Lab, cuts: Sequence[Cut], logs: Path) -> None:
     logs.mkdir(parents=True, exist_ok=True)
     untouched = lab.script("whole", STATE)[1].splitlines()
     begin = time.monotonic()
@@ -192,7 +193,7 @@ def trial(lab: Lab, logs: Path) -> None:
         if expected == untouched:
             raise LabError(f"state {state} changed nothing")
         say(f"{state}, undisturbed: {time.monotonic() - begin:.0f} s")
-        for number, cut in enumerate(cut for cut in CUTS if cut.state == state):
+        for number, cut in enumerate(cut for cut in cuts if cut.state == state):
             begin = time.monotonic()
             interrupt(lab, cut, logs / f"{state}-{number}.log")
             say(f"{state}: {cut.name}: {time.monotonic() - begin:.0f} s")
@@ -207,8 +208,9 @@ def trial(lab: Lab, logs: Path) -> None:
 
 
 def main() -> int:
-    kind = sys.argv[1] if sys.argv[1:] in (["machines"], ["containers"]) else ""
-    if not kind:
+    kind, word = (*sys.argv[1:], "", "")[:2]
+    cuts = [cut for cut in CUTS if word in cut.name]
+    if kind not in ("machines", "containers") or not cuts or len(sys.argv) > 3:
         print(__doc__, file=sys.stderr)
         return 2
     reason = containers.unable() if kind == "containers" else ""
@@ -220,8 +222,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_ignored: sys.exit(1))
     try:
         lab.up()
-        trial(lab, REPO / ".cache" / "log" / f"interrupted-{kind}")
-        print(f"{len(CUTS)} interruptions, and the next run finished each")
+        trial(lab, cuts, REPO / ".cache" / "log" / f"interrupted-{kind}")
+        print(f"{len(cuts)} interruptions, and the next run finished each")
         return 0
     except (LabError, RuntimeError, subprocess.TimeoutExpired) as error:
         print(f"interruptions: {error}", file=sys.stderr)

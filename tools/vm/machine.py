@@ -146,11 +146,20 @@ def end(pid: int, disk: str) -> bool:
     if not any(disk in word for word in _words(pid)):
         return False
     os.kill(pid, signal.SIGKILL)
-    for _attempt in range(100):
-        if not _words(pid):
-            break
+    for _attempt in range(1200):
+        if _gone(pid):
+            return True
         time.sleep(0.05)
-    return True
+    raise RuntimeError(f"process {pid} outlives SIGKILL")
+
+
+def _gone(pid: int) -> bool:
+    """No process, or nothing but its status for its parent: until all threads have ended its disk stays locked."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return status in "ZX" and len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
+    except OSError:
+        return True
 
 
 def _words(pid: int) -> list[str]:
