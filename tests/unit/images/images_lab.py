@@ -28,7 +28,7 @@ from ansible_collections.attested.ai.plugins.plugin_utils.skopeo import Skopeo
 REPO = Path(__file__).resolve().parents[3]
 PROVIDER = ocicrypt_keyprovider.__file__
 KID = "kbs:///default/key/test"
-# CoCo's own crates as a program, see tools/images/coco_peer/build.sh.
+# Programs around CoCo's own crates, built by whoever has them: `coco-peer KEY DESCRIPTOR.json LAYER OUT` opens a layer, `coco-policy` beside it reads a policy.
 COCO_PEER = os.environ.get("ATTESTED_COCO_PEER", "")
 TAR = "application/vnd.oci.image.layer.v1.tar"
 

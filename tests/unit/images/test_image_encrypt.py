@@ -97,7 +97,7 @@ def test_skopeo_by_hand_makes_what_the_task_takes_as_its_own_work_only_with_our_
     assert lab.run() == "the source changed" and not lab.run()
 
 
-@pytest.mark.skipif(not images_lab.COCO_PEER, reason="no program of CoCo's crates: ATTESTED_COCO_PEER names none (tools/images/coco_peer/build.sh)")
+@pytest.mark.skipif(not images_lab.COCO_PEER, reason="no program of CoCo's crates: ATTESTED_COCO_PEER names none")
 def test_the_crates_of_a_guest_open_every_layer(lab: Lab):
     lab.run()
     key, other = images_lab.secret(lab.folder / "key", lab.key), images_lab.secret(lab.folder / "other", os.urandom(32))

@@ -149,7 +149,7 @@ def test_a_real_reader_lets_in_what_was_signed_and_nothing_else(tmp_path: Path, 
     assert verdicts == {"inference": True, "foreign": False, "nobody": False, "moved": False, "beside": False}
 
 
-@pytest.mark.skipif(not images_lab.COCO_PEER, reason="no program of CoCo's crates: ATTESTED_COCO_PEER names none (tools/images/coco_peer/build.sh)")
+@pytest.mark.skipif(not images_lab.COCO_PEER, reason="no program of CoCo's crates: ATTESTED_COCO_PEER names none")
 def test_a_guests_own_reader(tmp_path: Path):
     """What image-rs reads out of it; and that what is refused here is open there, without a word."""
 
