@@ -32,6 +32,7 @@ if [ "$1" = test ]; then
   need openssh-server "tests attest through a real sshd on loopback" has sshd
   need openssh-client "the same tests connect with it" has ssh
   need swtpm "the Azure collector is tested against a real TPM 2.0 in software" has swtpm
+  need debian-archive-keyring "a skopeo that encrypts is taken from Debian 13 where this machine has an older one" test -e /usr/share/keyrings/debian-archive-keyring.gpg
   need tpm2-tools "a second opinion on the quotes of that TPM" has tpm2_checkquote
 fi
 
