@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(Path(__file__).resolve().parent), str(REPO / "tests/unit/inference_pod")]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(REPO / "tests/unit/inference_pod"), str(REPO / "tests/unit/kbs")]
 
+import kbs_lab  # noqa: E402
 import pod_api_lab  # noqa: E402
 import pod_lab  # noqa: E402
+from ansible_collections.attested.ai.plugins.plugin_utils.inference_pod import inference_pod  # noqa: E402
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("kubernetes") is None, reason="Python's kubernetes is not installed, which kubernetes.core needs")
 MADE = ["ConfigMap/llama-public", "Deployment/llama", "NetworkPolicy/llama", "Secret/llama-sealed", "Service/llama"]
@@ -41,7 +43,7 @@ def small(tmp_path):
         yield found
 
 
-def run(api, tmp_path, *words, description=None, **options):
+def run(api, tmp_path, *words, description=None, defaults=None, **options):
     key = tmp_path / "sealed.pem"
     values = {
         "inference_pod_description": description if description is not None else pod_lab.described(), "inference_pod_wait": False,
@@ -49,7 +51,8 @@ def run(api, tmp_path, *words, description=None, **options):
         "inference_pod_sealing_key": str(key) if key.exists() else pod_lab.key_file(tmp_path), **options,
     }  # fmt: skip
     tasks = [{"name": "Tell", "ansible.builtin.debug": {"msg": "state={{ inference_pod_result.state }} ready={{ inference_pod_result.ready }}"}}]
-    play = [{"hosts": "localhost", "gather_facts": False, "roles": ["attested.ai.inference_pod"], "vars": values, "tasks": tasks}]
+    play = [{"hosts": "localhost", "gather_facts": False, "roles": ["attested.ai.inference_pod"], "vars": values, "tasks": tasks,
+             "module_defaults": {"group/attested.ai.all": defaults or {}}}]  # fmt: skip
     (tmp_path / "play.json").write_text(json.dumps(play))
     environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(tmp_path / "local"), COLUMNS="400")
     environment.update(K8S_AUTH_KUBECONFIG="", TMPDIR=str(tmp_path))
@@ -161,3 +164,24 @@ def test_a_secret_in_the_clear_that_is_deployed_is_not_shown(small, tmp_path):
     small.request("PATCH", "/api/v1/namespaces/inference/secrets/llama-sealed", {"data": clear["data"]}, "application/merge-patch+json")
     done = run(small, tmp_path, "--diff", "-vvv", inference_pod_state="absent")
     assert done.returncode == 0 and small.names("inference") == [] and "aHVudGVyMm" not in done.stdout, done.stdout
+
+
+def test_the_kbs_lets_the_pod_have_its_keys_before_it_starts_and_takes_them_back(small, tmp_path):
+    other = {"name": "theirs", "resources": ["default/tokens/theirs"], "init_data": ["ab" * 32]}
+    with kbs_lab.soft_peer(tmp_path, tls=False) as peer:
+        kbs_lab.secret(tmp_path / "admin.pem", kbs_lab.private_pem(peer.admin_key))
+        defaults = {"url": [peer.url], "admin_key": str(tmp_path / "admin.pem"), "issuer": kbs_lab.ISSUER, "state_path": str(tmp_path / "kbs.json"),
+                    "attempts": 1, "timeout": 5}  # fmt: skip
+        lost = run(small, tmp_path, defaults=defaults, inference_pod_kbs_policy=True)
+        assert lost.returncode != 0 and "Name the grants of all others" in lost.stdout and small.calls == [], lost.stdout
+        told = {"defaults": defaults, "inference_pod_kbs_policy": True, "inference_pod_kbs_grants": [other]}
+        done = run(small, tmp_path, **told)
+        assert done.returncode == 0, done.stdout
+        policy = peer.server.kbs.policy
+        digest = inference_pod(pod_lab.described(), sealing_key=str(tmp_path / "sealed.pem"))["initdata"]["digests"]["sev-snp"]
+        assert digest in policy and "inference-llama" in policy and "theirs" in policy
+        removed = run(small, tmp_path, inference_pod_state="absent", **told)
+        assert removed.returncode == 0, removed.stdout
+        assert digest not in peer.server.kbs.policy and "theirs" in peer.server.kbs.policy and small.names("inference") == []
+    unreachable = run(small, tmp_path, **told)
+    assert unreachable.returncode != 0 and "kbs-unreachable" in unreachable.stdout and small.names("inference") == [], "no pod without its keys"
