@@ -51,6 +51,8 @@ def read(spec: PodSpec, platform: Platform, images: Tuple[str, ...], draft: bool
                      "Make one with genpolicy from the draft (state draft), and add it")  # fmt: skip
     else:
         _images(policy, images, draft, found)
+        for name in agent_policy.look(policy).open:
+            found.note("The agent's policy leaves %s open, as was said: %s" % (name, agent_policy.OPENS[name]))
     resources = _addresses(spec, platform, data, found)
     if len(document.annotation) > ANNOTATION_MAX:
         found.refuse("init-data-size", "its annotation is %d bytes long, and Kubernetes takes %d" % (len(document.annotation), ANNOTATION_MAX),

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.findings import Findings
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.guard import STATUS
+from ansible_collections.attested.ai.plugins.module_utils.kubernetes.platforms import platform
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.quantity import MIB, written
 
 _QUANTITY = re.compile(r"([0-9]+)([KMGT]i|[kMGTm])?\Z")
@@ -23,6 +24,7 @@ def look(plan: Any, runtime_classes: Any, nodes: Any) -> List[Dict[str, Any]]:
     found = Findings()
     name = plan["runtime_class"]
     overhead: Mapping[str, Any] = {}
+    on_node = platform(plan["platform"]).guest_on_node
     listed = _listed(runtime_classes, "runtime_classes")
     names = [_path(one, "metadata", "name") for one in listed]
     if name not in names:
@@ -35,7 +37,8 @@ def look(plan: Any, runtime_classes: Any, nodes: Any) -> List[Dict[str, Any]]:
         overhead = _path(chosen, "overhead", "podFixed") or {}
         _handler(plan, str(chosen.get("handler", "")), found)
     if nodes is not None and plan["objects"]:
-        _nodes(plan["objects"][-1]["spec"]["template"]["spec"], overhead, _listed(nodes, "nodes"), found)
+        # A guest that is a machine of a cloud's takes no memory and no key of the node's.
+        _nodes(plan["objects"][-1]["spec"]["template"]["spec"], overhead if on_node else None, _listed(nodes, "nodes"), found)
     return [one.to_dict() for one in found.refusals]
 
 
@@ -51,7 +54,7 @@ def _handler(plan: Mapping[str, Any], handler: str, found: Findings) -> None:
                      "Correct the runtime class, or name the one that is meant")  # fmt: skip
 
 
-def _nodes(pod: Mapping[str, Any], overhead: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]], found: Findings) -> None:
+def _nodes(pod: Mapping[str, Any], overhead: Optional[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]], found: Findings) -> None:
     left = list(nodes)
     for number, (key, value) in enumerate(pod.get("nodeSelector", {}).items()):
         fitting = [node for node in left if (_path(node, "metadata", "labels") or {}).get(key) == value]
@@ -60,6 +63,8 @@ def _nodes(pod: Mapping[str, Any], overhead: Mapping[str, Any], nodes: Sequence[
                          _label_help(key))  # fmt: skip
             return
         left = fitting
+    if overhead is None:
+        return
     # The class books its overhead on the node, a key of the TEE among it.
     limits = pod["containers"][0]["resources"]["limits"]
     needed = {key: (_amount(limits.get(key, "0")) + _amount(overhead.get(key, "0"))) for key in {*limits, *overhead} if key != "cpu"}
@@ -121,7 +126,7 @@ def _changed(planned: Mapping[str, Any], spec: Mapping[str, Any]) -> List[str]:
         found += ["it has the container %s, which was put in" % ascii(name)[:60] for name in have if name not in want]
         for name, one in want.items():
             for member in ("image", "command", "args"):
-                if name in have and have[name].get(member) != one.get(member):
+                if name in have and (have[name].get(member) or None) != (one.get(member) or None):
                     found.append("%s of its container %s was changed" % (member, name))
     for name in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(name):

@@ -175,8 +175,8 @@ def _tls(spec: PodSpec, found: Findings) -> None:
                      "Give tls with a certificate and the resource of its key, or set allow_plaintext for a trial")  # fmt: skip
     elif spec.tls is None:
         found.note("No TLS: the host reads every question and every answer")
-    elif spec.server == "given":
-        found.note("Your server finds its certificate in %s/%s and the key in %s/%s"
+    elif spec.server == "given" or spec.command:
+        found.note("TLS is for your command to use: the server finds its certificate in %s/%s and the key in %s/%s"
                    % (secrets.PUBLIC, secrets.TLS_CERTIFICATE, secrets.DIRECTORY, secrets.TLS_KEY))  # fmt: skip
 
 

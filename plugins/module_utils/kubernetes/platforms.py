@@ -43,6 +43,7 @@ class Platform:
     trusted_store: bool
     dns_ports: Tuple[int, ...]
     tee_labels: bool
+    guest_on_node: bool
     policy_annotation: str
     classes: Mapping[str, RuntimeClass]
     others: Mapping[str, Tuple[str, ...]]
@@ -87,7 +88,7 @@ def platform(key: str) -> Platform:
     names: Dict[str, Tuple[str, ...]] = {kind: tuple(one["names"]) for kind, one in row["classes"].items()}
     return Platform(
         key, row["title"], document["sources"][row["source"]], row["mark"], row["init_data"], row["guest_components"], row["block_encrypted_emptydir"],
-        row["trusted_store"], tuple(row["dns_ports"]), row["tee_labels"], row.get("policy_annotation", ""),
+        row["trusted_store"], tuple(row["dns_ports"]), row["tee_labels"], row["guest_on_node"], row.get("policy_annotation", ""),
         {kind: RuntimeClass(one["names"][0], tuple(one["handlers"]), one["default_memory_mib"], one["overhead_mib"])
          for kind, one in row["classes"].items()},
         names,

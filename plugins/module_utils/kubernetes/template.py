@@ -111,7 +111,6 @@ def _opener(spec: PodSpec, sizing: Sizing) -> Object:
         "name": "open-model",
         "image": opener.image,
         "imagePullPolicy": "IfNotPresent",
-        "args": list(opener.args),
         "env": _environment({"HOME": "/tmp", "ATTESTED_CDH_URL": HUB, "ATTESTED_MODEL_URL": model.url, "ATTESTED_MODEL_KEYS": " ".join(_paths(model.keys)),
                              "ATTESTED_MODEL_CIPHERTEXT": CIPHERTEXT, "ATTESTED_MODEL_PATH": model.path}),
         "resources": {kind: {"cpu": str(spec.cpus), "memory": written(sizing.limit)} for kind in ("limits", "requests")},
@@ -119,8 +118,9 @@ def _opener(spec: PodSpec, sizing: Sizing) -> Object:
         "volumeMounts": [{"name": "scratch", "mountPath": "/tmp"}, {"name": "ciphertext", "mountPath": CIPHERTEXT},
                          {"name": "model", "mountPath": model_directory(spec)}],
     }  # fmt: skip
-    if opener.command:
-        found["command"] = list(opener.command)
+    for name, words in (("command", opener.command), ("args", opener.args)):
+        if words:
+            found[name] = list(words)
     return found
 
 

@@ -121,6 +121,20 @@ def test_why_it_waits_is_told(plan, status, words):
     assert not found["settled"] and words in found["waiting"][0]
 
 
+def test_words_that_are_not_said_are_not_changed(tmp_path):
+    """The API leaves out lists that are empty."""
+    description = lab.described(model=lab.ciphertext(opener={"image": lab.OPENER}), initdata=lab.document(lab.IMAGE, lab.OPENER))
+    plan = inference_pod(description, sealing_key=lab.key_file(tmp_path))
+    running = pod(plan)
+    running["spec"]["initContainers"][0].update(command=None, args=[])
+    assert cluster.running(plan, [plan["objects"][-1]], [running])["settled"]
+
+
+def test_a_machine_of_a_clouds_needs_no_room_on_the_node(tmp_path):
+    plan = inference_pod(lab.described(platform="peer-pods"), sealing_key=lab.key_file(tmp_path))
+    assert cluster.look(plan, [runtime_class("kata-remote")], [node({}, memory="8Gi")]) == []
+
+
 def test_pods_that_go_do_not_count(plan):
     going = pod(plan, runtimeClassName="x")
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"

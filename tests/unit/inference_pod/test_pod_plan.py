@@ -205,6 +205,19 @@ def test_a_draft_needs_no_init_data_and_is_no_protection(key):
     assert "annotations" not in made["objects"][-1]["spec"]["template"]["metadata"]
 
 
+def test_what_the_policy_leaves_open_by_permission_is_told(key):
+    text = lab.policy(lab.IMAGE).replace("default ExecProcessRequest := false", "default ReadStreamRequest := true")
+    open_logs = lab.described(initdata=lab.document(policy_rego=text))
+    assert "agent-policy-open" in refused(inference_pod(open_logs, sealing_key=key))
+    made = inference_pod({**open_logs, "agent_policy_allow": ["ReadStreamRequest"]}, sealing_key=key)
+    assert refused(made) == [] and any("the host reads what the containers print" in note for note in made["notes"])
+
+
+def test_a_command_of_your_own_is_told_where_tls_is(key):
+    made = inference_pod(lab.described(command=["/start"]), sealing_key=key)
+    assert any("/etc/attested/secrets/tls.key" in note for note in made["notes"])
+
+
 def test_without_a_tee_nothing_is_called_protected(key):
     made = inference_pod(lab.described(tee="none", allow_unprotected=True), sealing_key=key)
     assert refused(made) == [] and made["protection"] == "unprotected" and made["runtime_class"] == "kata-qemu-coco-dev"
