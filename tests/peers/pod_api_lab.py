@@ -285,5 +285,8 @@ def real(folder: Path) -> Iterator[Api]:
                     raise AssertionError("the API does not come up:\n" + (folder / "log").read_text(errors="replace")[-3000:]) from None
                 time.sleep(0.5)
         api.prepare()
-        yield api
-    shutil.rmtree(folder / "etcd", ignore_errors=True)
+        try:
+            yield api
+        finally:
+            stack.close()
+            shutil.rmtree(folder / "etcd", ignore_errors=True)

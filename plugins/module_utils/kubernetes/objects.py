@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Mapping, Optional
 from ansible_collections.attested.ai.plugins.module_utils.kbs.initdata import ANNOTATION
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes import secrets, template
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.channel import Channel
+from ansible_collections.attested.ai.plugins.module_utils.kubernetes.parts import Store
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.platforms import Platform, RuntimeClass, server
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.quantity import written
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.sizing import Sizing
@@ -32,7 +33,7 @@ def objects(
         data = {name: base64.b64encode(text.encode("ascii")).decode("ascii") for name, text in sorted(sealed.items())}
         found.append({**_head(spec, "v1", "Secret", template.secret_name(spec)), "type": "Opaque", "data": data})
     if spec.trusted_store is not None and not spec.trusted_store.claim:
-        found.append(_claim(spec))
+        found.append(_claim(spec, spec.trusted_store))
     return [*found, _service(spec), _deployment(spec, platform, runtime, sizing, channel)]
 
 
@@ -75,9 +76,7 @@ def _service(spec: PodSpec) -> Object:
     }}  # fmt: skip
 
 
-def _claim(spec: PodSpec) -> Object:
-    store = spec.trusted_store
-    assert store is not None
+def _claim(spec: PodSpec, store: Store) -> Object:
     found: Object = {"accessModes": ["ReadWriteOnce"], "volumeMode": "Block", "resources": {"requests": {"storage": written(store.size_mib)}}}
     if store.storage_class:
         found["storageClassName"] = store.storage_class

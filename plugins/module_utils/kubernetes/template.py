@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Mapping, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes import platforms, secrets
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.guard import guarded
+from ansible_collections.attested.ai.plugins.module_utils.kubernetes.parts import Opener
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.platforms import Platform, RuntimeClass, server
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.quantity import written
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes.sizing import Sizing
@@ -46,7 +47,7 @@ def pod_spec(spec: PodSpec, platform: Platform, runtime: RuntimeClass, sizing: S
     if spec.image_pull_secret:
         found["imagePullSecrets"] = [{"name": spec.image_pull_secret}]
     if spec.model.opener is not None:
-        found["initContainers"] = [_opener(spec, sizing)]
+        found["initContainers"] = [_opener(spec, spec.model.opener, sizing)]
     return found
 
 
@@ -103,10 +104,9 @@ def _server(spec: PodSpec, sizing: Sizing) -> Object:
     return found
 
 
-def _opener(spec: PodSpec, sizing: Sizing) -> Object:
+def _opener(spec: PodSpec, opener: Opener, sizing: Sizing) -> Object:
     """Fetches ciphertext, gets the key from the guest's data hub, opens the model into memory. What it does is its own; this is what it is told."""
-    model, opener = spec.model, spec.model.opener
-    assert opener is not None
+    model = spec.model
     found: Object = {
         "name": "open-model",
         "image": opener.image,
