@@ -20,6 +20,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kubernetes.traffic imp
 
 MANAGER = "attested.ai"
 INSTANCE, MANAGED_BY = "app.kubernetes.io/instance", "app.kubernetes.io/managed-by"
+DNS_PORT = 53
 Object = Dict[str, Any]
 
 
@@ -87,7 +88,10 @@ def _network_policy(spec: PodSpec, platform: Platform) -> Object:
     """The host enforces it: it keeps other tenants away, and not the host."""
     exits: List[Object] = [{"ports": [{"protocol": protocol, "port": port} for port in platform.dns_ports for protocol in ("UDP", "TCP")],
                             "to": [{"namespaceSelector": {}}]}]  # fmt: skip
-    exits += [{"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [{"protocol": "TCP", "port": port} for port in one.ports]} for one in spec.traffic.exits]
+    for one in spec.traffic.exits:
+        # A name server of the node's own has an address, and no namespace.
+        ports = [("TCP", port) for port in one.ports] + [("UDP", port) for port in one.ports if port == DNS_PORT]
+        exits.append({"to": [{"ipBlock": {"cidr": one.cidr}}], "ports": [{"protocol": protocol, "port": port} for protocol, port in ports]})
     peers = [_peer(one) for one in spec.traffic.peers]
     return {**_head(spec, "networking.k8s.io/v1", "NetworkPolicy", spec.name), "spec": {
         "podSelector": {"matchLabels": _labels(spec)},

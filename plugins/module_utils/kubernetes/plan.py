@@ -107,6 +107,8 @@ def _remarks(spec: PodSpec, where: Platform, found: Findings) -> None:
         found.note("This pod is unprotected: whoever holds the node reads everything in it")
     elif spec.tee == "snp":
         found.note("The number of CPUs is part of SEV-SNP's launch measurement: cpus and the class's own make other reference values")
+    if spec.platform == "openshift":
+        found.note("OpenShift lets a pod choose its user only by a SecurityContextConstraint such as nonroot-v2; else give uid and gid of the project's range")
     if spec.image_pull_secret:
         found.note("The host needs image_pull_secret for the manifest, and reads it: let it read that registry only")
     if spec.model.source == "public":

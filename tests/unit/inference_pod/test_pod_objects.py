@@ -200,6 +200,12 @@ def test_tls_reaches_the_probe_too():
     assert "tcpSocket" in pod_of(made(KINDS["triton"]))["containers"][0]["readinessProbe"]
 
 
+def test_a_name_server_of_the_nodes_own_is_reached_by_udp_too():
+    exits = made({**KINDS["vllm"], "network": {"to": [{"cidr": "169.254.20.10/32", "ports": [53]}]}}).objects[0]["spec"]["egress"]
+    assert exits[-1]["ports"] == [{"protocol": "TCP", "port": 53}, {"protocol": "UDP", "port": 53}]
+    assert exits[0]["ports"][0]["port"] == 53 and len(exits) == 2
+
+
 SHELLS = [["dash"], ["bash", "--posix"], ["sh"]]
 
 
