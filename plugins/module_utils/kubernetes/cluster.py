@@ -30,7 +30,7 @@ def look(plan: Any, runtime_classes: Any, nodes: Any) -> List[Dict[str, Any]]:
     if name not in names:
         close = sorted(str(one) for one in names if "kata" in str(one))
         found.refuse("cluster-no-runtime-class", "the cluster has no runtime class %s" % name,
-                     "Install it (roles attested.ai.kata, attested.ai.coco), or name another platform. It has %s"
+                     "Install Kata or Confidential Containers there, or name another platform. It has %s"
                      % (", ".join(close)[:300] or "none of Kata's"))  # fmt: skip
     else:
         chosen = listed[names.index(name)]
