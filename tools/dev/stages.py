@@ -109,7 +109,7 @@ STAGES = (
     Stage("molecule", "molecule", (("molecule", "test", "--scenario-name", "demo"),)),
     Stage("containers", "containers", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "hosts_container"))),
     pytest_stage("floor-functional", "floor", "tests/functional", venv="floor"),
-    pytest_stage("floor-unit", "floor", "tests/unit", "tests/conformance", venv="floor"),
+    pytest_stage("floor-unit", "floor", "tests/unit", "tests/conformance", venv="floor", cores=2),
     Stage("vm-tdx-host", "vm", (("molecule", "test", "--scenario-name", "tdx_host"),), long=True, cores=2),
     Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True, cores=2),
     Stage("vm-snp-host-12", "vm", (("env", "ATTESTED_RELEASE=bookworm", "molecule", "test", "--scenario-name", "snp_host"),), long=True, cores=2),
