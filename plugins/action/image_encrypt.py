@@ -8,16 +8,14 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleError
 from ansible.parsing.vault import is_encrypted
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import SECRET_MAX, read_secret
 from ansible_collections.attested.ai.plugins.module_utils.ocicrypt import layout, packet, reference
 from ansible_collections.attested.ai.plugins.module_utils.ocicrypt.problem import ImageError
+from ansible_collections.attested.ai.plugins.plugin_utils.image_action import ImageAction
 from ansible_collections.attested.ai.plugins.plugin_utils.image_task import Plan, Request, carry_out, make_plan
-from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.skopeo import Skopeo
 
 DISPLAY = Display()
@@ -40,30 +38,15 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 }
 
 
-class ActionModule(ActionBase):
-    _supports_check_mode = True
-    _supports_diff = True
-    _supports_async = False
-    _requires_connection = False
+class ActionModule(ImageAction):
+    argument_spec = ARGUMENT_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        result = super().run(tmp, task_vars)
-        _validated, options = self.validate_argument_spec(ARGUMENT_SPEC)
-        try:
-            result.update(self._encrypt(options))
-        except AttestedError as error:
-            raise AnsibleActionFail(str(error), result={"code": error.code}) from None
-        except OSError as error:
-            # A disk that fails in the middle.
-            raise AnsibleActionFail(f"{error.filename or 'image'}: it cannot be read or written ({error.strerror})", result={"code": "image-disk"}) from None
-        return result
-
-    def _encrypt(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+    def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         if not 1 <= options["timeout"] <= 7 * 86400:
             raise ImageError("it is 1 second to 7 days", where="timeout", code="image-options")
         request = Request(
-            source=reference.parse(options["src"], "src", self._local),
-            dest=reference.parse(options["dest"], "dest", self._local, written=True),
+            source=reference.parse(options["src"], "src", self.local),
+            dest=reference.parse(options["dest"], "dest", self.local, written=True),
             kid=packet.check_kid(options["key"], "key"),
             key=self._key(options["key_file"]),
             architecture=options["architecture"],
@@ -74,7 +57,7 @@ class ActionModule(ActionBase):
         )
         name = options["skopeo"]
         skopeo = Skopeo.find(
-            self._local(name) if "/" in name else name,
+            self.local(name) if "/" in name else name,
             authfile=self._optional(options["authfile"]) or "",
             cert_dir=self._optional(options["cert_dir"]) or "",
             tls_verify=options["tls_verify"],
@@ -97,7 +80,7 @@ class ActionModule(ActionBase):
 
     def _key(self, path: str) -> bytes:
         """Exactly the bytes that kbs_resource stores. What Ansible Vault holds is decrypted in memory only."""
-        found = self._local(path)
+        found = self.local(path)
         if self._task.check_mode and not os.path.lexists(found):
             DISPLAY.warning(f"key_file {found}: there is no key. Without check mode a task before this one has to make it")
             # Any key will do: what is made with one that is not there yet opens nothing that is.
@@ -116,10 +99,7 @@ class ActionModule(ActionBase):
             raise ImageError("it cannot be decrypted: %s" % " ".join(str(error).split())[:200], where=f"key_file {path}", code="image-key") from None
 
     def _optional(self, path: str | None) -> str | None:
-        return self._local(path) if path else None
-
-    def _local(self, path: str) -> str:
-        return local_path(self, path)
+        return self.local(path) if path else None
 
 
 def _result(request: Request, plan: Plan, image: layout.Image | None, skopeo: Skopeo) -> dict[str, t.Any]:

@@ -9,12 +9,9 @@ import os
 import re
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.ocicrypt import layout, models, reference, tarlayer
 from ansible_collections.attested.ai.plugins.module_utils.ocicrypt.problem import ImageError
-from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
+from ansible_collections.attested.ai.plugins.plugin_utils.image_action import ImageAction
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "src": {"type": "path", "required": True},
@@ -27,26 +24,11 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
 }
 
 
-class ActionModule(ActionBase):
-    _supports_check_mode = True
-    _supports_diff = True
-    _supports_async = False
-    _requires_connection = False
+class ActionModule(ImageAction):
+    argument_spec = ARGUMENT_SPEC
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        result = super().run(tmp, task_vars)
-        _validated, options = self.validate_argument_spec(ARGUMENT_SPEC)
-        try:
-            result.update(self._pack(options))
-        except AttestedError as error:
-            raise AnsibleActionFail(str(error), result={"code": error.code}) from None
-        except OSError as error:
-            # A disk that fails in the middle.
-            raise AnsibleActionFail(f"{error.filename or 'image'}: it cannot be read or written ({error.strerror})", result={"code": "image-disk"}) from None
-        return result
-
-    def _pack(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
-        src = self._local(options["src"])
+    def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        src = self.local(options["src"])
         dest = self._layout(options["dest"], "dest", written=True)
         if os.path.commonpath([src, dest.place]) in (src, dest.place):
             raise ImageError("the layout and the model lie in each other", where=f"dest {dest.place}", code="image-dest")
@@ -90,14 +72,11 @@ class ActionModule(ActionBase):
         return models.container(src, options["path"], options["architecture"], base, options["split_size"])
 
     def _layout(self, text: str, where: str, written: bool = False) -> reference.Reference:
-        found = reference.parse(text, where, self._local, written)
+        found = reference.parse(text, where, self.local, written)
         if not found.local:
             raise ImageError("it is no layout on this machine", where=where, fix="Name oci:FOLDER:TAG, and copy to or from registries with skopeo",
                              code="image-reference")  # fmt: skip
         return found
-
-    def _local(self, path: str) -> str:
-        return local_path(self, path)
 
 
 def _listing(raw: bytes | None) -> str:
