@@ -275,6 +275,9 @@ class Run:
             code = 1 if reason else run(stage)
         except Interrupted:
             return
+        except Exception as error:
+            # Out of a thread it would end nothing, and the stage would be neither passed nor failed.
+            code, reason = 1, f"{type(error).__name__}: {error}"
         finally:
             with self._changed:
                 self._free += cores

@@ -56,6 +56,27 @@ def test_an_interruption_leaves_nothing_behind(place, command):
     assert state(int((place / "pid").read_text())) in ("", "Z") and not (place / "later").exists()
 
 
+@pytest.mark.parametrize("command", [("no-such-program",), ("false",)])
+def test_what_cannot_even_start_is_a_failure(place, command, capsys):
+    together = stages.Run(2)
+    together.start(stages.Stage("try", "vm", (command,)), "")
+    together.start(stages.Stage("well", "vm", (("true",),)), "")
+    together.finish()
+    assert (together.total.passed, together.total.failed) == (1, 1) and "FAILED   try" in capsys.readouterr().out
+
+
+def test_stages_share_cores(place):
+    """Two that need one core meet; one that needs both has them for itself."""
+    meet = ("sh", "-c", "echo >>here; for n in $(seq 100); do [ $(wc -l <here) -eq 2 ] && exit 0; sleep 0.1; done; exit 1")
+    together = stages.Run(2)
+    for name in ("one", "two"):
+        together.start(stages.Stage(name, "vm", (meet,)), "")
+    together.start(stages.Stage("both", "vm", (("sh", "-c", "rm here; sleep 0.5; touch both"),), cores=4), "")
+    together.start(stages.Stage("after", "vm", (("test", "-e", "both"),)), "")
+    together.finish()
+    assert (together.total.passed, together.total.failed) == (4, 0)
+
+
 def test_what_ends_by_itself_is_not_taken_down_twice(place):
     assert stages.run(stages.Stage("try", "vm", (("molecule", "converge"), ("false",), ("touch", "later")))) == 1
     assert (place / "words").read_text() == "converge\n" and not (place / "later").exists()
