@@ -50,7 +50,7 @@ def read(spec: PodSpec, platform: Platform, images: Tuple[str, ...], draft: bool
         found.refuse("no-agent-policy", "the init-data has no policy.rego, so that the host may run commands in the guest and start other containers in it",
                      "Make one with genpolicy from the draft (state draft), and add it")  # fmt: skip
     else:
-        _images(policy, images, draft, found)
+        _images(policy, images, "CreateContainerRequest" in spec.agent_policy_allow, draft, found)
         for name in agent_policy.look(policy).open:
             found.note("The agent's policy leaves %s open, as was said: %s" % (name, agent_policy.OPENS[name]))
     resources = _addresses(spec, platform, data, found)
@@ -71,12 +71,15 @@ def _none(spec: PodSpec, draft: bool, found: Findings) -> None:
         )  # fmt: skip
 
 
-def _images(policy: str, images: Tuple[str, ...], draft: bool, found: Findings) -> None:
+def _images(policy: str, images: Tuple[str, ...], any_container: bool, draft: bool, found: Findings) -> None:
     """A policy that was made from another pod keeps this one from starting, or lets another one start."""
     known = agent_policy.look(policy)
     missing = [image for image in images if image not in known.images]
-    if known.containers is None:
-        found.note("The agent's policy lists no containers, so it was not made by genpolicy: whether it lets in just these ones is not checked")
+    if known.containers is None and not any_container:
+        found.refuse("agent-policy-unknown", "the agent's policy lists no containers, so that nothing says which ones it lets in",
+                     "Make it with genpolicy from the draft; if you wrote it and know, name CreateContainerRequest in agent_policy_allow")  # fmt: skip
+    elif known.containers is None:
+        found.note("The agent's policy lists no containers: whether it lets in just these ones is not checked, as was said")
     elif missing and not draft:
         found.refuse("agent-policy-other", "the agent's policy does not know the image %s: it was made from another pod" % missing[0],
                      "Make it anew from the draft of this one")  # fmt: skip

@@ -123,6 +123,7 @@ def test_a_secret_that_says_something_else_is_sealed_anew(key):
         ({"initdata": ["x"]}, "init-data-form"),
         ({"initdata": lab.document(policy_rego=None)}, "no-agent-policy"),
         ({"initdata": lab.document(policy_rego="package agent_policy\ndefault ExecProcessRequest := true\n")}, "agent-policy-open"),
+        ({"initdata": lab.document(policy_rego="package agent_policy\nCreateContainerRequest if input.OCI.Version\n")}, "agent-policy-unknown"),
         ({"initdata": lab.document(f"registry.example.com/other@{lab.DIGEST}")}, "agent-policy-other"),
         ({"initdata": lab.document(cdh_toml=None)}, "no-kbs"),
         ({"initdata": lab.document(url="http://192.0.2.9:8080")}, "kbs-http"),
