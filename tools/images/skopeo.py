@@ -16,6 +16,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from debian_mirror import mirror  # noqa: E402
+
 MINIMUM = (1, 18)
 RELEASE = "trixie"
 # What the program is linked with, and does not share with every Debian.
@@ -55,12 +59,15 @@ def unpack(folder: Path, program: Path) -> None:
     if not shutil.which("apt-get") or not Path(KEYRING).exists():
         raise RuntimeError(f"no skopeo {MINIMUM[0]}.{MINIMUM[1]} here, and no apt-get of a Debian to fetch one: install it, or set ATTESTED_SKOPEO")
     apt, packages, root = folder / "apt", folder / "packages", folder / "root"
+    source = mirror()
+    if not source:
+        raise RuntimeError("this machine knows no mirror of Debian: set ATTESTED_DEBIAN_MIRROR")
     for place in (packages, root):
         shutil.rmtree(place, ignore_errors=True)
     for place in (apt / "lists" / "partial", apt / "cache" / "archives" / "partial", packages, root):
         place.mkdir(parents=True, exist_ok=True)
     (apt / "status").touch()
-    (apt / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirror()} {RELEASE} main\n")
+    (apt / "sources.list").write_text(f"deb [signed-by={KEYRING}] {source} {RELEASE} main\n")
     options = {
         "Dir::Etc::SourceList": apt / "sources.list", "Dir::Etc::SourceParts": "/dev/null", "Dir::State::Lists": apt / "lists",
         "Dir::Cache": apt / "cache", "Dir::State::status": apt / "status", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
@@ -82,24 +89,6 @@ def unpack(folder: Path, program: Path) -> None:
     if version(str(new)) < MINIMUM:
         raise RuntimeError(f"the skopeo of Debian {RELEASE} does not start here")
     new.replace(program)
-
-
-def mirror() -> str:
-    named = os.environ.get("ATTESTED_DEBIAN_MIRROR", "")
-    if named:
-        return named
-    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian", "Component: main"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
-    # apt knows its targets only after an update. Before, its configuration names the mirror.
-    found += [uri for text in configured() for uri in re.findall(r"(?m)^(?:URIs:|deb\b.*?)\s(https?://\S+/debian/?)(?=\s|$)", text)]
-    if not found:
-        raise RuntimeError("this machine knows no mirror of Debian: set ATTESTED_DEBIAN_MIRROR")
-    return found[0]
-
-
-def configured() -> list[str]:
-    folder = Path("/etc/apt")
-    return [path.read_text(errors="replace") for path in (folder / "sources.list", *sorted(folder.glob("sources.list.d/*"))) if path.is_file()]
 
 
 def run(command: list[str], folder: Path) -> None:

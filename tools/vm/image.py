@@ -15,12 +15,17 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from machine import Machine, say
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from debian_mirror import mirror  # noqa: E402
+
 RECIPES = configparser.ConfigParser()
 RECIPES.read(HERE / "recipes.ini")
 DISK_MIB, FIRST_MIB = 6144, 1
@@ -126,12 +131,9 @@ def overlay_of(base: Path, disk: Path, kind: str) -> None:
 
 
 def source(release: str, components: str) -> list[str]:
-    """The mirror that is named, or that this machine has its own Debian from. Elsewhere mmdebstrap knows one."""
-    mirror = os.environ.get("ATTESTED_DEBIAN_MIRROR", "")
-    if not mirror and shutil.which("apt-get"):
-        command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian", "Component: main"]
-        mirror = subprocess.run(command, capture_output=True, text=True, check=False).stdout.partition("\n")[0]
-    return [f"deb {mirror} {release} {components}"] if mirror else []
+    """Where this machine has its own Debian from. Elsewhere mmdebstrap knows a mirror."""
+    found = mirror()
+    return [f"deb {found} {release} {components}"] if found else []
 
 
 def _write_overlay(overlay: Path, release: str, key: str) -> None:
