@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.planning import plan as core
 from ansible_collections.attested.ai.plugins.module_utils.planning import view
+from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded, unlazy
 
 DOCUMENTATION = r"""
 name: inference_plan
@@ -65,20 +63,9 @@ _value:
 """
 
 
-def _plain(value: t.Any) -> t.Any:
-    """Containers from a template are lazy in ansible-core 2.19 and later; the core goes over them several times."""
-    if isinstance(value, t.Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
+@guarded
 def inference_plan(model: t.Any, hosts: t.Any, options: t.Any = None) -> dict[str, t.Any]:
-    try:
-        document = core.plan(_plain(model), _plain(hosts), _plain(options))
-    except AttestedError as error:
-        raise AnsibleFilterError(str(error)) from None
+    document = core.plan(unlazy(model), unlazy(hosts), unlazy(options))
     return {"document": document, "summary": view.summary(document), "figures": view.figures(document), "overhead": view.overhead(document)}
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.plugin_utils import report_view as core
+from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded, unlazy
 
 DOCUMENTATION = r"""
 name: report_view
@@ -51,36 +49,17 @@ _value:
 """
 
 
-def _plain(value: t.Any) -> t.Any:
-    """Containers from a template are lazy in ansible-core 2.19 and later; the core goes over them several times."""
-    if isinstance(value, t.Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _guarded(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-    def call(*values: t.Any, **options: t.Any) -> t.Any:
-        try:
-            return function(*values, **options)
-        except AttestedError as error:
-            raise AnsibleFilterError(str(error)) from None
-
-    return call
-
-
-@_guarded
+@guarded
 def report_view(runs: t.Any, title: str = "Attestation report") -> dict[str, t.Any]:
-    return core.report_view(_plain(runs), str(title))
+    return core.report_view(unlazy(runs), str(title))
 
 
-@_guarded
+@guarded
 def report_document(runs: t.Any, title: str = "Attestation report") -> dict[str, t.Any]:
-    return core.report_document(_plain(runs), str(title))
+    return core.report_document(unlazy(runs), str(title))
 
 
-@_guarded
+@guarded
 def report_runs(hostvars: t.Any, hosts: t.Sequence[str], variable: str, step: str = "attest") -> list[dict[str, t.Any]]:
     return core.runs_of_hosts(hostvars, list(hosts), variable, step)
 

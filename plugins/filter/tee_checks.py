@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.plugin_utils import preflight_view
+from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded, unlazy
 
 DOCUMENTATION = r"""
 name: tee_checks
@@ -70,23 +68,12 @@ _value:
 """
 
 
-def _plain(value: t.Any) -> t.Any:
-    """Containers from a template are lazy in ansible-core 2.19 and later; the core goes over them several times."""
-    if isinstance(value, t.Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
+@guarded
 def tee_checks(hostvars: t.Any, hosts: t.Sequence[str], variable: str, waivers: t.Any = None) -> dict[str, t.Any]:
     names = [str(host) for host in hosts]
     # Only what is needed is taken out of hostvars, which holds everything that is known of all hosts.
-    found = {name: {variable: _plain(hostvars[name].get(variable))} for name in names if name in hostvars}
-    try:
-        return preflight_view.view(found, names, variable, _plain(waivers or {}))
-    except AttestedError as error:
-        raise AnsibleFilterError(str(error)) from None
+    found = {name: {variable: unlazy(hostvars[name].get(variable))} for name in names if name in hostvars}
+    return preflight_view.view(found, names, variable, unlazy(waivers or {}))
 
 
 class FilterModule:

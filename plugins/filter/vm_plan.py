@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.vm import policy
 from ansible_collections.attested.ai.plugins.plugin_utils import vm_plan as core
+from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded, unlazy
 
 DOCUMENTATION = r"""
 name: vm_plan
@@ -87,25 +85,16 @@ _value:
 """
 
 
-def _plain(value: t.Any) -> t.Any:
-    """Containers from a template are lazy in ansible-core 2.19 and later; the core goes over them several times."""
-    if isinstance(value, t.Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value
+@guarded
+def vm_plan(*values: t.Any, **options: t.Any) -> dict[str, t.Any]:
+    return core.vm_plan(*unlazy(values), **unlazy(options))
 
 
-def _guarded(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
-    def call(*values: t.Any, **options: t.Any) -> t.Any:
-        try:
-            return function(*[_plain(value) for value in values], **{name: _plain(value) for name, value in options.items()})
-        except AttestedError as error:
-            raise AnsibleFilterError(str(error)) from None
-
-    return call
+@guarded
+def snp_policy(flags: t.Any) -> int:
+    return policy.snp_policy(unlazy(flags))
 
 
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"vm_plan": _guarded(core.vm_plan), "snp_policy": _guarded(policy.snp_policy)}
+        return {"vm_plan": vm_plan, "snp_policy": snp_policy}

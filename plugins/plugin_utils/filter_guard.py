@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the core refuses is an error of the template that asked for it, in one line."""
+"""Between templates and the core: what the core refuses is an error of the template that asked for it, in one line, and it gets containers of its own."""
 
 from __future__ import annotations
 
@@ -22,3 +22,12 @@ def guarded(function: t.Callable[..., t.Any]) -> t.Callable[..., t.Any]:
             raise AnsibleFilterError(str(error)) from None
 
     return call
+
+
+def unlazy(value: t.Any) -> t.Any:
+    """Containers from a template are lazy in ansible-core 2.19 and later; the core goes over them several times."""
+    if isinstance(value, t.Mapping):
+        return {str(key): unlazy(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [unlazy(item) for item in value]
+    return str(value) if isinstance(value, str) else value
