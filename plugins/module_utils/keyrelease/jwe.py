@@ -5,20 +5,20 @@
 
 Flattened JSON, what a KBS and our controller send to one guest: ECDH-ES+A256KW (P-256, P-521) or RSA-OAEP-256, always A256GCM,
 with ``alg``, ``enc`` and ``epk`` inside ``protected``. General JSON, what a manifest holds: one data key for several recipients,
-``protected`` is ``{"enc":"A256GCM"}`` and each recipient's header has its own ``alg``.
+``protected`` is ``{"enc":"A256GCM"}`` and each recipient's header has its own ``alg``: A256KW, ECDH-ES+A256KW, or A256GCMKW by a service that keeps the key.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
 from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe_keys
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe_keys import A256KW, ALGORITHMS, ECDH, RSA, Failed
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe_keys import A256GCMKW, A256KW, ALGORITHMS, ECDH, RSA, Failed
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import jwk_thumbprint
 
 ENC = "A256GCM"
@@ -29,6 +29,7 @@ _ENCRYPTED_KEY_MAX = 1024
 _HEADER_MAX = 8192
 
 __all__ = [
+    "A256GCMKW",
     "A256KW",
     "ALGORITHMS",
     "ECDH",
@@ -37,6 +38,8 @@ __all__ = [
     "Recipient",
     "jwk_thumbprint",
     "parse_json",
+    "recipients_of",
+    "rewrap_general",
     "unwrap_flattened",
     "unwrap_general",
     "wrap_flattened",
@@ -46,7 +49,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recipient:
-    """For whom a data key is wrapped: 32 bytes for A256KW, a public JWK (or key object) for ECDH-ES+A256KW."""
+    """For whom a data key is wrapped: 32 bytes for A256KW, a public JWK (or key object) for ECDH-ES+A256KW, a RemoteKey for A256GCMKW."""
 
     kid: str
     alg: str
@@ -79,7 +82,7 @@ def unwrap_flattened(jwe: Any, private_key: Any, where: str = "JWE") -> bytes:
         raise _bad("the algorithm %s is for several recipients only" % alg, where)
     encrypted_key = strict.decode_base64url(obj["encrypted_key"], where + " encrypted_key", 1, _ENCRYPTED_KEY_MAX)
     try:
-        cek = jwe_keys.unwrap(alg, encrypted_key, private_key, header.get("epk"), where)
+        cek = jwe_keys.unwrap(alg, encrypted_key, private_key, header, where)
     except Failed as error:
         raise _does_not_open(str(error), where) from None
     return _decrypt(cek, obj, where)
@@ -93,19 +96,37 @@ def wrap_general(plaintext: bytes, recipients: Sequence[Recipient]) -> Dict[str,
     if len({recipient.kid for recipient in recipients}) != len(recipients):
         raise _bad("two recipients have the same key id", "JWE")
     cek = os.urandom(32)
-    entries: List[Dict[str, Any]] = []
-    for recipient in recipients:
-        where = "recipient %s" % strict.quoted(recipient.kid)
-        if not recipient.kid:
-            raise _bad("a recipient has no key id", "JWE")
-        encrypted_key, more = jwe_keys.wrap(recipient.alg, cek, recipient.key, where)
-        entries.append({"header": dict(more, alg=recipient.alg, kid=recipient.kid), "encrypted_key": strict.encode_base64url(encrypted_key)})
+    entries = [_wrapped(cek, recipient) for recipient in recipients]
     protected = strict.encode_base64url(jcs.canonicalize({"enc": ENC}))
     return dict(_encrypt(cek, protected, plaintext), recipients=entries)
 
 
 def unwrap_general(jwe: Any, key: Any, kid: Optional[str] = None, where: str = "JWE") -> bytes:
-    """Decrypt with 32 bytes (A256KW) or an EC private key object. With ``kid`` only that recipient is tried, else all that fit the kind of key."""
+    """Decrypt with 32 bytes (A256KW), an EC private key object or a RemoteKey. With ``kid`` only that recipient is tried, else all that fit the kind of key."""
+    obj, parsed = _general(jwe, where)
+    return _decrypt(_content_key(parsed, key, kid, where), obj, where)
+
+
+def rewrap_general(jwe: Any, key: Any, add: Sequence[Recipient], remove: Sequence[str], kid: Optional[str] = None, where: str = "JWE") -> Dict[str, Any]:
+    """The same secret under the same content key for other recipients. Those that are neither added nor removed stay as they are, unasked for their keys.
+
+    Raises KeyReleaseError also where ``key`` opens the content key and that does not open the secret: then nothing is to be passed on."""
+    obj, parsed = _general(jwe, where)
+    cek = _content_key(parsed, key, kid, where)
+    _decrypt(cek, obj, where)
+    new = {recipient.kid for recipient in add}
+    kept = [entry for entry, found in zip(obj["recipients"], parsed) if found["kid"] not in new and found["kid"] not in remove]
+    if not 1 <= len(kept) + len(add) <= RECIPIENTS_MAX or len(new) != len(add):
+        raise _bad("there would be %d recipients, 1 to %d that differ are possible" % (len(kept) + len(add), RECIPIENTS_MAX), where)
+    return dict(obj, recipients=kept + [_wrapped(cek, recipient) for recipient in add])
+
+
+def recipients_of(jwe: Any, where: str = "JWE") -> List[Dict[str, Any]]:
+    """The headers of a general JWE's recipients, read strictly: ``alg``, ``kid``."""
+    return [{"alg": entry["alg"], "kid": entry["kid"]} for entry in _general(jwe, where)[1]]
+
+
+def _general(jwe: Any, where: str) -> Tuple[Mapping[str, Any], List[Dict[str, Any]]]:
     obj = strict.members(jwe, ("protected", "recipients", "iv", "ciphertext", "tag"), where=where)
     if _protected(obj["protected"], ("enc",), (), where)["enc"] != ENC:
         raise _bad("the content encryption is not %s" % ENC, where, "jwe-algorithm")
@@ -115,8 +136,12 @@ def unwrap_general(jwe: Any, key: Any, kid: Optional[str] = None, where: str = "
     parsed = [_recipient(entry, "%s recipient %d" % (where, index)) for index, entry in enumerate(entries)]
     if len({entry["kid"] for entry in parsed}) != len(parsed):
         raise _bad("a key id occurs twice among the recipients", where)
-    wanted = A256KW if isinstance(key, (bytes, bytearray)) else ECDH
-    fitting = [entry for entry in parsed if entry["alg"] == wanted and kid in (None, entry["kid"])]
+    return obj, parsed
+
+
+def _content_key(parsed: Sequence[Mapping[str, Any]], key: Any, kid: Optional[str], where: str) -> bytes:
+    wanted = jwe_keys.algorithm_of(key)
+    fitting = [entry for entry in parsed if entry["alg"] == wanted and (key.fits(entry["kid"]) if wanted == A256GCMKW else kid in (None, entry["kid"]))]
     if not fitting:
         names = ", ".join(strict.quoted(entry["kid"]) for entry in parsed[:4])
         raise KeyReleaseError(
@@ -127,26 +152,36 @@ def unwrap_general(jwe: Any, key: Any, kid: Optional[str] = None, where: str = "
         )
     for entry in fitting:
         try:
-            cek = jwe_keys.unwrap(wanted, entry["encrypted_key"], key, entry["epk"], where)
+            return jwe_keys.unwrap(wanted, entry["encrypted_key"], key, entry, where)
         except Failed:
             continue
-        return _decrypt(cek, obj, where)
     raise _does_not_open("it was wrapped for another key, or was changed", where)
+
+
+def _wrapped(cek: bytes, recipient: Recipient) -> Dict[str, Any]:
+    if not recipient.kid:
+        raise _bad("a recipient has no key id", "JWE")
+    encrypted_key, more = jwe_keys.wrap(recipient.alg, cek, recipient.key, "recipient %s" % strict.quoted(recipient.kid))
+    return {"header": dict(more, alg=recipient.alg, kid=recipient.kid), "encrypted_key": strict.encode_base64url(encrypted_key)}
 
 
 def _recipient(entry: Any, where: str) -> Dict[str, Any]:
     strict.members(entry, ("header", "encrypted_key"), where=where)
-    header = strict.members(entry["header"], ("alg", "kid"), ("epk",), where=where + " header")
+    header = strict.members(entry["header"], ("alg", "kid"), ("epk", "iv", "tag"), where=where + " header")
     alg = _allowed(header["alg"], where)
     if alg == RSA:
         raise _bad("the algorithm %s is for one recipient only" % RSA, where, "jwe-algorithm")
-    if ("epk" in header) != (alg == ECDH):
-        raise _bad("epk goes with %s and with nothing else" % ECDH, where)
+    for names, owner in ((("epk",), ECDH), (("iv", "tag"), A256GCMKW)):
+        if any((name in header) != (alg == owner) for name in names):
+            raise _bad("%s goes with %s and with nothing else" % (" and ".join(names), owner), where)
+    size = 32 if alg == A256GCMKW else 40
     return {
         "alg": alg,
         "kid": strict.text_of(header["kid"], where + " kid"),
         "epk": header.get("epk"),
-        "encrypted_key": strict.decode_base64url(entry["encrypted_key"], where + " encrypted_key", 40, 40),
+        "iv": strict.decode_base64url(header.get("iv", ""), where + " iv", 12, 12) if alg == A256GCMKW else b"",
+        "tag": strict.decode_base64url(header.get("tag", ""), where + " tag", 16, 16) if alg == A256GCMKW else b"",
+        "encrypted_key": strict.decode_base64url(entry["encrypted_key"], where + " encrypted_key", size, size),
     }
 
 

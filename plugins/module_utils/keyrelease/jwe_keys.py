@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The key management algorithms of JWE that are used here (RFC 7518 sections 4.3, 4.4 and 4.6)."""
+"""The key management algorithms of JWE that are used here (RFC 7518 sections 4.3, 4.4, 4.6 and 4.7)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,39 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwk 
 ECDH = "ECDH-ES+A256KW"
 RSA = "RSA-OAEP-256"
 A256KW = "A256KW"
-ALGORITHMS = (ECDH, RSA, A256KW)
+# By a service that keeps its key to itself: what it answers with has this form.
+A256GCMKW = "A256GCMKW"
+ALGORITHMS = (ECDH, RSA, A256KW, A256GCMKW)
 _EPK = ("kty", "crv", "x", "y")
 
 
 class Failed(Exception):
     """The encrypted key does not unwrap. Stays inside this layer: jwe.py says it to the user."""
+
+
+class RemoteKey:
+    """A key of AES-256-GCM that a service keeps and uses for us. ``kid`` names the version that wraps."""
+
+    kid = ""
+
+    def fits(self, kid: str) -> bool:
+        """Whether a recipient of this name is one of its versions."""
+        raise NotImplementedError
+
+    def wrap(self, cek: bytes) -> Tuple[bytes, bytes, bytes]:
+        """(encrypted key, 12 bytes of nonce, 16 bytes of tag)."""
+        raise NotImplementedError
+
+    def unwrap(self, kid: str, encrypted_key: bytes, nonce: bytes, tag: bytes) -> bytes:
+        """Raises Failed if it is not of this key, and the service's own errors."""
+        raise NotImplementedError
+
+
+def algorithm_of(key: Any) -> str:
+    """What a key opens among several recipients."""
+    if isinstance(key, RemoteKey):
+        return A256GCMKW
+    return A256KW if isinstance(key, (bytes, bytearray)) else ECDH
 
 
 def concat_kdf(shared: bytes, alg: str = ECDH) -> bytes:
@@ -51,6 +78,9 @@ def wrap(alg: str, cek: bytes, key: Any, where: str) -> Tuple[bytes, Dict[str, A
 
     if alg == A256KW:
         return aes_key_wrap(_symmetric(key, where), cek), {}
+    if alg == A256GCMKW and isinstance(key, RemoteKey):
+        encrypted_key, nonce, tag = key.wrap(cek)
+        return encrypted_key, {"iv": strict.encode_base64url(nonce), "tag": strict.encode_base64url(tag)}
     if alg != ECDH:
         raise KeyReleaseError("the algorithm %s cannot wrap here" % strict.quoted(alg), where=where, code="jwe-algorithm")
     public = keys.load_public_ec(key, where=where) if isinstance(key, Mapping) else key
@@ -60,8 +90,8 @@ def wrap(alg: str, cek: bytes, key: Any, where: str) -> Tuple[bytes, Dict[str, A
     return aes_key_wrap(concat_kdf(ephemeral.exchange(ec.ECDH(), public)), cek), {"epk": keys.public_jwk(ephemeral)}
 
 
-def unwrap(alg: str, encrypted_key: bytes, key: Any, epk: Any, where: str) -> bytes:
-    """The 32-byte content key. Raises Failed if the key is another one, FormatError or KeyReleaseError if it cannot be one at all."""
+def unwrap(alg: str, encrypted_key: bytes, key: Any, header: Mapping[str, Any], where: str) -> bytes:
+    """The 32-byte content key; ``header`` has epk, or kid, iv and tag as bytes. Raises Failed if the key is another one, FormatError or KeyReleaseError if it cannot be one at all."""
     require_cryptography()
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
@@ -75,8 +105,10 @@ def unwrap(alg: str, encrypted_key: bytes, key: Any, epk: Any, where: str) -> by
             cek = key.decrypt(encrypted_key, _oaep())
         except ValueError:
             raise Failed("it was wrapped for another key, or was changed") from None
+    elif alg == A256GCMKW:
+        cek = key.unwrap(header["kid"], encrypted_key, header["iv"], header["tag"])
     else:
-        kek = _symmetric(key, where) if alg == A256KW else _agree(key, epk, where)
+        kek = _symmetric(key, where) if alg == A256KW else _agree(key, header.get("epk"), where)
         try:
             cek = aes_key_unwrap(kek, encrypted_key)
         except (InvalidUnwrap, ValueError):
