@@ -48,7 +48,7 @@ def encrypt(plan: Plan, keys: Keys, created_at: str, meter: Optional[Meter] = No
     parent = os.path.dirname(request.dest)
     try:
         os.makedirs(parent, exist_ok=True)
-        with state.StateFile(request.partial_state, state.mac_key(keys.kek.key)) as book:
+        with state.StateFile(request.partial_state, state.mac_key(keys.kek.notes_secret)) as book:
             manifest = _Encryption(plan, keys, book, created_at, meter).run()
             signature = sign_manifest(manifest.to_bytes(), keys.signer)
             write_file(os.path.join(request.partial, tree.MANIFEST), manifest.to_bytes())
@@ -67,7 +67,7 @@ def refresh_state(plan: Plan, keys: Keys) -> None:
     before = plan.before
     if before is None:
         return
-    with state.StateFile(plan.request.state, state.mac_key(keys.kek.key)) as book:
+    with state.StateFile(plan.request.state, state.mac_key(keys.kek.notes_secret)) as book:
         book.begin(_head(plan.request, before.dek, before.key_id, before.created_at))
         for file, entry in zip(plan.files, before.files):
             book.append(_record(file, entry))
@@ -121,7 +121,7 @@ class _Encryption:
     def _begin(self) -> Tuple[Mapping[str, Any], bytearray]:
         request, kek = self._request, self._keys.kek
         dek = bytearray(os.urandom(KEY_SIZE))
-        wrapped = jwe.wrap_general(bytes(dek), [jwe.Recipient(kek.kid, "A256KW", kek.key), *self._keys.recipients])
+        wrapped = jwe.wrap_general(bytes(dek), [kek.recipient(), *self._keys.recipients])
         key_id = "%s-%d-%s" % (re.sub(r"[^A-Za-z0-9._-]", "-", request.model_id)[:100], request.release, os.urandom(4).hex())
         head = _head(request, wrapped, key_id, self._created_at)
         self._book.begin(head)

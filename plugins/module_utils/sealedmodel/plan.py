@@ -168,7 +168,7 @@ def _difference(request: Request, keys: Optional[Keys], files: Tuple[tree.Source
 
 def _known(request: Request, keys: Keys, files: Tuple[tree.SourceFile, ...], before: Manifest) -> bool:
     """Whether the local notes say that exactly these files, unchanged since, were encrypted to exactly this manifest."""
-    head, records = state.read(request.state, state.mac_key(keys.kek.key))
+    head, records = state.read(request.state, state.mac_key(keys.kek.notes_secret))
     if head is None or head.get("key_id") != before.key_id or head.get("dek") != before.dek or head.get("release") != before.release:
         return False
     noted = {record["path"]: record for record in records}
