@@ -17,11 +17,11 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe, keysource, signingkey
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import load_public_ec, public_jwk
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import progress, tree
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import profiles, progress, tree
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt, refresh_state
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import Manifest
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FILES, PROFILES, Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Plan, Request, make_plan
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import DEFAULT_SEGMENT, Layout
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import DEFAULT_SEGMENT
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
@@ -41,6 +41,7 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
         "options": {"kid": {"type": "str", "required": True}, "jwk": {"type": "raw", "required": True}},
     },
     "key_uris": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "profile": {"type": "str", "choices": list(PROFILES), "default": FILES},
     "segment_size": {"type": "int", "default": DEFAULT_SEGMENT},
     "threads": {"type": "int"},
     "verify": {"type": "str", "choices": ["stat", "content"], "default": "stat"},
@@ -74,6 +75,7 @@ class ActionModule(ActionBase):
             verify=options["verify"],
             replace=options["replace"],
             key_uris=tuple(options["key_uris"]),
+            profile=options["profile"],
         )
         keys, made = self._keys(options, check)
         meter = progress.Throttle(lambda *counters: Display().display(progress.line(request.model_id, *counters)))
@@ -94,9 +96,10 @@ class ActionModule(ActionBase):
             "manifest_path": os.path.join(request.dest, tree.MANIFEST),
             "model_id": request.model_id,
             "release": request.release,
+            "profile": request.profile,
             "files": len(plan.files),
             "bytes": sum(file.size for file in plan.files),
-            "ciphertext_bytes": sum(Layout(file.size, request.segment_size).cipher_size for file in plan.files),
+            "ciphertext_bytes": profiles.ciphertext_size(request.profile, request.segment_size, plan.files),
             "keys_created": made,
         }
         if manifest is not None:

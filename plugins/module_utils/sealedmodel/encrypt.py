@@ -17,21 +17,20 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import state, tree
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FileEntry, Manifest
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import image_build, kserve, profiles, state, tree
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FILES, IMAGE_PROFILE, FileEntry, ImageEntry, Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import (
     Keys,
     Meter,
     Plan,
     Request,
-    ciphertext_matches,
     source_identity,
     unwrap_dek,
 )
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.publish import publish, sync_directory, write_file
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import KEY_SIZE, Layout, associated_data
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import KEY_SIZE, associated_data
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.signature import sign_manifest
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import StreamEngine
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import StreamEngine, read_exactly
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import lock_memory, wipe
 
 _HEAD = "attested.ai/encrypt-state/1"
@@ -79,6 +78,7 @@ def _head(request: Request, dek: Mapping[str, Any], key_id: str, created_at: str
         "model_id": request.model_id,
         "release": request.release,
         "segment_size": request.segment_size,
+        "profile": request.profile,
         "dek": dict(dek),
         "key_id": key_id,
         "created_at": created_at,
@@ -97,6 +97,7 @@ class _Encryption:
         self._book = book
         self._created_at = created_at
         self._meter = meter
+        self._suffix = tree.SUFFIX if plan.request.profile == FILES else tree.JWE_SUFFIX
         self._total = sum(file.size for file in plan.files)
         self._done = 0
 
@@ -110,13 +111,26 @@ class _Encryption:
         try:
             self._require_space(finished)
             self._discard(finished)
-            entries = self._files(dek, finished)
+            image = self._image(dek) if self._request.profile == IMAGE_PROFILE else None
+            entries = self._files(dek, finished) if image is None else [FileEntry(file.path, file.size) for file in self._plan.files]
         finally:
             wipe(dek)
+        if image is not None:
+            for file, entry in zip(self._plan.files, entries):
+                self._book.append(_record(file, entry))
         request = self._request
+        segment_size = request.segment_size if request.profile == FILES else 0
         return Manifest(
-            request.model_id, request.release, head["created_at"], request.segment_size, tuple(entries), head["dek"], head["key_id"], request.key_uris
+            request.model_id, request.release, head["created_at"], segment_size, tuple(entries), head["dek"], head["key_id"], request.key_uris, image,
+            request.profile,
         )
+
+    def _image(self, dek: bytearray) -> ImageEntry:
+        """One file of all. It is not resumed: after an interruption it begins again, with another key."""
+        request = self._request
+        self._total = 2 * profiles.ciphertext_size(request.profile, request.segment_size, self._plan.files)
+        path = os.path.join(request.partial, tree.IMAGE)
+        return image_build.build(request.src, self._plan.files, path, dek, request.model_id, request.release, request.threads, self._advance)
 
     def _begin(self) -> Tuple[Mapping[str, Any], bytearray]:
         request, kek = self._request, self._keys.kek
@@ -131,7 +145,7 @@ class _Encryption:
         """The head of an interrupted run of the same model, and those of its files that are still good."""
         head, records = self._book.resume()
         request = self._request
-        if head is None or not os.path.isdir(request.partial):
+        if head is None or not os.path.isdir(request.partial) or request.profile == IMAGE_PROFILE:
             return None, {}
         wanted = _head(request, head.get("dek", {}), head.get("key_id", ""), head.get("created_at", ""))
         if head != wanted or _kids(head["dek"]) != sorted([self._keys.kek.kid] + [extra.kid for extra in self._keys.recipients]):
@@ -142,7 +156,7 @@ class _Encryption:
             file = files.get(record["path"])
             if file is not None and record["source"] == source_identity(file):
                 entry = FileEntry(record["path"], record["size"], record["ciphertext_size"], record["header_sha256"])
-                if ciphertext_matches(request.partial, entry):
+                if profiles.ciphertext_matches(request.partial, entry, request.profile):
                     finished[file.path] = entry
         return head, finished
 
@@ -153,7 +167,7 @@ class _Encryption:
             shutil.rmtree(partial, ignore_errors=True)
             os.mkdir(partial)
             return
-        kept = {entry.ciphertext_path for entry in finished.values()}
+        kept = {entry.path + self._suffix for entry in finished.values()}
         for directory, names, files in os.walk(partial):
             for name in files + [name for name in names if os.path.islink(os.path.join(directory, name))]:
                 path = os.path.join(directory, name)
@@ -162,7 +176,7 @@ class _Encryption:
 
     def _require_space(self, finished: Mapping[str, FileEntry]) -> None:
         request = self._request
-        needed = _MARGIN + sum(Layout(file.size, request.segment_size).cipher_size for file in self._plan.files if file.path not in finished)
+        needed = _MARGIN + profiles.ciphertext_size(request.profile, request.segment_size, [file for file in self._plan.files if file.path not in finished])
         free = free_space(os.path.dirname(request.dest))
         if os.path.isdir(request.partial) and not finished:
             free += sum(os.lstat(os.path.join(root, name)).st_size for root, _names, files in os.walk(request.partial) for name in files)
@@ -195,15 +209,15 @@ class _Encryption:
     def _file(self, engine: StreamEngine, root: int, file: tree.SourceFile, dek: bytearray) -> FileEntry:
         request = self._request
         where = os.path.join(request.src, file.path)
-        output = os.path.join(request.partial, file.path + tree.SUFFIX)
+        output = os.path.join(request.partial, file.path + self._suffix)
         os.makedirs(os.path.dirname(output), exist_ok=True)
         source = self._open_unchanged(root, file, where)
         try:
             dest = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             try:
-                header = engine.encrypt(source, dest, file.size, dek, associated_data(request.model_id, request.release, file.path), where)
+                header = self._stream(engine, source, dest, file, dek, where)
                 # The same descriptor, and the same name: the file may have been written to, or replaced.
-                _require_same(file, os.fstat(source), where)
+                tree.require_same(file, os.fstat(source), where)
                 os.close(self._open_unchanged(root, file, where))
                 os.fsync(dest)
             except BaseException:
@@ -213,12 +227,21 @@ class _Encryption:
                 os.close(dest)
         finally:
             os.close(source)
-        return FileEntry(file.path, file.size, Layout(file.size, request.segment_size).cipher_size, hashlib.sha256(header).hexdigest())
+        return FileEntry(file.path, file.size, profiles.file_size(request.profile, request.segment_size, file), header)
+
+    def _stream(self, engine: StreamEngine, source: int, dest: int, file: tree.SourceFile, dek: bytearray, where: str) -> str:
+        """Encrypt one file; the digest of its header, if the profile has one."""
+        request = self._request
+        if request.profile == FILES:
+            aad = associated_data(request.model_id, request.release, file.path)
+            return hashlib.sha256(engine.encrypt(source, dest, file.size, dek, aad, where)).hexdigest()
+        kserve.encrypt(source, dest, file.size, dek, lambda descriptor, buffer, offset: read_exactly(descriptor, buffer, offset, where), self._advance)
+        return ""
 
     def _open_unchanged(self, root: int, file: tree.SourceFile, where: str) -> int:
         source = tree.open_beneath(root, file.path, self._request.src)
         try:
-            _require_same(file, os.fstat(source), where)
+            tree.require_same(file, os.fstat(source), where)
         except AttestedError:
             os.close(source)
             raise
@@ -232,16 +255,6 @@ class _Encryption:
 
 def _kids(dek: Mapping[str, Any]) -> List[str]:
     return sorted(str(recipient.get("header", {}).get("kid")) for recipient in dek.get("recipients", []))
-
-
-def _require_same(file: tree.SourceFile, status: os.stat_result, where: str) -> None:
-    if tree.SourceFile.of(file.path, status) != file:
-        raise ModelError(
-            "the file changed while the model was encrypted",
-            where=where,
-            fix="Let nobody write to it and run this again",
-            code="model-source-changed",
-        )
 
 
 def free_space(directory: str) -> int:

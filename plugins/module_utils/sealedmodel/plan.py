@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any, Callable, List, Mapping, Optional, Tuple
@@ -13,11 +12,10 @@ from typing import Any, Callable, List, Mapping, Optional, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import state, tree
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, FileEntry, Manifest, check_model_id, check_release
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import DEFAULT_SEGMENT, HEADER_SIZE, KEY_SIZE, associated_data
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import profiles, state, tree
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FILES, MAX_SIZE, Manifest, check_model_id, check_release
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import DEFAULT_SEGMENT, KEY_SIZE
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.signature import verify_manifest
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import StreamEngine, read_header
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import wipe
 
 # done and total plaintext bytes
@@ -26,7 +24,7 @@ Meter = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. ``src`` and ``dest`` are absolute paths without links; sizes are bytes. ``verify`` is "stat" or "content"."""
+    """What is asked for. ``src`` and ``dest`` are absolute paths without links; sizes are bytes. ``verify`` is "stat" or "content". For an image ``threads`` are processes."""
 
     src: str
     dest: str
@@ -37,6 +35,7 @@ class Request:
     verify: str = "stat"
     replace: bool = False
     key_uris: Tuple[str, ...] = ()
+    profile: str = FILES
 
     @property
     def partial(self) -> str:
@@ -99,7 +98,7 @@ def make_plan(request: Request, keys: Optional[Keys], meter: Optional[Meter] = N
         return Plan(request, files, before, True, "release %d follows %d" % (request.release, before.release))
     difference, stale = _difference(request, keys, files, before, meter)
     if not difference:
-        broken = next((entry.path for entry in before.files if not ciphertext_matches(request.dest, entry)), "")
+        broken = profiles.broken(request.dest, before)
         if not broken:
             return Plan(request, files, before, False, "nothing changed", stale)
         return Plan(request, files, before, True, "the ciphertext of %s is missing or damaged" % broken)
@@ -144,7 +143,9 @@ def _difference(request: Request, keys: Optional[Keys], files: Tuple[tree.Source
     """Why the published model is not the one asked for ("" if it is), and whether the local notes are out of date."""
     if keys is None:
         return "the keys are new", False
-    if before.segment_size != request.segment_size:
+    if before.profile != request.profile:
+        return "it is of profile %s" % before.profile, False
+    if before.profile == FILES and before.segment_size != request.segment_size:
         return "its segments are %d bytes long" % before.segment_size, False
     if before.key_uris != request.key_uris:
         return "its key_uris differ", False
@@ -187,21 +188,7 @@ def _changed_content(request: Request, dek: bytearray, files: Tuple[tree.SourceF
         if meter is not None:
             meter(done[0], total)
 
-    with StreamEngine(request.segment_size, request.threads, advance) as engine:
-        for file, entry in zip(files, before.files):
-            if not ciphertext_matches(request.dest, entry):
-                # Damaged, so that nothing can be compared: nobody can say that it is the same.
-                return file.path
-            plain = os.open(os.path.join(request.src, file.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            sealed = os.open(os.path.join(request.dest, entry.ciphertext_path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                aad = associated_data(request.model_id, request.release, file.path)
-                if not engine.same(plain, sealed, file.size, dek, aad, read_header(sealed, entry.path), entry.path):
-                    return file.path
-            finally:
-                os.close(plain)
-                os.close(sealed)
-    return ""
+    return profiles.changed_content(request, dek, files, before, advance)
 
 
 def unwrap_dek(dek: Mapping[str, Any], kek: Any) -> bytearray:
@@ -215,18 +202,3 @@ def unwrap_dek(dek: Mapping[str, Any], kek: Any) -> bytearray:
 def source_identity(file: tree.SourceFile) -> List[str]:
     """Size, modification time and inode, as text: nanoseconds since 1970 do not fit into a JSON number."""
     return [str(number) for number in file.identity]
-
-
-def ciphertext_matches(directory: str, entry: FileEntry) -> bool:
-    """Whether the encrypted file has the size and the header that ``entry`` names. Reads 40 bytes."""
-    try:
-        descriptor = os.open(os.path.join(directory, entry.ciphertext_path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        header = os.pread(descriptor, HEADER_SIZE, 0)
-        return os.fstat(descriptor).st_size == entry.ciphertext_size and hashlib.sha256(header).hexdigest() == entry.header_sha256
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)

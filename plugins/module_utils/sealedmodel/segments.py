@@ -92,9 +92,14 @@ def associated_data(model_id: str, release: int, path: str) -> bytes:
 
     ``path`` is relative, with "/" between its parts. Text is UTF-8 in NFC, lengths count bytes and are big endian.
     """
+    return bound_name(_DOMAIN, model_id, release) + _text(path)
+
+
+def bound_name(domain: bytes, model_id: str, release: int) -> bytes:
+    """What a key is derived for: domain || len16(model_id) model_id || BE64(release)."""
     if not 0 < release < 1 << 64:
         raise ModelError("the release %d is not a positive number" % release)
-    return _DOMAIN + _text(model_id) + release.to_bytes(8, "big") + _text(path)
+    return domain + _text(model_id) + release.to_bytes(8, "big")
 
 
 def _text(text: str) -> bytes:

@@ -113,12 +113,12 @@ class StreamEngine:
         """
         layout = Layout(size, self.segment_size)
         header = bytes([HEADER_SIZE]) + os.urandom(SALT_SIZE + PREFIX_SIZE)
-        _write_exactly(dest, memoryview(header), 0)
+        write_exactly(dest, memoryview(header), 0)
 
         def step(cipher: SegmentCipher, span: Span, inbound: memoryview, outbound: memoryview) -> None:
-            _read_exactly(source, inbound[: span.plain_length], span.plain_offset, where)
+            read_exactly(source, inbound[: span.plain_length], span.plain_offset, where)
             cipher.seal(span, inbound[: span.plain_length], outbound)
-            _write_exactly(dest, outbound[: span.cipher_length], span.cipher_offset)
+            write_exactly(dest, outbound[: span.cipher_length], span.cipher_offset)
 
         self._run(layout, key, header, aad, step)
         if os.pread(source, 1, size):
@@ -132,9 +132,9 @@ class StreamEngine:
         """
 
         def step(cipher: SegmentCipher, span: Span, inbound: memoryview, outbound: memoryview) -> None:
-            _read_exactly(source, inbound[: span.cipher_length], span.cipher_offset, where)
+            read_exactly(source, inbound[: span.cipher_length], span.cipher_offset, where)
             self._open(cipher, span, inbound, outbound, where)
-            _write_exactly(dest, outbound[: span.plain_length], span.plain_offset)
+            write_exactly(dest, outbound[: span.plain_length], span.plain_offset)
 
         self._run(Layout(size, self.segment_size), key, header, aad, step)
 
@@ -145,9 +145,9 @@ class StreamEngine:
         def step(cipher: SegmentCipher, span: Span, inbound: memoryview, outbound: memoryview) -> None:
             if different:
                 return
-            _read_exactly(sealed, inbound[: span.cipher_length], span.cipher_offset, where)
+            read_exactly(sealed, inbound[: span.cipher_length], span.cipher_offset, where)
             self._open(cipher, span, inbound, outbound, where)
-            _read_exactly(plain, inbound[: span.plain_length], span.plain_offset, where)
+            read_exactly(plain, inbound[: span.plain_length], span.plain_offset, where)
             if inbound[: span.plain_length] != outbound[: span.plain_length]:
                 different.append(span.index)
 
@@ -261,14 +261,14 @@ def derive_key(key: Any, header: bytes, aad: bytes) -> bytearray:
 def read_header(source: int, where: str = "") -> bytes:
     """Read and check the 40 header bytes of a stream. Raises ModelError."""
     header = bytearray(HEADER_SIZE)
-    _read_exactly(source, memoryview(header), 0, where)
+    read_exactly(source, memoryview(header), 0, where)
     if header[0] != HEADER_SIZE:
         what = "it does not begin like an encrypted file: the first byte is %d, %d expected" % (header[0], HEADER_SIZE)
         raise ModelError(what, where=where, code="model-header")
     return bytes(header)
 
 
-def _read_exactly(source: int, buffer: memoryview, offset: int, where: str) -> None:
+def read_exactly(source: int, buffer: memoryview, offset: int, where: str) -> None:
     done = 0
     while done < len(buffer):
         count = os.preadv(source, [buffer[done:]], offset + done)
@@ -277,7 +277,7 @@ def _read_exactly(source: int, buffer: memoryview, offset: int, where: str) -> N
         done += count
 
 
-def _write_exactly(dest: int, buffer: memoryview, offset: int) -> None:
+def write_exactly(dest: int, buffer: memoryview, offset: int) -> None:
     done = 0
     while done < len(buffer):
         done += os.pwrite(dest, buffer[done:], offset + done)

@@ -14,6 +14,10 @@ from typing import Dict, Iterator, List, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
 
 SUFFIX = ".tink"
+# The one file of profile image.
+IMAGE = "model.img"
+# Of profile kserve.
+JWE_SUFFIX = ".jwe"
 MANIFEST = "model-manifest.json"
 SIGNATURE = "model-manifest.jws"
 # OpenSSF Model Signing puts its bundle over the ciphertext here. It may lie beside; nothing here reads it.
@@ -46,6 +50,17 @@ class SourceFile:
     @classmethod
     def of(cls, path: str, status: os.stat_result) -> SourceFile:
         return cls(path, status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev, status.st_ctime_ns)
+
+
+def require_same(file: SourceFile, status: os.stat_result, where: str) -> None:
+    """Raise ModelError(code=model-source-changed) unless ``status`` is that of the file when the list was made."""
+    if SourceFile.of(file.path, status) != file:
+        raise ModelError(
+            "the file changed while the model was encrypted",
+            where=where,
+            fix="Let nobody write to it and run this again",
+            code="model-source-changed",
+        )
 
 
 def check_path(path: object, where: str = "path") -> str:

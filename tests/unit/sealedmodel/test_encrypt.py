@@ -17,7 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import ModelErr
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import encrypt as encrypt_module
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import plan as plan_module
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import profiles
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import tree
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt, refresh_state
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import Manifest
@@ -63,7 +63,7 @@ def test_nothing_of_the_plaintext_or_the_key_lies_beside_the_ciphertext(run, key
 def test_the_second_run_changes_nothing_and_reads_no_data(run, monkeypatch, tmp_path):
     run()
     before = everything(tmp_path / "sealed")
-    monkeypatch.setattr(plan_module, "StreamEngine", None)
+    monkeypatch.setattr(profiles, "StreamEngine", None)
     plan, manifest = run()
     assert not plan.changed and manifest is None and everything(tmp_path / "sealed") == before
 
@@ -93,7 +93,7 @@ def test_without_usable_notes_the_content_decides_and_the_notes_are_renewed(run,
     plan, _manifest = run()
     assert not plan.changed and plan.stale_state
     refresh_state(plan, keys)
-    monkeypatch.setattr(plan_module, "StreamEngine", None)
+    monkeypatch.setattr(profiles, "StreamEngine", None)
     plan, _manifest = run()
     assert not plan.changed and not plan.stale_state
 
