@@ -56,6 +56,10 @@ class LabError(Exception):
     """Something that the person before the screen can do something about."""
 
 
+def hardware_of(release: str) -> str:
+    return RECIPES[release].get("hardware", "")
+
+
 def digest(release: str) -> str:
     """Changes with the recipe, and with what would not understand the memory of another."""
     emulator = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=False).stdout
@@ -95,6 +99,7 @@ def _run(command: list[str], log: Path) -> None:
 
 def _make(release: str, place: Path) -> None:
     recipe, log = RECIPES[release], place / "build.log"
+    debian, hardware = recipe.get("release", release), hardware_of(release)
     _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(place / "key")], log)
     with tempfile.TemporaryDirectory(dir=place) as scratch:
         root, overlay = Path(scratch) / "root", Path(scratch) / "overlay"
@@ -106,20 +111,21 @@ def _make(release: str, place: Path) -> None:
         command += [f"--essential-hook=copy-in {overlay}/etc /", f"--include={','.join([*PACKAGES, recipe['kernel']])}"]
         command += [f'--customize-hook=chroot "$1" systemctl enable systemd-networkd ssh && chroot "$1" systemctl mask {" ".join(UNWANTED)}']
         command += [f"--customize-hook=copy-in {overlay}/etc {overlay}/root /"]
-        _run([*command, release, str(root), *source(release, recipe["components"])], log)
+        _run([*command, debian, str(root), *source(debian, recipe["components"])], log)
         for name in ("vmlinuz", "initrd.img"):
             (newest,) = (root / "boot").glob(f"{name}-*")
             shutil.copy(newest, place / name)
         say(f"{release}: making the disk")
         _make_disk(root, place / "disk.img", log)
-    machine = Machine(release, place / "disk.img", place, raw=True, kernel=(place / "vmlinuz", place / "initrd.img", "root=/dev/vda1 rw console=ttyS0"))
+    kernel = (place / "vmlinuz", place / "initrd.img", "root=/dev/vda1 rw console=ttyS0")
+    machine = Machine(release, place / "disk.img", place, raw=True, kernel=kernel, hardware=hardware)
     with machine:
         say(f"{release}: installing GRUB from inside")
         machine.wait()
         machine.ssh("grub-install /dev/vda && update-grub && sync")
         machine.power_off()
     overlay_of(place / "disk.img", place / "booted.qcow2", "raw")
-    with Machine("booted", place / "booted.qcow2", place) as machine:
+    with Machine("booted", place / "booted.qcow2", place, hardware=hardware) as machine:
         say(f"{release}: first boot by GRUB, and keeping its memory")
         machine.wait()
         machine.ssh("systemctl is-system-running --wait", check=False)

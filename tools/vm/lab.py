@@ -20,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from image import LabError, image, overlay_of
+from image import LabError, hardware_of, image, overlay_of
 from machine import Machine, end, say
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "vm"
@@ -45,7 +45,7 @@ def up(lab: Path, wanted: list[str]) -> None:
             say(f"{release}: image made in {time.monotonic() - begin:.0f} s")
         disk = lab / f"{name}.qcow2"
         overlay_of(base / "booted.qcow2", disk, "qcow2")
-        machine = Machine(name, disk, lab, key=base / "key", state=base / "booted.state")
+        machine = Machine(name, disk, lab, key=base / "key", state=base / "booted.state", hardware=hardware_of(release))
         machine.start()
         machines.append(machine)
         assert machine.process is not None
@@ -109,7 +109,7 @@ def machine_of(lab: Path, name: str) -> Machine:
     facts = json.loads((lab / "state.json").read_text())["machines"].get(name)
     if facts is None:
         raise LabError(f"no machine {name} in {lab.name}")
-    return Machine(name, Path(facts["disk"]), lab, key=Path(facts["key"]), port=facts["port"])
+    return Machine(name, Path(facts["disk"]), lab, key=Path(facts["key"]), port=facts["port"], hardware=hardware_of(facts["release"]))
 
 
 def cut(lab: Path, name: str) -> None:

@@ -33,10 +33,11 @@ class Machine:
 
     def __init__(
         self, name: str, disk: Path, place: Path, *, raw: bool = False, kernel: tuple[Path, Path, str] | None = None, key: Path | None = None, port: int = 0,
-        state: Path | None = None,
+        state: Path | None = None, hardware: str = "",
     ) -> None:  # fmt: skip
         self.name, self.disk, self.place, self.raw, self.kernel, self.state = name, disk, place, raw, kernel, state
         self.key = key or place / "key"
+        self.hardware = hardware
         self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -50,6 +51,8 @@ class Machine:
         command += ["-drive", f"file={self.disk},if=virtio,format={'raw' if self.raw else 'qcow2'},cache=unsafe,discard=unmap", "-device", "virtio-rng-pci"]
         # Unix sockets have short paths only.
         command += ["-monitor", f"unix:{os.path.relpath(self.place / (self.name + '.monitor'))},server=on,wait=off"]
+        # Of what is said twice the last counts.
+        command += shlex.split(self.hardware)
         if self.state:
             command += ["-incoming", f"exec:zstd -dcq {shlex.quote(str(self.state))}"]
         if self.kernel:

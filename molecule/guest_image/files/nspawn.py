@@ -31,7 +31,7 @@ ROOT = [] if os.geteuid() == 0 else ["sudo", "-n"]
 PACKAGES = "systemd systemd-sysv dbus udev openssh-server python3 python3-apt sudo iproute2 procps ca-certificates debian-archive-keyring".split()
 # The newest libvirt and QEMU that Debian 13 can have: their schema knows TDX and SEV-SNP.
 PREFERENCES = (
-    "Package: src:libvirt src:qemu\nPin: release n=trixie-backports\nPin-Priority: 700\n\n"
+    "Package: src:libvirt src:qemu src:seabios\nPin: release n=trixie-backports\nPin-Priority: 700\n\n"
     # Nothing comes from there by itself; firmware for SEV-SNP and TDX is taken from there by name.
     "Package: *\nPin: release n=sid\nPin-Priority: 50\n"
 )
@@ -70,7 +70,8 @@ def up(name: str) -> None:
     tree.mkdir()
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", str(key)], check=True)
     run("tar", "-C", str(tree), "-xf", str(base()))
-    sources = "\n".join(line for release in ("trixie-backports", "sid") for line in source(release, "main"))
+    # Mirrors that are copied now and then lag behind the dates of what changes daily.
+    sources = "\n".join(line.replace("deb ", "deb [check-valid-until=no] ", 1) for release in ("trixie-backports", "sid") for line in source(release, "main"))
     files = {
         "etc/hostname": "lab\n",
         "etc/machine-id": "",
@@ -84,6 +85,8 @@ def up(name: str) -> None:
     }
     for path, text in files.items():
         run("install", "-D", "-m", "600" if "root" in path else "644", "/dev/stdin", str(tree / path), input=text)
+    # The tree is packed without lists of packages, and yet its folder of lists is new: apt would be taken for up to date.
+    run("touch", "--date=@0", str(tree / "var/lib/apt/lists"))
     (lab / "inventory.yml").write_text(json.dumps(inventory({"host": {"port": port, "key": str(key)}}), indent=1) + "\n")
     words = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--boot", f"--directory={tree}", "--capability=all", "--resolv-conf=copy-host"]
     words += [f"--bind={BUILT}:/var/lib/attested-ai/images", "--console=pipe"]
