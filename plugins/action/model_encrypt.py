@@ -15,13 +15,14 @@ from ansible.utils.display import Display
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe, keysource, signingkey
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe, signingkey
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import load_public_ec, public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import profiles, progress, tree
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt, refresh_state
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FILES, PROFILES, Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Plan, Request, make_plan
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import DEFAULT_SEGMENT
+from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
@@ -29,8 +30,8 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "dest": {"type": "path", "required": True},
     "model_id": {"type": "str", "required": True},
     "release": {"type": "int", "required": True},
-    # Paths of keys, not keys: masking them would only hide which key was used.
-    "kek": {"type": "path", "required": True, "no_log": False},
+    # Places of keys, not keys: masking them would only hide which key was used.
+    "kek": {"type": "raw", "required": True, "no_log": False},
     "create_kek": {"type": "bool", "default": False, "no_log": False},
     "signing_key": {"type": "path", "required": True, "no_log": False},
     "create_signing_key": {"type": "bool", "default": False, "no_log": False},
@@ -112,21 +113,23 @@ class ActionModule(ActionBase):
 
     def _keys(self, options: dict[str, t.Any], check: bool) -> tuple[Keys | None, list[str]]:
         """The keys, and which of them were made. In check mode none is made: then there are no keys if one is missing."""
-        paths = {name: self._local(options[name]) for name in ("kek", "signing_key")}
-        for name, path in paths.items():
+        source, signing_key = KekSource(self, options["kek"]), self._local(options["signing_key"])
+        for name, path in (("kek", source.path), ("signing_key", signing_key)):
             for place in (self._local(options["src"]), self._local(options["dest"])):
-                if os.path.commonpath([path, place]) == place:
+                if path is not None and os.path.commonpath([path, place]) == place:
                     fix = "Keep it elsewhere: what lies there is handed out with the model, and replaced with it"
                     raise ModelError("the key lies in the model", where=f"{name} {path}", fix=fix, code="model-key-place")
-        missing = [name for name, path in paths.items() if not os.path.lexists(path)]
+        places = {"kek": source.name, "signing_key": signing_key}
+        missing = [name for name, there in (("kek", source.exists()), ("signing_key", os.path.lexists(signing_key))) if not there]
         for name in missing:
             if not options[f"create_{name}"]:
-                raise ModelError("there is no such key", where=f"{name} {paths[name]}", fix=f"Set create_{name}: true to have one made", code="model-no-key")
+                raise ModelError("there is no such key", where=f"{name} {places[name]}", fix=f"Set create_{name}: true to have one made", code="model-no-key")
+        made = [places[name] for name in missing]
         if missing and check:
-            return None, [paths[name] for name in missing]
-        kek = keysource.create_kek(paths["kek"]) if "kek" in missing else keysource.load_kek(paths["kek"])
-        signer = signingkey.create_signing_key(paths["signing_key"]) if "signing_key" in missing else signingkey.load_signing_key(paths["signing_key"])
-        return Keys(kek, signer, tuple(self._recipient(entry) for entry in options["recipients"])), [paths[name] for name in missing]
+            return None, made
+        signer = signingkey.create_signing_key(signing_key) if "signing_key" in missing else signingkey.load_signing_key(signing_key)
+        kek = source.create() if "kek" in missing else source.load(lambda: signer.private_numbers().private_value.to_bytes(32, "big"))
+        return Keys(kek, signer, tuple(self._recipient(entry) for entry in options["recipients"])), made
 
     def _recipient(self, entry: dict[str, t.Any]) -> jwe.Recipient:
         jwk, where = entry["jwk"], f"recipient {entry['kid']}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""model_release: attest a guest with a key of its own, then hand a model's data key to that key."""
+"""model_release: attest a guest with a key of its own, then hand a model's data key to that key; or have it fetch the key from a key broker."""
 
 from __future__ import annotations
 
@@ -19,25 +19,36 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import parse_public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.formats.jwk import thumbprint
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.counter import Counter
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import Entry
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import format_time, parse_time, seal
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation, Attested
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
+from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
+from ansible_collections.attested.ai.plugins.plugin_utils.release_counter import counter_of
 from ansible_collections.attested.ai.plugins.plugin_utils.release_offer import Offer, load_offer, minimum_release
-from ansible_collections.attested.ai.plugins.plugin_utils.release_records import ReleaseRecords, counters_of
+from ansible_collections.attested.ai.plugins.plugin_utils.release_pull import KBS_SPEC, pull, refuse_other_mode
+from ansible_collections.attested.ai.plugins.plugin_utils.release_records import ReleaseRecords, all_counters, counters_of
 
 RELEASED, REFUSED = "released", "refused"
 
+PUSH, PULL = "push", "pull"
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     **ATTESTATION,
-    "model": {"type": "path", "required": True},
-    "kek": {"type": "path", "required": True},
-    "signer": {"type": "raw", "required": True},
-    "ledger": {"type": "path", "required": True},
+    "mode": {"type": "str", "choices": [PUSH, PULL], "default": PUSH},
+    "policy": {"type": "raw"},
+    "model": {"type": "path"},
+    "kek": {"type": "raw", "no_log": False},
+    "signer": {"type": "raw"},
+    "ledger": {"type": "path"},
     "ledger_key": {"type": "path", "no_log": False},
+    "counter": {"type": "dict"},
+    "kbs": {"type": "dict", "options": KBS_SPEC},
+    "resource": {"type": "str"},
+    "init_data": {"type": "path"},
     "minimum_release": {"type": "int"},
     "requester": {"type": "str"},
     "session_directory": {"type": "path", "default": "/run/attested-ai"},
@@ -88,32 +99,47 @@ class HandOver:
             self.guest_key(state="absent")
 
 
+REQUIRED: t.Final = [("mode", PUSH, ["policy", "model", "kek", "signer", "ledger"]), ("mode", PULL, ["kbs", "resource"])]
+
+
 class ActionModule(ActionBase):
-    """Release a model's data key to the guest of this connection."""
+    """Release a model's data key to the guest of this connection, or have the guest fetch it."""
 
     _requires_connection = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         answer = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC, required_if=REQUIRED)
         guest = Guest(self, task_vars or {})
         try:
-            attestation = Attestation(options, self, enforce_chain_of_trust=True)
-            model, kek, ledger = (local_path(self, options[name]) for name in ("model", "kek", "ledger"))
-            offer = load_offer(model, kek, public_key(options["signer"], self))
-            answer["key_id"] = offer.manifest.key_id
-            if self._task.check_mode:
-                minimum_release(offer.manifest, options["minimum_release"], counters_of(ledger).minimum(offer.manifest.model_id))
-                return {**answer, **_rehearse(attestation, guest)}
-            ledger_key = options["ledger_key"] and local_path(self, options["ledger_key"])
-            hand_over = HandOver(guest, secrets.token_hex(10), options, offer, ReleaseRecords(ledger, ledger_key))
-            try:
-                self._release(hand_over, attestation, answer)
-            except BaseException:
-                hand_over.sweep()
-                raise
+            refuse_other_mode(options)
+            besides = counter_of(self, options["counter"])
+            if options["mode"] == PULL:
+                return {**answer, **pull(self, guest, options, besides, options["requester"] or _user())}
+            return self._push(guest, options, besides, answer)
         except AttestedError as error:
             return {**answer, "failed": True, "msg": str(error), "code": error.code}
+
+    def _push(self, guest: Guest, options: t.Mapping[str, t.Any], besides: Counter | None, answer: dict[str, t.Any]) -> dict[str, t.Any]:
+        attestation = Attestation(options, self, enforce_chain_of_trust=True)
+        model, ledger = (local_path(self, options[name]) for name in ("model", "ledger"))
+        offer = load_offer(model, KekSource(self, options["kek"]).load, public_key(options["signer"], self))
+        answer["key_id"] = offer.manifest.key_id
+        if self._task.check_mode:
+            known = all_counters(counters_of(ledger), besides)
+            minimum_release(offer.manifest, options["minimum_release"], known.minimum(offer.manifest.model_id))
+            return {**answer, **_rehearse(attestation, guest)}
+        ledger_key = options["ledger_key"] and local_path(self, options["ledger_key"])
+        hand_over = HandOver(guest, secrets.token_hex(10), options, offer, ReleaseRecords(ledger, ledger_key, besides))
+        try:
+            self._release(hand_over, attestation, answer)
+        except AttestedError as error:
+            # What was found before it failed, an entry of the ledger for instance, is part of the answer.
+            hand_over.sweep()
+            return {**answer, "failed": True, "msg": str(error), "code": error.code}
+        except BaseException:
+            hand_over.sweep()
+            raise
         return answer
 
     def _release(self, hand_over: HandOver, attestation: Attestation, answer: dict[str, t.Any]) -> None:

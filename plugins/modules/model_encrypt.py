@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - attested.ai.attributes
   - attested.ai.attributes.actiongroup_ai
   - attested.ai.attributes.controller
+  - attested.ai.key_source
 attributes:
   check_mode:
     support: full
@@ -53,12 +54,8 @@ options:
       - A higher one than that at O(dest) encrypts again with a new data key. A lower one is refused.
     type: int
     required: true
-  kek:
-    description: File on the controller with the key-encryption key, a JWK of type C(oct), or 32 bytes, raw or base64. Only its owner may read it.
-    type: path
-    required: true
   create_kek:
-    description: Whether to make the key-encryption key when O(kek) does not exist.
+    description: Whether to make the key-encryption key when O(kek) does not exist, in a file or in KV. A key of Transit is made in the Vault.
     type: bool
     default: false
   signing_key:

@@ -12,7 +12,8 @@ from datetime import datetime
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe import unwrap_general
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek, load_kek
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import AnyKek
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.modelkey import ModelKey
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import KeyRelease
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.signature import verify_manifest
@@ -25,20 +26,16 @@ class Offer:
 
     manifest: Manifest
     signer: t.Mapping[str, str]
-    kek: Kek
+    kek: AnyKek
 
     def release(self, minimum_release: int, evidence_digest: str, not_after: datetime) -> KeyRelease:
         """The data key with its context, ready to be sealed."""
-        return KeyRelease(
-            model_id=self.manifest.model_id,
-            release=self.manifest.release,
-            minimum_release=minimum_release,
-            key_id=self.manifest.key_id,
-            manifest_signer=self.signer,
-            evidence_digest=evidence_digest,
-            not_after=not_after,
-            key=self._data_key(),
-        )
+        return self.model_key(minimum_release).key_release(evidence_digest, not_after)
+
+    def model_key(self, minimum_release: int) -> ModelKey:
+        """The data key with what it may be used for."""
+        manifest = self.manifest
+        return ModelKey(manifest.model_id, manifest.release, minimum_release, manifest.key_id, self.signer, self._data_key())
 
     def prove(self) -> None:
         """Raise unless the data key opens: better told before a guest is asked."""
@@ -52,13 +49,18 @@ class Offer:
         return key
 
 
-def load_offer(model: str, kek_path: str, signer: t.Mapping[str, str]) -> Offer:
-    """Read the encrypted model's manifest, verify who signed it, and load the key-encryption key."""
-    raw = _read(os.path.join(model, MANIFEST), MAX_SIZE)
-    verify_manifest(raw, _read(os.path.join(model, SIGNATURE), 1 << 16), signer, os.path.join(model, SIGNATURE))
-    offer = Offer(Manifest.parse(raw, os.path.join(model, MANIFEST)), signer, load_kek(kek_path))
+def load_offer(model: str, load_kek: t.Callable[[], AnyKek], signer: t.Mapping[str, str]) -> Offer:
+    """Read the encrypted model's manifest, verify who signed it, and only then load the key-encryption key."""
+    offer = Offer(signed_manifest(model, signer), signer, load_kek())
     offer.prove()
     return offer
+
+
+def signed_manifest(model: str, signer: t.Mapping[str, str]) -> Manifest:
+    """The manifest of an encrypted model, if this key signed it. Raises ModelError, FormatError."""
+    raw = _read(os.path.join(model, MANIFEST), MAX_SIZE)
+    verify_manifest(raw, _read(os.path.join(model, SIGNATURE), 1 << 16), signer, os.path.join(model, SIGNATURE))
+    return Manifest.parse(raw, os.path.join(model, MANIFEST))
 
 
 def minimum_release(manifest: Manifest, asked: int | None, remembered: int) -> int:

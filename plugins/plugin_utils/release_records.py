@@ -12,7 +12,7 @@ from contextlib import suppress
 from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError, LedgerError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import ledger
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.counter import CounterStore
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.counter import Counter, Counters, CounterStore
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import create_signing_key, load_signing_key
@@ -23,7 +23,7 @@ LEDGER, KEY, PUBLIC, COUNTERS = "ledger.jsonl", "ledger.key.pem", "ledger.pub.jw
 class ReleaseRecords:
     """Opened by every release. What is missing is made on the first one, and missed ever after."""
 
-    def __init__(self, directory: str, key_path: str | None = None) -> None:
+    def __init__(self, directory: str, key_path: str | None = None, besides: Counter | None = None) -> None:
         self._path = os.path.join(directory, LEDGER)
         begun = os.path.exists(self._path)
         try:
@@ -31,9 +31,10 @@ class ReleaseRecords:
         except OSError as error:
             raise LedgerError("it cannot be made: %s" % (error.strerror or error), where=directory) from None
         self._key = self._signing_key(key_path or os.path.join(directory, KEY))
-        self.counters = counters_of(directory)
+        store = counters_of(directory)
         if not begun:
-            self.counters.begin()
+            store.begin()
+        self.counters = all_counters(store, besides)
         public = os.path.join(directory, PUBLIC)
         if not os.path.exists(public):
             replace_file(public, jcs.canonicalize(public_jwk(self._key)) + b"\n")
@@ -63,3 +64,8 @@ def counters_of(directory: str) -> CounterStore:
         fix = "Restore it from a backup, or begin a new ledger directory and give minimum_release"
         raise KeyReleaseError("the ledger is there, but its minimum releases are not", where=path, fix=fix, code="counter-missing")
     return CounterStore(path)
+
+
+def all_counters(store: CounterStore, besides: Counter | None) -> Counters:
+    """Those beside the ledger and, if there is one, the counter elsewhere, which is asked first and written first."""
+    return Counters([store] if besides is None else [besides, store])

@@ -88,7 +88,7 @@ class GuestClient:
 
     def resource(self, path: Any) -> bytes:
         """A resource, decrypted. Raises KbsError: with code kbs-policy-denied if the policy refuses this guest."""
-        resource = Resource.parse(path)
+        resource = path if isinstance(path, Resource) else Resource.parse(path)
         if self.key is None or not self._session:
             raise KbsError("nothing was attested yet", where=self.where, code="kbs-token-missing")
         doing = "get %s" % resource.path

@@ -126,6 +126,15 @@ def _errors(answer: Answer) -> Tuple[str, ...]:
     return tuple("".join(letter for letter in line.encode("ascii", "replace").decode("ascii") if letter.isprintable()) for line in lines)
 
 
+def _deleted(answer: Answer) -> bool:
+    """A version that was deleted or destroyed is told by its metadata alone."""
+    try:
+        metadata = json.loads(answer.body.decode("utf-8"))["data"]["metadata"]
+        return bool(metadata["deletion_time"] or metadata["destroyed"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
 # Part of what it says -> code and next step.
 _SAID: Tuple[Tuple[str, str, str], ...] = (
     ("is sealed", "vault-sealed", "Unseal it"),
@@ -144,8 +153,10 @@ def _meaning(answer: Answer, said: Tuple[str, ...]) -> Tuple[str, str]:
     for part, code, fix in _SAID:
         if part in text:
             return code, fix
+    if answer.status == 404 and _deleted(answer):
+        return "vault-deleted", "Undelete that version, or write it anew where that is right"
     if answer.status == 404:
-        return "vault-missing", "Compare the path; what was deleted has to be undeleted or written anew"
+        return "vault-missing", "Compare mount and path"
     if 300 <= answer.status < 400:
         return "vault-redirect", "It points to %s: give that address if it is the right one" % strict.quoted(answer.headers.get("location", ""))
     if answer.status in (429, 472, 473, 501, 502, 503, 504):

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a key broker gives to a guest: the data key of one model release, with what it may be used for. The guest takes signer and minimum from nowhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Mapping, Optional
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
+from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwk as keys
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import KeyRelease
+
+SCHEMA = "attested.ai/model-key/1"
+SIZE_MAX = 16384
+_MEMBERS = ("schema", "model_id", "release", "minimum_release", "key", "key_id", "manifest_signer")
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """See KeyRelease for the members."""
+
+    model_id: str
+    release: int
+    minimum_release: int
+    key_id: str
+    manifest_signer: Mapping[str, str]
+    key: bytes = field(repr=False)
+
+    def to_json(self) -> bytes:
+        """Canonical JSON, with the key in it."""
+        return jcs.canonicalize(
+            {
+                "schema": SCHEMA,
+                "model_id": self.model_id,
+                "release": self.release,
+                "minimum_release": self.minimum_release,
+                "key": strict.encode_base64url(self.key),
+                "key_id": self.key_id,
+                "manifest_signer": dict(self.manifest_signer),
+            }
+        )
+
+    @classmethod
+    def from_json(cls, data: bytes, where: str) -> ModelKey:
+        """Read it strictly. Raises KeyReleaseError (model-key-form); no message shows the content."""
+        try:
+            if len(data) > SIZE_MAX:
+                raise KeyReleaseError("it is %d bytes long" % len(data))
+            obj = strict.members(strict.loads(data), _MEMBERS)
+            if obj["schema"] != SCHEMA:
+                raise KeyReleaseError("its schema is %s" % strict.quoted(obj["schema"]))
+            values = {name: obj[name] for name in _MEMBERS[1:] if name != "key"}
+            return cls(key=strict.decode_base64url(obj["key"], "key", 32, 32), **values)
+        except AttestedError as error:
+            # What a JSON error quotes may be part of a key.
+            what = "it is no JSON" if "JSON" in error.what else error.what
+            raise KeyReleaseError("it is no key of a model (%s)" % what, where=where, code="model-key-form",
+                                  fix="Store it with attested.ai.kbs_model_key: a key alone does not say what it may open") from None
+
+    def key_release(self, evidence_digest: str, not_after: datetime, least: int = 1, signer: Optional[Mapping[str, str]] = None) -> KeyRelease:
+        """As a guest opens a model with it. ``least`` and ``signer`` are what the guest was told besides. Raises KeyReleaseError: release-too-old, model-signer."""
+        if signer is not None and keys.jwk_thumbprint(signer) != keys.jwk_thumbprint(self.manifest_signer):
+            raise KeyReleaseError("it is for models that another key signed", where="key of %s" % strict.quoted(self.model_id), code="model-signer",
+                                  fix="Compare the signer with the one that the key was stored for")
+        return KeyRelease(
+            model_id=self.model_id, release=self.release, minimum_release=max(self.minimum_release, least), key=self.key, key_id=self.key_id,
+            manifest_signer=self.manifest_signer, evidence_digest=evidence_digest, not_after=not_after,
+        )
