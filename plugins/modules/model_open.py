@@ -144,7 +144,7 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.opening im
 from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
 
 ARGUMENT_SPEC = {
-    "src": {"type": "path"},
+    "src": {"type": "str"},
     "dest": {"type": "path", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "session": {"type": "str"},
@@ -153,6 +153,15 @@ ARGUMENT_SPEC = {
     "owner": {"type": "str"},
     "group": {"type": "str"},
     "mode": {"type": "str", "default": "0400"},
+    "image": {"type": "path"},
+    # Signatures of presigned addresses and tokens stand in them.
+    "urls": {"type": "dict", "no_log": True},
+    "headers": {"type": "dict", "no_log": True},
+    "redirect_hosts": {"type": "list", "elements": "str", "default": []},
+    "ca_path": {"type": "path"},
+    "allow_http": {"type": "bool", "default": False},
+    "timeout": {"type": "int", "default": 30},
+    "minimum_rate": {"type": "int", "default": 16384},
 }
 
 

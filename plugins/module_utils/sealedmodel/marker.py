@@ -59,6 +59,12 @@ def matches(dest: str, digest: str) -> bool:
     return found is not None and stat.S_ISDIR(status.st_mode) and found.get("manifest_sha256") == digest and found.get("inode") == str(status.st_ino)
 
 
+def names(dest: str, digest: str, inode: int) -> bool:
+    """Whether the marker is ours and names this manifest and the directory with this inode."""
+    found = _read(dest)
+    return found is not None and found.get("manifest_sha256") == digest and found.get("inode") == str(inode)
+
+
 def _read(dest: str) -> Optional[Mapping[str, Any]]:
     try:
         descriptor = os.open(path(dest), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -16,11 +16,12 @@ import os
 from dataclasses import dataclass
 from typing import Any, Callable, Iterator, Optional, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
+from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import marker, tree
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, FileEntry, Manifest
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FileEntry, Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.publish import exchange_or_rename
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import associated_data
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory, open_directory
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.signature import verify_manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import StreamEngine, read_header
 from ansible_collections.attested.ai.plugins.module_utils.target import memory
@@ -59,14 +60,10 @@ class Sealed:
         return hashlib.sha256(self.raw).hexdigest()
 
 
-def read_sealed(src: str) -> Sealed:
-    """Read manifest and signature. Raises ModelError or FormatError."""
-    root = _open_directory(src)
-    try:
-        raw, signature = (_read_small(root, name, src) for name in (tree.MANIFEST, tree.SIGNATURE))
-    finally:
-        os.close(root)
-    return Sealed(raw, signature, Manifest.parse(raw, os.path.join(src, tree.MANIFEST)))
+def read_sealed(source: Any) -> Sealed:
+    """Read manifest and signature of a source. Raises ModelError or FormatError."""
+    raw, signature = (source.read_small(name) for name in (tree.MANIFEST, tree.SIGNATURE))
+    return Sealed(raw, signature, Manifest.parse(raw, source.name(tree.MANIFEST)))
 
 
 def check_release(sealed: Sealed, release: Any, src: str) -> None:
@@ -91,27 +88,6 @@ def check_release(sealed: Sealed, release: Any, src: str) -> None:
         )
 
 
-def check_files(src: str, manifest: Manifest) -> None:
-    """Exactly the files of the manifest lie there, with their sizes. Raises ModelError naming the first that is wrong."""
-    root = _open_directory(src)
-    try:
-        found = tree.listing(root, src)
-    finally:
-        os.close(root)
-    expected = {entry.ciphertext_path: entry.ciphertext_size for entry in manifest.files}
-    for name in tree.RESERVED:
-        found.pop(name, None)
-    for path in sorted(set(expected) - set(found)):
-        raise ModelError("%s is missing" % ascii(path), where=src, fix="Copy the model again", code="model-file-missing")
-    for path in sorted(set(found) - set(expected)):
-        fix = "Remove it: only what the manifest lists may lie there"
-        raise ModelError("%s does not belong to the model" % ascii(path), where=src, fix=fix, code="model-file-extra")
-    for path, size in sorted(expected.items()):
-        if found[path] != size:
-            what = "%s is %d bytes long, %d expected" % (ascii(path), found[path], size)
-            raise ModelError(what, where=src, fix="Copy the model again", code="model-file-size")
-
-
 def check_space(dest: str, manifest: Manifest, free_space: Callable[[str], int] = memory.free_space) -> None:
     """Is there room for the whole model, before the first byte is written? Raises ModelError."""
     needed = sum(-(-entry.size // _PAGE) * _PAGE for entry in manifest.files) + _PAGE * (len(manifest.files) + 16)
@@ -125,10 +101,10 @@ def check_space(dest: str, manifest: Manifest, free_space: Callable[[str], int] 
         )
 
 
-def decrypt(target: Target, sealed: Sealed, key: bytearray, meter: Optional[Meter] = None) -> None:
+def decrypt(target: Target, sealed: Sealed, key: bytearray, meter: Optional[Meter] = None, source: Any = None) -> None:
     """Decrypt everything and put it in place. Whatever goes wrong, no plaintext of this attempt is left.
 
-    The caller has checked signature, release, files and space, and that ``dest`` lies in memory.
+    The caller has checked signature, release, files and space, and that ``dest`` lies in memory. Without ``source`` it is the directory ``target.src``.
     """
     parent = os.path.dirname(target.dest)
     _wipe_stale(target.dest)
@@ -139,7 +115,7 @@ def decrypt(target: Target, sealed: Sealed, key: bytearray, meter: Optional[Mete
         lock = os.open(partial, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         # Held until the end: tells a later run that this directory is no left-over.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _decrypt_files(target, sealed.manifest, key, partial, meter)
+        _decrypt_files(target, source or Directory(target.src), sealed.manifest, key, partial, meter)
         _set_modes(target, partial)
         marker.write(target.dest, sealed.digest, sealed.manifest, os.fstat(lock).st_ino)
         exchange_or_rename(partial, target.dest)
@@ -157,7 +133,7 @@ def is_open(target: Target, sealed: Sealed) -> bool:
     if not marker.matches(target.dest, sealed.digest):
         return False
     try:
-        root = _open_directory(target.dest)
+        root = open_directory(target.dest)
     except ModelError:
         return False
     try:
@@ -216,7 +192,7 @@ def _wipe_stale(dest: str) -> None:
             os.close(descriptor)
 
 
-def _decrypt_files(target: Target, manifest: Manifest, key: bytearray, partial: str, meter: Optional[Meter]) -> None:
+def _decrypt_files(target: Target, source: Any, manifest: Manifest, key: bytearray, partial: str, meter: Optional[Meter]) -> None:
     done, total = [0], manifest.size
 
     def advance(count: int) -> None:
@@ -224,34 +200,25 @@ def _decrypt_files(target: Target, manifest: Manifest, key: bytearray, partial: 
         if meter is not None:
             meter(done[0], total)
 
-    root = _open_directory(target.src)
-    try:
-        with StreamEngine(manifest.segment_size, target.threads, advance) as engine:
-            for entry in manifest.files:
-                _decrypt_file(engine, root, target.src, manifest, entry, key, os.path.join(partial, entry.path))
-    finally:
-        os.close(root)
+    with StreamEngine(manifest.segment_size, target.threads, advance, max(1, source.batch_bytes // manifest.segment_size)) as engine:
+        for entry in manifest.files:
+            _decrypt_file(engine, source, manifest, entry, key, os.path.join(partial, entry.path))
 
 
-def _decrypt_file(engine: StreamEngine, root: int, src: str, manifest: Manifest, entry: FileEntry, key: bytearray, output: str) -> None:
-    where = os.path.join(src, entry.ciphertext_path)
+def _decrypt_file(engine: StreamEngine, source: Any, manifest: Manifest, entry: FileEntry, key: bytearray, output: str) -> None:
+    where = source.name(entry.ciphertext_path)
     os.makedirs(os.path.dirname(output), mode=0o700, exist_ok=True)
-    source = tree.open_beneath(root, entry.ciphertext_path, src)
-    try:
-        if os.fstat(source).st_size != entry.ciphertext_size:
-            raise ModelError("its size is not that of the manifest", where=where, code="model-file-size")
-        header = read_header(source, where)
+    with source.open(entry.ciphertext_path, entry.ciphertext_size) as sealed:
+        header = read_header(sealed, where)
         if hashlib.sha256(header).hexdigest() != entry.header_sha256:
             raise ModelError("its header is not that of the manifest: it was encrypted in another run", where=where, code="model-header")
         dest = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            engine.decrypt(source, dest, entry.size, key, associated_data(manifest.model_id, manifest.release, entry.path), header, where)
+            engine.decrypt(sealed, dest, entry.size, key, associated_data(manifest.model_id, manifest.release, entry.path), header, where)
             if os.fstat(dest).st_size != entry.size:
                 raise ModelError("it was not written whole", where=output, code="model-dest")
         finally:
             os.close(dest)
-    finally:
-        os.close(source)
 
 
 def _set_modes(target: Target, partial: str) -> None:
@@ -266,19 +233,3 @@ def _set_mode(path: str, target: Target, mode: int) -> None:
     if (target.uid, target.gid) != (-1, -1):
         os.chown(path, target.uid, target.gid, follow_symlinks=False)
     os.chmod(path, mode)
-
-
-def _open_directory(path: str) -> int:
-    try:
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ModelError("the directory cannot be opened (%s)" % error.strerror, where=path, code="model-source") from None
-
-
-def _read_small(root: int, name: str, where: str) -> bytes:
-    descriptor = tree.open_beneath(root, name, where)
-    with os.fdopen(descriptor, "rb") as stream:
-        raw = stream.read(MAX_SIZE + 1)
-    if len(raw) > MAX_SIZE:
-        raise FormatError("it is longer than %d bytes" % MAX_SIZE, where=os.path.join(where, name))
-    return raw

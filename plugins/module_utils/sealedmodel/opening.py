@@ -8,14 +8,18 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
 from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import session as sessions
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import download, image_open, tree
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.progress import ProgressFile, Throttle
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import IMAGE_PROFILE, KSERVE
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.web import Web, WebSource
 from ansible_collections.attested.ai.plugins.module_utils.target import memory
 
 # chown(2) takes 32 bits, all of them set for "leave it".
@@ -35,11 +39,31 @@ class Order:
     owner: Optional[str] = None
     group: Optional[str] = None
     mode: str = "0400"
+    image: Optional[str] = None
+    urls: Optional[Mapping[str, str]] = field(default=None, repr=False)
+    headers: Optional[Mapping[str, str]] = field(default=None, repr=False)
+    redirect_hosts: Tuple[str, ...] = ()
+    ca_path: Optional[str] = None
+    allow_http: bool = False
+    timeout: int = 30
+    minimum_rate: int = 16384
+
+    @property
+    def remote(self) -> bool:
+        return "://" in str(self.src)
+
+    def source(self) -> Any:
+        """Where the ciphertext comes from. Raises ModelError."""
+        if not self.remote:
+            return Directory(os.path.realpath(str(self.src)))
+        web = Web(str(self.src), dict(self.urls or {}), dict(self.headers or {}), tuple(self.redirect_hosts), self.ca_path, self.allow_http, self.timeout,
+                  self.minimum_rate)
+        return WebSource(web)
 
     def target(self) -> opener.Target:
         """With everything resolved. Raises ModelError on an unknown owner or group and on a mode that is none."""
         return opener.Target(
-            src=os.path.realpath(str(self.src)),
+            src=str(self.src) if self.remote else os.path.realpath(str(self.src)),
             dest=_destination(self.dest),
             threads=self.threads or min(8, len(os.sched_getaffinity(0))),
             uid=_number(self.owner, "owner", lambda name: pwd.getpwnam(name).pw_uid),
@@ -60,7 +84,11 @@ def run(order: Order, check_mode: bool = False) -> Dict[str, Any]:
 def _absent(order: Order, check_mode: bool) -> Dict[str, Any]:
     dest = _destination(order.dest)
     opener.require_ours(dest)
-    return {"changed": bool(opener.left_behind(dest)) if check_mode else opener.wipe(dest), "dest": dest}
+    left = bool(opener.left_behind(dest) or image_open.holders(dest))
+    if not check_mode:
+        image_open.close(dest)
+        opener.wipe(dest)
+    return {"changed": left, "dest": dest}
 
 
 def _present(order: Order, check_mode: bool) -> Dict[str, Any]:
@@ -69,8 +97,19 @@ def _present(order: Order, check_mode: bool) -> Dict[str, Any]:
     target = order.target()
     memory.require_memory(os.path.dirname(target.dest))
     opener.require_ours(target.dest)
-    sealed = opener.read_sealed(target.src)
-    is_open = opener.is_open(target, sealed)
+    source = order.source()
+    try:
+        return _with_source(order, check_mode, target, source)
+    finally:
+        source.close()
+
+
+def _with_source(order: Order, check_mode: bool, target: opener.Target, source: Any) -> Dict[str, Any]:
+    sealed = opener.read_sealed(source)
+    if sealed.manifest.profile == KSERVE:
+        raise ModelError("it is encrypted for KServe, which opens it by itself", where=target.src, fix="Use profile files or image", code="model-profile")
+    opened: Any = _Image(order, target, source, sealed) if sealed.manifest.profile == IMAGE_PROFILE else _Files(target, source, sealed)
+    is_open = opened.is_open()
     result = {
         "changed": not is_open,
         "dest": target.dest,
@@ -78,6 +117,7 @@ def _present(order: Order, check_mode: bool) -> Dict[str, Any]:
         "release": sealed.manifest.release,
         "files": len(sealed.manifest.files),
         "bytes": sealed.manifest.size,
+        "profile": sealed.manifest.profile,
         "manifest_sha256": sealed.digest,
     }
     key = bytearray()
@@ -86,14 +126,13 @@ def _present(order: Order, check_mode: bool) -> Dict[str, Any]:
             key = _released_key(order, sealed, target.src, needed=not is_open)
         if is_open:
             return result
-        opener.check_files(target.src, sealed.manifest)
-        opener.check_space(target.dest, sealed.manifest)
+        opened.check()
         if check_mode:
             return result
         if not key:
             fix = "Give the session of model_release"
             raise ModelError("the model is not open yet, and session is not set", where=target.dest, fix=fix, code="model-no-session")
-        result.update(_decrypt(target, sealed, key))
+        result.update(opened.open(key))
     finally:
         memory.wipe(key)
     return result
@@ -113,15 +152,71 @@ def _released_key(order: Order, sealed: opener.Sealed, src: str, needed: bool) -
     return key
 
 
-def _decrypt(target: opener.Target, sealed: opener.Sealed, key: bytearray) -> Dict[str, Any]:
-    report = ProgressFile(opener.progress_path(target.dest), "decrypt")
-    meter = Throttle(report)
-    try:
-        opener.decrypt(target, sealed, key, meter)
-    finally:
-        report.remove()
-    seconds = meter.seconds
-    return {"seconds": round(seconds, 3), "bytes_per_second": int(sealed.manifest.size / seconds) if seconds else 0}
+class _Files:
+    """Profile files: every byte decrypted into memory."""
+
+    def __init__(self, target: opener.Target, source: Any, sealed: opener.Sealed) -> None:
+        self._target, self._source, self._sealed = target, source, sealed
+
+    def is_open(self) -> bool:
+        return opener.is_open(self._target, self._sealed)
+
+    def check(self) -> None:
+        self._source.check(self._sealed.manifest)
+        opener.check_space(self._target.dest, self._sealed.manifest)
+
+    def open(self, key: bytearray) -> Dict[str, Any]:
+        report = ProgressFile(opener.progress_path(self._target.dest), "decrypt")
+        meter = Throttle(report)
+        try:
+            opener.decrypt(self._target, self._sealed, key, meter, self._source)
+        finally:
+            report.remove()
+        # An image that was open there has been replaced.
+        image_open.close(self._target.dest)
+        return _pace(meter.seconds, self._sealed.manifest.size)
+
+
+class _Image:
+    """Profile image: mapped, and decrypted by the kernel when it is read."""
+
+    def __init__(self, order: Order, target: opener.Target, source: Any, sealed: opener.Sealed) -> None:
+        self._target, self._source, self._sealed = target, source, sealed
+        self._fetched = order.remote
+        self._threads = target.threads
+        if order.remote and order.image is None:
+            what = "the image of a model is mapped, not copied into memory, and needs a place for its ciphertext"
+            raise ModelError(what, where=target.src, fix="Set image to a file on a disk, or to a disk that holds it", code="model-image-place")
+        self._path = order.image or os.path.join(target.src, tree.IMAGE)
+
+    def is_open(self) -> bool:
+        return image_open.is_open(self._target.dest, self._sealed)
+
+    def check(self) -> None:
+        image = self._sealed.manifest.image
+        if image is None:
+            return
+        if self._fetched:
+            # A file that is there already has been fetched before; what it holds dm-verity says.
+            download.check(self._source, image, self._path)
+        else:
+            image_open.check_image(self._path, image)
+
+    def open(self, key: bytearray) -> Dict[str, Any]:
+        image = self._sealed.manifest.image
+        if self._fetched and image is not None:
+            report = ProgressFile(opener.progress_path(self._target.dest), "fetch")
+            try:
+                download.fetch(self._source, image, self._path, self._threads, Throttle(report))
+            finally:
+                report.remove()
+        meter = Throttle(lambda *_counters: None)
+        image_open.open_image(self._target, self._sealed, self._path, key)
+        return {"seconds": round(meter.seconds, 3)}
+
+
+def _pace(seconds: float, size: int) -> Dict[str, Any]:
+    return {"seconds": round(seconds, 3), "bytes_per_second": int(size / seconds) if seconds else 0}
 
 
 def _destination(path: str) -> str:

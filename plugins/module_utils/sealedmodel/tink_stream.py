@@ -82,10 +82,10 @@ class StreamEngine:
     """Encrypts, decrypts and compares files with ``threads`` threads. Memory: 2 x threads x segment_size bytes, kept between files.
 
     Use it as a context manager: the buffers are wiped at the end. ``progress`` is called in the caller's thread with the plaintext
-    bytes that were finished since the last call.
+    bytes that were finished since the last call. A thread takes ``batch`` segments in a row: a source far away is read in long pieces.
     """
 
-    def __init__(self, segment_size: int, threads: int = 2, progress: Optional[Progress] = None) -> None:
+    def __init__(self, segment_size: int, threads: int = 2, progress: Optional[Progress] = None, batch: int = 1) -> None:
         require_cryptography()
         check_segment_size(segment_size)
         if not 1 <= threads <= 64:
@@ -93,6 +93,7 @@ class StreamEngine:
         self.segment_size = segment_size
         self.threads = threads
         self._progress = progress
+        self._batch = batch
         self._buffers: List[Any] = []
 
     def __enter__(self) -> StreamEngine:
@@ -125,7 +126,7 @@ class StreamEngine:
             raise ModelError("the file grew while it was read", where=where, code="model-source-changed")
         return header
 
-    def decrypt(self, source: int, dest: int, size: int, key: Any, aad: bytes, header: bytes, where: str = "") -> None:
+    def decrypt(self, source: Any, dest: int, size: int, key: Any, aad: bytes, header: bytes, where: str = "") -> None:
         """Decrypt the stream in ``source`` to ``dest``, ``size`` plaintext bytes. ``header`` was read from it and checked before.
 
         Raises ModelError(code=model-tag) at the first segment whose tag does not hold; what was written so far is the caller's to remove.
@@ -165,12 +166,12 @@ class StreamEngine:
 
     def _run(self, layout: Layout, key: Any, header: bytes, aad: bytes, step: Callable[..., None]) -> None:
         file_key = derive_key(key, header, aad)
-        crew = min(self.threads, layout.count)
+        crew = min(self.threads, -(-layout.count // self._batch))
         while len(self._buffers) < crew:
             # Rounded up, with the room that update_into wants behind a full segment.
             self._buffers.append((bytearray(self.segment_size + TAG_SIZE), bytearray(self.segment_size + TAG_SIZE)))
         try:
-            _Crew(layout, file_key, header[1 + SALT_SIZE :], step, self._progress).run(self._buffers[:crew])
+            _Crew(layout, file_key, header[1 + SALT_SIZE :], step, self._progress, self._batch).run(self._buffers[:crew])
         finally:
             wipe(file_key)
 
@@ -178,12 +179,13 @@ class StreamEngine:
 class _Crew:
     """Shares the segments of one file among threads; the first error stops all, and is raised in the caller's thread."""
 
-    def __init__(self, layout: Layout, key: bytearray, prefix: bytes, step: Callable[..., None], progress: Optional[Progress]) -> None:
+    def __init__(self, layout: Layout, key: bytearray, prefix: bytes, step: Callable[..., None], progress: Optional[Progress], batch: int) -> None:
         self._layout = layout
         self._count = layout.count
         self._key = key
         self._prefix = prefix
         self._step = step
+        self._batch = batch
         self._progress = progress
         self._lock = threading.Lock()
         self._next = 0
@@ -227,16 +229,19 @@ class _Crew:
         try:
             while not self._stop:
                 with self._lock:
-                    index = self._next
-                    self._next += 1
-                if index >= self._count:
+                    first = self._next
+                    self._next += self._batch
+                if first >= self._count:
                     return
-                span = self._layout.span(index)
-                self._step(cipher, span, inbound, outbound)
-                with self._lock:
-                    self._done += span.plain_length
-                if report is not None:
-                    report()
+                for index in range(first, min(first + self._batch, self._count)):
+                    if self._stop:
+                        return
+                    span = self._layout.span(index)
+                    self._step(cipher, span, inbound, outbound)
+                    with self._lock:
+                        self._done += span.plain_length
+                    if report is not None:
+                        report()
         finally:
             inbound.release()
             outbound.release()
@@ -258,7 +263,7 @@ def derive_key(key: Any, header: bytes, aad: bytes) -> bytearray:
     return bytearray(HKDF(algorithm=SHA256(), length=KEY_SIZE, salt=header[1 : 1 + SALT_SIZE], info=aad).derive(bytes(key)))
 
 
-def read_header(source: int, where: str = "") -> bytes:
+def read_header(source: Any, where: str = "") -> bytes:
     """Read and check the 40 header bytes of a stream. Raises ModelError."""
     header = bytearray(HEADER_SIZE)
     read_exactly(source, memoryview(header), 0, where)
@@ -268,7 +273,11 @@ def read_header(source: int, where: str = "") -> bytes:
     return bytes(header)
 
 
-def read_exactly(source: int, buffer: memoryview, offset: int, where: str) -> None:
+def read_exactly(source: Any, buffer: memoryview, offset: int, where: str) -> None:
+    """Fill ``buffer`` from a descriptor, or from whatever reads by itself. Raises ModelError at an early end."""
+    if not isinstance(source, int):
+        source.read_into(buffer, offset)
+        return
     done = 0
     while done < len(buffer):
         count = os.preadv(source, [buffer[done:]], offset + done)
@@ -278,6 +287,7 @@ def read_exactly(source: int, buffer: memoryview, offset: int, where: str) -> No
 
 
 def write_exactly(dest: int, buffer: memoryview, offset: int) -> None:
+    """Write all of ``buffer``. Raises OSError."""
     done = 0
     while done < len(buffer):
         done += os.pwrite(dest, buffer[done:], offset + done)

@@ -17,6 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.ocicrypt import layout
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
 from ansible_collections.attested.ai.plugins.plugin_utils.skopeo import Skopeo
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -199,7 +200,7 @@ def test_an_encrypted_model_as_artifact_through_skopeo_and_back(sealed, tmp_path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(Path(layout.blob_path(str(tmp_path / "back"), layer.digest)).read_bytes())
     # model_open's own check of what lies there.
-    opener.check_files(str(out), opener.read_sealed(str(out)).manifest)
+    Directory(str(out)).check(opener.read_sealed(Directory(str(out))).manifest)
     assert subprocess.run(["diff", "-r", str(folder), str(out)], check=False, timeout=60).returncode == 0
 
 

@@ -358,7 +358,7 @@ def test_left_overs_of_a_killed_run_are_wiped_by_the_next(guest):
 def test_the_key_buffer_is_wiped_and_the_release_is_shown_nowhere(guest, monkeypatch):
     kept = []
     real = opener.decrypt
-    monkeypatch.setattr(opener, "decrypt", lambda target, sealed, key, meter: (kept.append(key), real(target, sealed, key, meter)))
+    monkeypatch.setattr(opener, "decrypt", lambda target, sealed, key, *more: (kept.append(key), real(target, sealed, key, *more)))
     guest.open(session=guest.session())
     assert kept == [bytearray(32)]
 
@@ -370,8 +370,8 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import ope
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.opening import Order, run
 from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
 real = opener._decrypt_file
-def slow(engine, root, src, manifest, entry, *rest):
-    real(engine, root, src, manifest, entry, *rest)
+def slow(engine, source, manifest, entry, *rest):
+    real(engine, source, manifest, entry, *rest)
     if entry.path == "weights/a.bin":
         print("half", flush=True)
         time.sleep(60)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Fetching the ciphertext of an image to a file or disk of the guest, because it is mapped and not copied. An interrupted fetch goes on."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+import threading
+from typing import Any, Callable, Dict, List, Set
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
+from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import image_open, marker
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.image_build import HEADER
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import ImageEntry
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import write_exactly
+
+_BLOCK = 1 << 20
+Meter = Callable[[int, int], None]
+
+
+def check(source: Any, image: ImageEntry, path: str) -> None:
+    """Is the image there, or room for it, and is it on the server? Writes nothing. Raises ModelError."""
+    if _is_there(path, image):
+        return
+    if not os.path.lexists(path):
+        status = os.statvfs(os.path.dirname(path) or "/")
+        begun = os.stat(_partial(path)).st_blocks * 512 if os.path.exists(_partial(path)) else 0
+        if status.f_bavail * status.f_frsize + begun < image.size:
+            what = "%d MB are needed for the ciphertext" % -(-image.size // 1_000_000)
+            raise ModelError(what, where=path, fix="Make room, or give a disk", code="model-no-space")
+    header = bytearray(HEADER)
+    with source.open(image.path, image.size) as sealed:
+        sealed.read_into(memoryview(header), 0)
+    if hashlib.sha256(header).hexdigest() != image.header_sha256:
+        raise ModelError("its beginning is not that of the manifest: it was encrypted in another run", where=source.name(image.path), code="model-header")
+
+
+def fetch(source: Any, image: ImageEntry, path: str, threads: int, meter: Meter) -> bool:
+    """Bring the image to ``path``. Returns whether anything was fetched. Raises ModelError; a file that was begun goes on next time."""
+    if _is_there(path, image):
+        return False
+    block_device = os.path.lexists(path) and stat.S_ISBLK(os.stat(path).st_mode)
+    output = path if block_device else _partial(path)
+    try:
+        descriptor = os.open(output, os.O_RDWR | os.O_CLOEXEC | (0 if block_device else os.O_CREAT | os.O_NOFOLLOW), 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not block_device:
+                os.ftruncate(descriptor, image.size)
+            _Fetch(source, image, descriptor, path + ".fetched.json", not block_device, meter).run(threads)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if not block_device:
+            os.replace(output, path)
+        if os.path.lexists(path + ".fetched.json"):
+            os.unlink(path + ".fetched.json")
+    except BlockingIOError:
+        raise ModelError("another run is fetching it", where=output, fix="Wait until it is done", code="model-busy") from None
+    except OSError as error:
+        raise ModelError("the image cannot be written (%s)" % error.strerror, where=error.filename or output, code="model-dest") from None
+    return True
+
+
+def _partial(path: str) -> str:
+    return path + ".partial"
+
+
+def _is_there(path: str, image: ImageEntry) -> bool:
+    if not os.path.lexists(path):
+        return False
+    try:
+        image_open.check_image(path, image)
+    except ModelError:
+        return False
+    return True
+
+
+class _Fetch:
+    """Windows of the image, shared by threads. Which are there is written down after each."""
+
+    def __init__(self, source: Any, image: ImageEntry, output: int, notes: str, resumes: bool, meter: Meter) -> None:
+        self._source, self._image, self._output, self._meter = source, image, output, meter
+        self._window = source.batch_bytes
+        # The beginning last: without it a disk does not look as if all were there.
+        self._order = list(range(1, -(-image.size // self._window))) + [0]
+        self._notes = notes if resumes else ""
+        self._there: Set[int] = self._read_notes()
+        self._lock = threading.Lock()
+        self._errors: List[BaseException] = []
+        self._done = sum(self._length(number) for number in self._there)
+
+    def run(self, threads: int) -> None:
+        wanted = [number for number in self._order if number not in self._there]
+        with self._source.open(self._image.path, self._image.size) as sealed:
+            helpers = [threading.Thread(target=self._work, args=(sealed, wanted), daemon=True) for _number in range(min(threads, len(wanted)) - 1)]
+            try:
+                for helper in helpers:
+                    helper.start()
+                self._work(sealed, wanted)
+            finally:
+                # Also when a signal handler raised: nobody goes on writing.
+                del wanted[:]
+                for helper in helpers:
+                    helper.join()
+        if self._errors:
+            raise self._errors[0]
+
+    def _work(self, sealed: Any, wanted: List[int]) -> None:
+        buffer = memoryview(bytearray(_BLOCK))
+        try:
+            while not self._errors:
+                with self._lock:
+                    if not wanted:
+                        return
+                    number = wanted.pop(0)
+                begin = number * self._window
+                for offset in range(begin, begin + self._length(number), _BLOCK):
+                    part = buffer[: min(_BLOCK, begin + self._length(number) - offset)]
+                    sealed.read_into(part, offset)
+                    write_exactly(self._output, part, offset)
+                self._note(number)
+        except Exception as error:  # pylint: disable=broad-except
+            # Carried to the caller's thread; a thread has nobody else to tell.
+            self._errors.append(error)
+
+    def _length(self, number: int) -> int:
+        return min(self._window, self._image.size - number * self._window)
+
+    def _note(self, number: int) -> None:
+        with self._lock:
+            self._there.add(number)
+            self._done += self._length(number)
+            if self._notes:
+                marker.replace(self._notes, jcs.canonicalize(self._head(sorted(self._there))))
+        if threading.current_thread() is threading.main_thread():
+            self._meter(self._done, self._image.size)
+
+    def _head(self, there: List[int]) -> Dict[str, Any]:
+        return {"header_sha256": self._image.header_sha256, "root_hash": self._image.root_hash, "window": self._window, "there": there}
+
+    def _read_notes(self) -> Set[int]:
+        if not self._notes or not os.path.lexists(self._notes):
+            return set()
+        try:
+            with open(self._notes, "rb") as stream:
+                found = strict.members(strict.loads(stream.read(1 << 20)), ("header_sha256", "root_hash", "window", "there"))
+        except (OSError, FormatError):
+            return set()
+        there = found["there"] if isinstance(found["there"], list) else []
+        if found != self._head(there) or not all(isinstance(number, int) and number in self._order for number in there):
+            return set()
+        return set(there)
