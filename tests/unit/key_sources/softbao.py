@@ -63,7 +63,7 @@ class SoftBao:
         wanted = {"GET": {"read"}, "DELETE": {"delete"}}.get(method, {"create", "update"})
         for name in names:
             for pattern, capabilities in re.findall(r'path "([^"]+)" \{ capabilities=\[([^\]]*)\] \}', self.policies.get(name, "")):
-                fits = path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern
+                fits = re.fullmatch(re.escape(pattern).replace(r"\+", "[^/]+").replace(r"\*", ".*"), path)
                 if fits and wanted & set(re.findall(r"\w+", capabilities)):
                     return
         raise Refused(403, "1 error occurred:\n\t* permission denied\n\n")
