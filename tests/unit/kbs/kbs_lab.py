@@ -127,6 +127,31 @@ def with_init_data(text: str) -> Callable[[Challenge], Collected]:
     return lambda challenge: Collected(evidence.sample(challenge.report_data()), init_data=text)
 
 
+def from_shape(shape: dict) -> bytes:
+    """The report that virtee's form says, put together by the table of AMD publication 56860."""
+    def tcb(value: dict) -> bytes:
+        if shape["cpuid_fam_id"] == 0x1A:
+            return bytes([value["fmc"], value["bootloader"], value["tee"], value["snp"], 0, 0, 0, value["microcode"]])
+        return bytes([value["bootloader"], value["tee"], 0, 0, 0, 0, value["snp"], value["microcode"]])
+
+    def number(name: str, size: int) -> bytes:
+        return (shape.get(name) or 0).to_bytes(size, "little")
+
+    def version(name: str) -> bytes:
+        return bytes([shape[name]["build"], shape[name]["minor"], shape[name]["major"], 0])
+
+    parts = [
+        number("version", 4), number("guest_svn", 4), number("policy", 8), bytes(shape["family_id"]), bytes(shape["image_id"]), number("vmpl", 4),
+        number("sig_algo", 4), tcb(shape["current_tcb"]), number("plat_info", 8), number("key_info", 4), bytes(4),
+        *(bytes(shape[name]) for name in ("report_data", "measurement", "host_data", "id_key_digest", "author_key_digest", "report_id", "report_id_ma")),
+        tcb(shape["reported_tcb"]), number("cpuid_fam_id", 1), number("cpuid_mod_id", 1), number("cpuid_step", 1), bytes(21), bytes(shape["chip_id"]),
+        tcb(shape["committed_tcb"]), version("current"), version("committed"), tcb(shape["launch_tcb"]), number("launch_mit_vector", 8),
+        number("current_mit_vector", 8),
+    ]  # fmt: skip
+    data = b"".join(parts).ljust(0x2A0, b"\0") + bytes(shape["signature"]["r"]) + bytes(shape["signature"]["s"])
+    return data.ljust(1184, b"\0")
+
+
 def loopback_certificate(folder: Path, authority: Authority, *names: str) -> tuple[Path, Path]:
     certificate, key, _object = authority.issue(*(names or ("127.0.0.1", "localhost")))
     (folder / "tls.crt").write_bytes(certificate)

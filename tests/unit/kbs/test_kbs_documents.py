@@ -218,40 +218,15 @@ def test_the_digest_that_evidence_binds_is_the_published_one(vectors):
 
 def test_the_shape_of_a_report_is_that_of_trustees_own_example(vectors):
     published = json.loads((vectors / "coco/trustee/as/evidence.json").read_text())
-    report = from_shape(published["attestation_report"])
+    report = kbs_lab.from_shape(published["attestation_report"])
     chain = {entry["cert_type"].lower(): bytes(entry["data"]) for entry in published["cert_chain"]}
     assert evidence.snp(report, chain) == published
     for path in sorted((vectors / "snp").glob("real-*-v[35]-*.report.bin")) + sorted((vectors / "coco/trustee/snp").glob("*.bin")):
         parsed = parse_report(path.read_bytes())
         if parsed.product is not None:
-            assert from_shape(evidence.snp(parsed.raw)["attestation_report"]) == parsed.raw, path.name
+            assert kbs_lab.from_shape(evidence.snp(parsed.raw)["attestation_report"]) == parsed.raw, path.name
     assert evidence.tdx(b"q") == {"cc_eventlog": None, "quote": "cQ=="}
     assert code_of(lambda: evidence.snp((vectors / "snp/real-milan-v2-virtee.report.bin").read_bytes())) == "format"
-
-
-def from_shape(shape: dict) -> bytes:
-    """The report that virtee's form says, put together by the table of AMD publication 56860."""
-    def tcb(value: dict) -> bytes:
-        if shape["cpuid_fam_id"] == 0x1A:
-            return bytes([value["fmc"], value["bootloader"], value["tee"], value["snp"], 0, 0, 0, value["microcode"]])
-        return bytes([value["bootloader"], value["tee"], 0, 0, 0, 0, value["snp"], value["microcode"]])
-
-    def number(name: str, size: int) -> bytes:
-        return (shape.get(name) or 0).to_bytes(size, "little")
-
-    def version(name: str) -> bytes:
-        return bytes([shape[name]["build"], shape[name]["minor"], shape[name]["major"], 0])
-
-    parts = [
-        number("version", 4), number("guest_svn", 4), number("policy", 8), bytes(shape["family_id"]), bytes(shape["image_id"]), number("vmpl", 4),
-        number("sig_algo", 4), tcb(shape["current_tcb"]), number("plat_info", 8), number("key_info", 4), bytes(4),
-        *(bytes(shape[name]) for name in ("report_data", "measurement", "host_data", "id_key_digest", "author_key_digest", "report_id", "report_id_ma")),
-        tcb(shape["reported_tcb"]), number("cpuid_fam_id", 1), number("cpuid_mod_id", 1), number("cpuid_step", 1), bytes(21), bytes(shape["chip_id"]),
-        tcb(shape["committed_tcb"]), version("current"), version("committed"), tcb(shape["launch_tcb"]), number("launch_mit_vector", 8),
-        number("current_mit_vector", 8),
-    ]  # fmt: skip
-    data = b"".join(parts).ljust(0x2A0, b"\0") + bytes(shape["signature"]["r"]) + bytes(shape["signature"]["s"])
-    return data.ljust(1184, b"\0")
 
 
 # -- documentation ----------------------------------------------------------------------------------------------------------
