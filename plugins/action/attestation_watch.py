@@ -121,6 +121,8 @@ class ActionModule(ActionBase):
         found = {host: fleet_round.seen_of(hostvars[host].get(options["variable"]) if host in hostvars else None) for host in hosts}
         rows, events, measured = fleet_round.observe(task, found, memories)
         counts = fleet_round.outcomes(rows)
+        # A round over a part of the fleet must not take the others out of the metrics.
+        measured += [fleet_round.remembered(task, host, memory) for host, memory in sorted(memories.items()) if host not in found]
         text = metrics.render(measured, now, counts, plain(options["forecast"], "forecast") if options["forecast"] else None)
         if options["metrics_file"]:
             store.write(local_path(self, options["metrics_file"]), text.encode())

@@ -64,6 +64,7 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
         "default": [],
         "options": {"at": {"type": "str", "required": True}, "policy": {"type": "raw", "required": True}},
     },
+    "recoveries": {"type": "list", "elements": "int", "default": []},
     "refresh_within": {"type": "int", "default": 7},
     "force": {"type": "bool", "default": False},
     "offline": {"type": "bool", "default": False},

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.attested.ai.plugins.plugin_utils import report_fleet as fleet_core
 from ansible_collections.attested.ai.plugins.plugin_utils import report_view as core
 from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded, unlazy
 
@@ -64,6 +65,17 @@ def report_runs(hostvars: t.Any, hosts: t.Sequence[str], variable: str, step: st
     return core.runs_of_hosts(hostvars, list(hosts), variable, step)
 
 
+@guarded
+def report_fleet(fleet: t.Any, history: t.Any = (), forecast: t.Any = None) -> dict[str, t.Any]:
+    return fleet_core.fleet_view(unlazy(fleet), unlazy(history), unlazy(forecast))
+
+
+@guarded
+def report_evidence(hostvars: t.Any, hosts: t.Sequence[str], variable: str) -> dict[str, t.Any]:
+    return fleet_core.evidence_of_hosts(hostvars, list(hosts), variable)
+
+
 class FilterModule:
     def filters(self) -> dict[str, t.Callable[..., t.Any]]:
-        return {"report_view": report_view, "report_document": report_document, "report_runs": report_runs}
+        return {"report_view": report_view, "report_document": report_document, "report_runs": report_runs, "report_fleet": report_fleet,
+                "report_evidence": report_evidence}  # fmt: skip

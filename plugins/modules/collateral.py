@@ -154,6 +154,14 @@ options:
         description: The policy, a dictionary or the path of a file.
         type: raw
         required: true
+  recoveries:
+    description:
+      - TCB evaluation data numbers of Intel's. V(forecast) says which TDX guests would be refused if such a number became mandatory today, by the collateral of
+        that number or the next higher one that the store has. Fetch it with O(tcb_evaluation_data_number) or O(update=early).
+      - Where the store has none for a platform, nobody can say, and V(tcb-recovery-unknown) says so.
+    type: list
+    elements: int
+    default: []
   refresh_within:
     description: Ask again for what ends within so many days, but never before three quarters of its life are over.
     type: int
@@ -426,7 +434,7 @@ forecast:
     because:
       description:
         - V(now) (it fails today), V(expiry), V(planned-policy), V(early-tcb) (Intel's early view refuses it already), V(shipped-floor) (the collection's own
-          TCB floor would) or V(firmware-update) (the store is not ready for the next boot).
+          TCB floor would), V(firmware-update) (the store is not ready for the next boot) or V(tcb-recovery) (a number in O(recoveries) would).
       type: str
       sample: expiry
     detail:
@@ -444,6 +452,12 @@ table:
   type: list
   elements: str
   sample: []
+recoveries:
+  description: For each number in O(recoveries) the names of guests that would be refused, and of those of which nobody can say.
+  returned: forecast
+  type: list
+  elements: dict
+  sample: [{number: 20, refused: [node7], unknown: [], guests: 22}]
 guests_at_risk:
   description: The guests that will be refused within the horizon.
   returned: forecast

@@ -25,6 +25,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.evidence impor
 from ansible_collections.attested.ai.plugins.module_utils.formats.snp_report import parse_report
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.plugin_utils.collateral_inputs import load_store
+from ansible_collections.attested.ai.plugins.plugin_utils.collateral_recovery import TDX_TYPES, Recovery
 from ansible_collections.attested.ai.plugins.plugin_utils.collateral_task import Task
 from ansible_collections.attested.ai.plugins.plugin_utils.text_table import Column, render
 
@@ -51,6 +52,8 @@ def forecast(task: Task) -> dict[str, t.Any]:
         entries = dict(index.entries)
         endorsements = load_store(task.store.root)
         early = _early(task, entries, endorsements)
+        pieces = {path: task.store.read(entry) for path, entry in entries.items() if entry.kind == "tdx"} if task.options["recoveries"] else {}
+    recoveries = [Recovery(number, pieces) for number in sorted(set(task.options["recoveries"]))]
     cache = VerificationCache()
     events: list[Event] = []
     for guest, document in documents.items():
@@ -65,6 +68,8 @@ def forecast(task: Task) -> dict[str, t.Any]:
                 events += core.differences(guest, today, after, at, core.PLANNED_POLICY)
         if early is not None:
             events += core.differences(guest, today, judge(own, early, now), None, core.EARLY_TCB)
+        for recovery in recoveries if any(item.type in TDX_TYPES for item in document.items) else ():
+            events += recovery.events(guest, today, judge(recovery.policy(own), recovery.endorsements(endorsements), now))
         if not own.sev_snp.min_tcb.shipped:
             shipped = replace(own, sev_snp=replace(own.sev_snp, min_tcb=TcbFloor(shipped=True), min_launch_tcb=TcbFloor(shipped=True)))
             events += core.differences(guest, today, judge(shipped, endorsements, now), None, core.SHIPPED_FLOOR)
@@ -78,6 +83,7 @@ def forecast(task: Task) -> dict[str, t.Any]:
         "table": table(found),
         "collateral_ending": sorted(ending, key=lambda entry: (entry["expires_at"], entry["path"])),
         "guests_at_risk": sorted(guests),
+        "recoveries": [recovery.told() for recovery in recoveries],
         "horizon_end": format_time(until),
         "msg": f"{len(guests)} of {len(documents)} guests would be refused by {format_time(until)}" + (f", the first at {found[0]['at']}" if guests else ""),
     }

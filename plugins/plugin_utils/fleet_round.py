@@ -71,6 +71,13 @@ def observe(task: Round, found: t.Mapping[str, Seen], memories: dict[str, Memory
     return rows, events, measured
 
 
+def remembered(task: Round, host: str, memory: Memory) -> metrics.HostMetrics:
+    """The metrics of a host that was not part of this round."""
+    kept = task.store.kept(host, task.trusted)
+    state = standing(kept, task.now, task.max_age).state if kept is not None else NO_RESULT
+    return metrics.HostMetrics(host, state, kept.summary if kept is not None else None, memory)
+
+
 def outcomes(rows: t.Sequence[Row]) -> dict[str, int]:
     return {**dict.fromkeys((GOOD, BAD, MISSING), 0), **Counter(row["outcome"] for row in rows)}
 

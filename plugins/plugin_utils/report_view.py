@@ -61,6 +61,7 @@ def report_view(runs: t.Sequence[Data], title: str) -> dict[str, t.Any]:
         "generated_at": max((run["at"] for run in shown if run["at"]), default=""),
         "steps": [_step(step, shown) for step in STEPS],
         "states": [_data_state(state, shown) for state in STATES],
+        "workloads": _workloads(shown),
         "refusals": [run for run in shown if run["outcome"] == REFUSED],
         "proofs": [_proof(run) for run in _last_accepted(results)],
         "matrix": _matrix(results),
@@ -72,7 +73,7 @@ def report_view(runs: t.Sequence[Data], title: str) -> dict[str, t.Any]:
 def report_document(runs: t.Sequence[Data], title: str) -> dict[str, t.Any]:
     """The same as data for other programs: the runs with their whole results."""
     view = report_view(runs, title)
-    members = ("name", "host", "step", "expected", "outcome", "as_expected", "detail", "at", "result")
+    members = ("name", "host", "workload", "step", "expected", "outcome", "as_expected", "detail", "at", "result")
     return {
         "schema": SCHEMA,
         "title": title,
@@ -116,6 +117,7 @@ def _run(run: t.Any, number: int) -> dict[str, t.Any]:
     return {
         "name": str(run.get("name") or run.get("host") or f"run {number + 1}"),
         "host": str(run.get("host") or ""),
+        "workload": str(run.get("workload") or ""),
         "step": step,
         "expected": expected,
         "outcome": outcome,
@@ -194,6 +196,12 @@ def _data_state(state: tuple[str, tuple[str, ...], str], runs: t.Sequence[Data])
         "state": OK if mine and complete else _state(good, len(mine)) if good < len(mine) else NONE if not mine else MIXED,
         "steps": steps,
     }
+
+
+def _workloads(runs: t.Sequence[Data]) -> list[dict[str, t.Any]]:
+    """The three states for each workload that the caller named. What nobody named is no workload."""
+    names = dict.fromkeys(run["workload"] for run in runs if run["workload"])
+    return [{"name": name, "states": [_data_state(state, [run for run in runs if run["workload"] == name]) for state in STATES]} for name in names]
 
 
 def _last_accepted(results: t.Sequence[Data]) -> list[Data]:

@@ -17,8 +17,8 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import format_time
 
 # Why something will be refused.
-NOW, EXPIRY, PLANNED_POLICY, EARLY_TCB, SHIPPED_FLOOR, FIRMWARE_UPDATE = (
-    "now", "expiry", "planned-policy", "early-tcb", "shipped-floor", "firmware-update",
+NOW, EXPIRY, PLANNED_POLICY, EARLY_TCB, SHIPPED_FLOOR, FIRMWARE_UPDATE, TCB_RECOVERY = (
+    "now", "expiry", "planned-policy", "early-tcb", "shipped-floor", "firmware-update", "tcb-recovery",
 )  # fmt: skip
 # So many times are looked at for one guest. Not one that is left out goes without being told.
 INSTANTS_MAX = 256

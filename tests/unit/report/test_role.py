@@ -35,9 +35,16 @@ class Page(HTMLParser):
 
 
 def play(directory):
-    runs = [{"name": HOSTILE, "host": HOSTILE, "ok": False, "detail": HOSTILE}]
+    runs = [{"name": HOSTILE, "host": HOSTILE, "workload": HOSTILE, "ok": False, "detail": HOSTILE}]
+    change = {"kind": "machine", "item": HOSTILE, "what": HOSTILE, "before": HOSTILE, "after": HOSTILE}
+    fleet = [{"host": HOSTILE, "state": "contraindicated", "why": HOSTILE, "anchor": HOSTILE, "condition": "failing", "changes": [change], "tees": [HOSTILE],
+              "evaluated_at": "2026-11-28T12:00:00Z", "policy": HOSTILE}, {"host": "fine", "state": "affirming", "condition": "ok"}]  # fmt: skip
+    history = [{"at": "2026-11-28T12:00:00Z", "host": HOSTILE, "event": HOSTILE, "detail": HOSTILE, "changes": [change]}]
+    event = {"guest": HOSTILE, "item": HOSTILE, "code": HOSTILE, "at": None, "days": None, "because": HOSTILE, "detail": HOSTILE}
+    forecast = {"forecast": [event], "msg": HOSTILE, "recoveries": [{"number": 20, "refused": [HOSTILE], "unknown": ["x"], "guests": 2}]}
     tables = [{"title": HOSTILE, "text": HOSTILE, "columns": [{"key": "a", "title": HOSTILE}], "rows": [{"a": HOSTILE}]}]
-    variables = {"report_runs": runs, "report_tables": tables, "report_title": HOSTILE, "report_directory": str(directory / "out")}
+    variables = {"report_runs": runs, "report_tables": tables, "report_title": HOSTILE, "report_directory": str(directory / "out"),
+                 "report_fleet": fleet, "report_history": history, "report_forecast": forecast}  # fmt: skip
     (directory / "vars.json").write_text(json.dumps(variables).replace("{{ 7 * 7 }}", "{% raw %}{{ 7 * 7 }}{% endraw %}"), encoding="utf-8")
     command = [sys.executable, "-m", "ansible", "adhoc", "localhost", "-m", "ansible.builtin.include_role", "-a", "name=attested.ai.report"]
     command += ["-e", "@vars.json", "-e", f"ansible_python_interpreter={sys.executable}", "-e", f"playbook_dir={directory}"]
@@ -55,9 +62,15 @@ def ran(tmp_path_factory):
 
 def test_hostile_values_stay_text(ran):
     page = Page(ran[2])
-    assert "script" not in page.tags and ran[2].count("&lt;script&gt;alert(1)") >= 6
+    assert "script" not in page.tags and ran[2].count("&lt;script&gt;alert(1)") >= 25
     assert "49" not in re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", ran[2], flags=re.S)
     assert page.wrong == [] and page.open == []
+
+
+def test_the_fleet_its_history_and_its_outlook_are_there(ran):
+    for heading in ("The fleet", "Drift and what was done", "What will be refused, and when", "States of the data by workload"):
+        assert heading in ran[2]
+    assert "If TCB recovery 20 became mandatory today: 1 of 2 TDX guests would be refused" in ran[2] and "Affirming (1)" in ran[2]
 
 
 def test_nothing_is_fetched(ran):
