@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pull mode from end to end: encrypt, store the key in a KBS, the guest (Soft TEE) proves itself there and opens the model. The controller hands nothing over."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import pathlib
+import shutil
+import ssl
+import sys
+import uuid
+
+import pytest
+from ansible_collections.attested.ai.plugins.module_utils.formats.der import spki_of_certificate
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe import unwrap_general
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import load_kek
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "unit" / "kbs"))
+
+import kbs_lab  # noqa: E402
+from softkbs.attestation import AttestationFailed  # noqa: E402
+
+# Of our own, for what the Soft TEE is: any guest whose report its VCEK signed.
+SOFT_SNP = """package policy
+
+import rego.v1
+
+default hardware := 97
+
+trust_claims := {"executables": 3, "hardware": hardware, "configuration": 2, "file-system": 0, "instance-identity": 0, "runtime-opaque": 0,
+  "storage-opaque": 0, "sourced-data": 0}
+
+hardware := 2 if {
+  input.snp.debug == false
+}
+"""
+AFFIRMING = """package policy
+
+import rego.v1
+
+default allow := false
+
+allow if {
+  data.plugin == "resource"
+  input.submods.cpu0["ear.status"] == "affirming"
+}
+"""
+
+
+def snp(primary: dict, expected: bytes) -> dict:
+    """As much of Trustee's verifier as counts here: report data, and the signature by the VCEK that came along. The Soft TEE's root is nobody's."""
+    shape = primary["attestation_report"]
+    raw = kbs_lab.from_shape(shape)
+    if bytes(shape["report_data"]) != expected:
+        raise AttestationFailed("REPORT_DATA differs")
+    chain = {entry["cert_type"]: bytes(entry["data"]) for entry in primary["cert_chain"] or []}
+    r, s = (int.from_bytes(bytes(shape["signature"][name]), "little") for name in ("r", "s"))
+    try:
+        load_der_public_key(spki_of_certificate(chain["VCEK"])).verify(encode_dss_signature(r, s), raw[:0x2A0], ec.ECDSA(hashes.SHA384()))
+    except (InvalidSignature, KeyError) as error:
+        raise AttestationFailed(f"signature ({type(error).__name__})") from None
+    return {"debug": bool(shape["policy"] >> 19 & 1), "measurement": bytes(shape["measurement"]).hex()}
+
+
+class Workspace:
+    def __init__(self, folder, guest, peer) -> None:
+        self.folder, self.guest, self.peer = folder, guest, peer
+        self.model, self.encrypted, self.ledger = folder / "model", folder / "encrypted", folder / "ledger"
+        self.kek = folder / "secrets" / "kek.jwk"
+        self.model.mkdir()
+        (self.model / "weights.bin").write_bytes(b"x" * 100_000)
+        self.memory = pathlib.Path("/dev/shm") / f"attested-test-{uuid.uuid4().hex}"
+        self.memory.mkdir(mode=0o700)
+        (folder / "kbs-ca.pem").write_text(peer.ca)
+        kbs_lab.secret(folder / "admin.pem", kbs_lab.private_pem(peer.admin_key))
+        pem = ssl.get_server_certificate(peer.address.parts[1:3])
+        self.pin = "sha256:" + hashlib.sha256(spki_of_certificate(ssl.PEM_cert_to_DER_cert(pem))).hexdigest()
+
+    def encrypt(self, release=1):
+        return {
+            "attested.ai.model_encrypt": {
+                "src": str(self.model), "dest": str(self.encrypted), "model_id": "demo", "release": release, "kek": str(self.kek), "create_kek": True,
+                "signing_key": str(self.folder / "signer.pem"), "create_signing_key": True,
+            },
+            "register": "encrypted",
+        }  # fmt: skip
+
+    def store(self, path="default/model-key/demo-1", **options):
+        return {
+            "attested.ai.kbs_model_key": {
+                "url": [self.peer.url], "ca_path": str(self.folder / "kbs-ca.pem"), "admin_key": str(self.folder / "admin.pem"), "issuer": kbs_lab.ISSUER,
+                "state_path": str(self.folder / "state.json"), "path": path, "model": str(self.encrypted), "kek": str(self.kek),
+                "signer": "{{ encrypted.signer }}", **options,
+            },
+            "register": "stored",
+        }  # fmt: skip
+
+    def release(self, **options):
+        return {
+            "attested.ai.model_release": {
+                "mode": "pull", "kbs": {"url": self.peer.url, "ca_path": str(self.folder / "kbs-ca.pem"), "pins": [self.pin], **options.pop("kbs", {})},
+                "resource": "kbs:///default/model-key/demo-1", "ledger": str(self.ledger), "tsm_path": str(self.guest.tsm_path),
+                "session_directory": str(self.memory / "sessions"), "lifetime": 60, **options,
+            },
+            "register": "release",
+        }  # fmt: skip
+
+    def open(self):
+        return {
+            "attested.ai.model_open": {
+                "src": str(self.encrypted), "dest": str(self.memory / "opened"), "session": "{{ release.session }}",
+                "session_directory": str(self.memory / "sessions"),
+            },
+        }  # fmt: skip
+
+    def data_key(self) -> bytes:
+        return unwrap_general(json.loads((self.encrypted / "model-manifest.json").read_text())["dek"], load_kek(str(self.kek)).key)
+
+    def sessions(self) -> list:
+        return list((self.memory / "sessions").glob("*"))
+
+
+@pytest.fixture
+def workspace(tmp_path, soft_guest):
+    with kbs_lab.soft_peer(tmp_path) as peer:
+        attestation = peer.server.kbs.attestation
+        attestation.verifiers["snp"], attestation.policies["default_cpu"] = snp, SOFT_SNP
+        peer.server.kbs.policy = AFFIRMING
+        made = Workspace(tmp_path, soft_guest, peer)
+        yield made
+        shutil.rmtree(made.memory, ignore_errors=True)
+
+
+def test_the_guest_fetches_the_key_and_the_controller_hands_nothing_over(play, workspace, tmp_path):
+    tasks = [workspace.encrypt(), workspace.store(ledger=str(workspace.ledger)), workspace.release(signer="{{ encrypted.signer }}"), workspace.open()]
+    done = play(tasks, arguments=["-vvv", "--diff"])
+    assert done.status == 0, done.output
+    assert (workspace.memory / "opened" / "weights.bin").read_bytes() == (workspace.model / "weights.bin").read_bytes()
+    assert workspace.sessions() == [] and done["release"]["ledger_entry"]["decision"] == "released" and done["release"]["anchored"] is False
+    assert done["release"]["key_id"] == done["encrypted"]["key_id"] == done["stored"]["key_id"]
+
+    key = workspace.data_key()
+    spellings = [key, key.hex().encode(), base64.b64encode(key), base64.urlsafe_b64encode(key).rstrip(b"=")]
+    haystacks = {"output": done.output.encode(), "results": json.dumps(done.results).encode()}
+    for folder in (tmp_path, workspace.memory):
+        haystacks.update({str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()})
+    assert [name for name, text in haystacks.items() if any(spelling in text for spelling in spellings)] == []
+    assert play([workspace.encrypt(), workspace.store()])["stored"]["changed"] is False
+
+
+def test_a_guest_in_debug_mode_gets_nothing(play, workspace):
+    workspace.guest.misbehave("debug")
+    done = play([workspace.encrypt(), workspace.store(), workspace.release()])
+    assert done.status != 0 and done["release"]["code"] == "kbs-policy-denied", done.output
+    assert workspace.sessions() == [] and "Traceback" not in done.output
+
+
+def test_an_older_release_that_the_kbs_still_gives_out_is_refused(play, workspace):
+    assert play([workspace.encrypt(), workspace.store(), workspace.encrypt(2), workspace.store("default/model-key/demo-2")]).status == 0
+    done = play([workspace.release(resource="kbs:///default/model-key/demo-2")])
+    assert done.status == 0 and done["release"]["release"] == 2, done.output
+    done = play([workspace.release()])
+    assert done.status != 0 and done["release"]["code"] == "model-rollback" and workspace.sessions() == [], done.output
+
+
+def test_options_of_the_other_mode_and_check_mode(play, workspace, tmp_path):
+    done = play([workspace.release(policy="policy.yml")])
+    assert done.status != 0 and done["release"]["code"] == "mode-option"
+    done = play([workspace.release()], check_mode=True)
+    assert done.status == 0 and done["release"]["changed"] is True and not workspace.ledger.exists() and workspace.sessions() == []
+    done = play([workspace.release(kbs={"pins": []})], check_mode=True)
+    assert done.status != 0 and done["release"]["code"] == "kbs-unpinned", done.output
+    done = play([{"attested.ai.model_release": {"mode": "pull", "resource": "kbs:///a/b/c"}, "register": "release"}])
+    assert done.status != 0 and "kbs" in done["release"]["msg"] and "Traceback" not in done.output
