@@ -24,7 +24,8 @@ def numbers(user: str) -> Tuple[int, int]:
 def become(user: str) -> None:
     """Give every right of root away. Raises ServingError if one is left."""
     uid, gid = numbers(user)
-    os.setgroups([gid])
+    # With the groups that the user was given, such as those of GPUs.
+    os.initgroups(user, gid)
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     if os.getresuid() != (uid, uid, uid) or uid == 0:

@@ -161,6 +161,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.metrics.add("requests_total", kind=kind, outcome=outcome)
 
     def _route(self, method: str, kind: str) -> str:
+        if self.request_version == "HTTP/0.9":
+            self.request_version = "HTTP/1.1"
+            raise Refused(400, "it names no version of HTTP", code="http")
+        if any("\r" in text or "\n" in text for pair in self.headers.items() for text in pair):
+            raise Refused(400, "one of its headers goes on in the next line", code="http")
         if kind in ("evidence", "health"):
             if method != "GET":
                 raise Refused(405, "it can only be read", code="method")
@@ -354,7 +359,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: Optional[str] = None, explain: Optional[str] = None) -> None:
         """The library's own refusals, of what is no HTTP: without quoting it."""
-        self.request_version = getattr(self, "request_version", "") or "HTTP/1.1"
+        # Until it has read a version the library takes one for granted that has no headers.
+        self.request_version = "HTTP/1.1"
         self._refuse(int(code), Refused(int(code), "this is no request that is understood here", code="http"))
 
     def log_message(self, *_arguments: Any) -> None:
