@@ -24,6 +24,7 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan impor
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import DEFAULT_SEGMENT
 from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
+from ansible_collections.attested.ai.plugins.plugin_utils import openssf_signature
 
 ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "src": {"type": "path", "required": True},
@@ -35,6 +36,7 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "create_kek": {"type": "bool", "default": False, "no_log": False},
     "signing_key": {"type": "path", "required": True, "no_log": False},
     "create_signing_key": {"type": "bool", "default": False, "no_log": False},
+    "openssf_key": {"type": "path", "no_log": False},
     "recipients": {
         "type": "list",
         "elements": "dict",
@@ -78,22 +80,31 @@ class ActionModule(ActionBase):
             key_uris=tuple(options["key_uris"]),
             profile=options["profile"],
         )
+        openssf_key = self._local(options["openssf_key"]) if options["openssf_key"] else None
+        if openssf_key is not None:
+            openssf_signature.require_library()
         keys, made = self._keys(options, check)
         meter = progress.Throttle(lambda *counters: Display().display(progress.line(request.model_id, *counters)))
         plan = make_plan(request, keys, meter)
         manifest = plan.before if not plan.changed else None
+        unsigned = ""
+        if openssf_key is not None and not plan.changed:
+            unsigned = openssf_signature.problem(request.dest, openssf_key, request.verify == "content")
         if not check and keys is not None:
             if plan.changed:
-                manifest = encrypt(plan, keys, datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"), meter)
+                now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+                manifest = encrypt(plan, keys, now, meter, _signer(openssf_key))
             elif plan.stale_state:
                 refresh_state(plan, keys)
-        return self._result(plan, manifest, keys, made)
+            if unsigned and openssf_key is not None:
+                openssf_signature.sign(request.dest, openssf_key)
+        return self._result(plan, manifest, keys, made, unsigned)
 
-    def _result(self, plan: Plan, manifest: Manifest | None, keys: Keys | None, made: list[str]) -> dict[str, t.Any]:
+    def _result(self, plan: Plan, manifest: Manifest | None, keys: Keys | None, made: list[str], unsigned: str) -> dict[str, t.Any]:
         request = plan.request
         result: dict[str, t.Any] = {
-            "changed": plan.changed or bool(made),
-            "reason": plan.reason,
+            "changed": plan.changed or bool(made) or bool(unsigned),
+            "reason": unsigned or plan.reason,
             "manifest_path": os.path.join(request.dest, tree.MANIFEST),
             "model_id": request.model_id,
             "release": request.release,
@@ -104,7 +115,9 @@ class ActionModule(ActionBase):
             "keys_created": made,
         }
         if manifest is not None:
-            result.update(key_id=manifest.key_id, manifest_sha256=manifest.digest())
+            published = [*manifest.ciphertexts, tree.MANIFEST, tree.SIGNATURE]
+            beside = os.path.lexists(os.path.join(request.dest, tree.BESIDE))
+            result.update(key_id=manifest.key_id, manifest_sha256=manifest.digest(), published=published + [tree.BESIDE] * beside)
         if keys is not None:
             result["signer"] = public_jwk(keys.signer)
         if self._task.diff:
@@ -114,7 +127,8 @@ class ActionModule(ActionBase):
     def _keys(self, options: dict[str, t.Any], check: bool) -> tuple[Keys | None, list[str]]:
         """The keys, and which of them were made. In check mode none is made: then there are no keys if one is missing."""
         source, signing_key = KekSource(self, options["kek"]), self._local(options["signing_key"])
-        for name, path in (("kek", source.path), ("signing_key", signing_key)):
+        openssf_key = self._local(options["openssf_key"]) if options["openssf_key"] else None
+        for name, path in (("kek", source.path), ("signing_key", signing_key), ("openssf_key", openssf_key)):
             for place in (self._local(options["src"]), self._local(options["dest"])):
                 if path is not None and os.path.commonpath([path, place]) == place:
                     fix = "Keep it elsewhere: what lies there is handed out with the model, and replaced with it"
@@ -143,6 +157,10 @@ class ActionModule(ActionBase):
 
     def _local(self, path: str) -> str:
         return local_path(self, path)
+
+
+def _signer(key: str | None) -> t.Callable[[str], None] | None:
+    return None if key is None else lambda directory: openssf_signature.sign(directory, key)
 
 
 def _diff(plan: Plan) -> dict[str, str]:

@@ -11,8 +11,8 @@ short_description: Encrypt a model directory
 version_added: 0.1.0
 description:
   - Encrypts every file of a model into a directory that can be published anywhere, and signs a manifest of it.
-  - Each file becomes C(<name>.tink) in Tink's AES-GCM-HKDF streaming format (AES-256), bound to model, release and path.
-    Names and sizes of the files stay visible.
+  - By default each file becomes C(<name>.tink) in Tink's AES-GCM-HKDF streaming format (AES-256), bound to model, release and path.
+    Names and sizes of the files stay visible. See O(profile) for the others.
   - Each release has a data key of its own. It is made here, wrapped for O(kek) and O(recipients) into the manifest, and never returned or logged.
   - Appears at O(dest) in one step when everything is done. A run that was interrupted goes on where it was, file by file.
 author: attested.ai contributors (@attested-ai)
@@ -66,6 +66,13 @@ options:
     description: Whether to make the signing key when O(signing_key) does not exist.
     type: bool
     default: false
+  openssf_key:
+    description:
+      - File on the controller with an EC private key (PEM) that makes an OpenSSF Model Signing signature C(model.sig) over the ciphertext and its manifest.
+        May be O(signing_key). Only its owner may read it.
+      - A signature that is missing or over other files is made again. O(verify=content) checks it whole.
+      - Needs the Python packages model-signing and pyOpenSSL on the controller.
+    type: path
   recipients:
     description: Who else can unwrap the data key, for instance an escrow key in another place.
     type: list
@@ -85,12 +92,23 @@ options:
     type: list
     elements: str
     default: []
+  profile:
+    description:
+      - V(files) encrypts file by file. Guests decrypt the model into memory, also while they fetch it.
+      - V(image) makes one file C(model.img), EROFS and dm-verity under dm-crypt (the layout of EMWP). Guests map it, so that it opens at once and needs no
+        memory of its own; for models that are large next to the guest's memory. Made without root and without device mapper.
+        An interrupted run begins again.
+      - V(kserve) makes C(<name>.jwe), which KServe 0.20 and later opens by itself. At most 4 GiB for each file. Nothing in that format binds a file to its name
+        or release, so use O(openssf_key) with it. KServe gets the data key of the release, from a KBS for instance.
+    type: str
+    choices: [files, image, kserve]
+    default: files
   segment_size:
-    description: Bytes of ciphertext per segment, the unit of authentication and of parallel work. 57 to 67108864.
+    description: Only for O(profile=files). Bytes of ciphertext per segment, the unit of authentication and of parallel work. 57 to 67108864.
     type: int
     default: 1048576
   threads:
-    description: How many threads encrypt. The default is the number of processors, at most 8.
+    description: How many threads encrypt, or processes with O(profile=image). The default is the number of processors, at most 8.
     type: int
   verify:
     description:
@@ -159,6 +177,17 @@ release:
   returned: success
   type: int
   sample: 1
+profile:
+  description: The profile.
+  returned: success
+  type: str
+  sample: files
+published:
+  description: What lies at O(dest) and is to be published, paths relative to it.
+  returned: when there is a manifest
+  type: list
+  elements: str
+  sample: [config.json.tink, model.safetensors.tink, model-manifest.json, model-manifest.jws]
 files:
   description: How many files the model has.
   returned: success

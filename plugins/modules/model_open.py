@@ -11,6 +11,8 @@ short_description: Open an encrypted model in the memory of a confidential guest
 version_added: 0.1.0
 description:
   - Decrypts a model that M(attested.ai.model_encrypt) made, with the key that M(attested.ai.model_release) left in a session on this guest.
+  - A model of profile V(files) is decrypted into memory, from a directory or while it is fetched from a server. One of profile V(image) is mapped by the
+    kernel, and decrypted and verified when it is read.
   - Before the first byte is written it checks the manifest's signature by the signer that came with the key, model, release, key,
     the exact set of files and their sizes, and that the model fits into memory.
   - The model appears at O(dest) in one step when every authentication tag held. If anything fails, no plaintext of the attempt is left.
@@ -31,10 +33,13 @@ attributes:
 options:
   src:
     description:
-      - Directory on the guest with the encrypted model. It may belong to the host. Every byte is read once.
-      - Nothing may lie there but what the manifest lists, the manifest, its signature, and C(model.sig).
+      - Directory on the guest with the encrypted model, or its address, such as V(https://models.example.org/minilm).
+        It may belong to the host. Every byte is read once.
+      - In a directory nothing may lie but what the manifest lists, the manifest, its signature, and C(model.sig).
+      - A server must know ranges. It is not trusted either. TLS is verified, each answer must be exactly the range that was asked for and of the same version
+        of the file, and a connection that is cut is taken up where it was. No ciphertext is kept.
       - Required if O(state=present).
-    type: path
+    type: str
   dest:
     description:
       - Directory for the plaintext. Its parent exists and lies in memory that is never swapped,
@@ -68,7 +73,41 @@ options:
     description: Mode of the files, in octal. Directories get the matching right to enter. Nobody may write.
     type: str
     default: "0400"
+  image:
+    description:
+      - Only for models of profile V(image). The file, or the disk, that holds C(model.img). The default is C(model.img) in O(src).
+      - If O(src) is an address, the image is fetched to this place unless it is there, because it is mapped and not copied. An interrupted fetch goes on.
+    type: path
+  urls:
+    description: Addresses by path, such as C(config.json.tink), in place of those below O(src). For presigned ones see P(attested.ai.s3_presigned#filter).
+    type: dict
+  headers:
+    description: Headers for the host in O(src), such as C(Authorization). They are not sent to others.
+    type: dict
+  redirect_hosts:
+    description: Hosts that the one in O(src) may redirect to. Others are refused, as are redirects from https to http.
+    type: list
+    elements: str
+    default: []
+  ca_path:
+    description: File with the certificate authorities for O(src). The default is those of the system.
+    type: path
+  allow_http:
+    description:
+      - Whether O(src) may be C(http://). The model is authenticated and encrypted in any case, but everybody on the way sees which it is.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds to wait for a server, and over which O(minimum_rate) counts.
+    type: int
+    default: 30
+  minimum_rate:
+    description: Bytes per second and connection below which a server is given up.
+    type: int
+    default: 16384
 notes:
+  - Profile V(image) needs root on the guest, and a kernel with dm-crypt, dm-verity, EROFS, the key ring and, for a file, loop
+    devices. O(dest) is then a link into a directory beside it, which carries O(owner), O(group) and the right to enter; files in it are readable.
   - Needs the Python library cryptography (38 or newer), as Debian 12 and Ubuntu 24.04 package it.
   - Removing the session does not make a guest forget a key that it was given before. Only a new release with a new key keeps it out.
 seealso:
@@ -81,6 +120,23 @@ EXAMPLES = r"""
   attested.ai.model_open:
     src: /srv/models/minilm
     dest: /run/model/minilm
+    session: "{{ release.session }}"
+    group: inference
+    mode: "0440"
+  become: true
+
+- name: Open it while it is fetched
+  attested.ai.model_open:
+    src: https://models.example.org/minilm
+    dest: /run/model/minilm
+    session: "{{ release.session }}"
+  become: true
+
+- name: Map a large model from the disk that the host attached
+  attested.ai.model_open:
+    src: /srv/models/llama
+    image: /dev/vdb
+    dest: /run/model/llama
     session: "{{ release.session }}"
     group: inference
     mode: "0440"
@@ -119,19 +175,24 @@ bytes:
   returned: when O(state=present)
   type: int
   sample: 91627614
+profile:
+  description: How it is encrypted.
+  returned: when O(state=present)
+  type: str
+  sample: files
 manifest_sha256:
   description: SHA-256 of the manifest, which names exactly this content.
   returned: when O(state=present)
   type: str
   sample: 0d5c4f3e9f7b1a7f2f1ad06a1a3f2f0e1f9d8e7c6b5a493827160504f3e2d1c0
 seconds:
-  description: How long it took to decrypt.
+  description: How long it took to decrypt, or to map.
   returned: when it was opened
   type: float
   sample: 0.061
 bytes_per_second:
   description: The rate.
-  returned: when it was opened
+  returned: when it was decrypted
   type: int
   sample: 1502091049
 """

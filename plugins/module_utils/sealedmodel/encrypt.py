@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import shutil
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
@@ -38,8 +38,9 @@ _HEAD = "attested.ai/encrypt-state/1"
 _MARGIN = 1 << 20
 
 
-def encrypt(plan: Plan, keys: Keys, created_at: str, meter: Optional[Meter] = None) -> Manifest:
-    """Carry ``plan`` out and return the manifest that was published. ``created_at`` is RFC 3339 in UTC, whole seconds.
+def encrypt(plan: Plan, keys: Keys, created_at: str, meter: Optional[Meter] = None, finish: Optional[Callable[[str], None]] = None) -> Manifest:
+    """Carry ``plan`` out and return the manifest that was published. ``created_at`` is RFC 3339 in UTC, whole seconds. ``finish`` is called with the
+    directory before it gets its name, and may add ``model.sig``.
 
     Raises ModelError; then ``dest`` is what it was, and ``<dest>.partial`` holds at most finished ciphertext for the next run.
     """
@@ -52,6 +53,8 @@ def encrypt(plan: Plan, keys: Keys, created_at: str, meter: Optional[Meter] = No
             signature = sign_manifest(manifest.to_bytes(), keys.signer)
             write_file(os.path.join(request.partial, tree.MANIFEST), manifest.to_bytes())
             write_file(os.path.join(request.partial, tree.SIGNATURE), signature)
+            if finish is not None:
+                finish(request.partial)
             for directory, _names, _files in os.walk(request.partial):
                 sync_directory(directory)
             publish(request.partial, request.dest)

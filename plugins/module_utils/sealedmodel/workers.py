@@ -46,9 +46,12 @@ def share(count: int, work: Work, progress: Optional[Advance] = None) -> None:
             children[process] = reading
         work(0, _counter(counters, 0, report))
         while children:
-            process = next(iter(children))
-            _collect(process, children[process])
-            os.close(children.pop(process))
+            # Out of the list first: once it is waited for, its number may be another's.
+            process, reading = children.popitem()
+            try:
+                _collect(process, reading)
+            finally:
+                os.close(reading)
             report()
         report()
     finally:

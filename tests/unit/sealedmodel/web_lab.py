@@ -46,6 +46,8 @@ class FileServer:
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
+        # What a client breaks off is not worth a word.
+        self._server.handle_error = lambda *_ignored: None
         self.ca_path = None
         if tls is not None:
             self.ca_path = str(tls / "tls.pem")
