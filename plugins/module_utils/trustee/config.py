@@ -29,6 +29,7 @@ SEED = "kbs/resource-policy.rego"
 CHART_KEYS = "/opt/confidential-containers/kbs/user-keys"
 CHART_TLS = "/etc/attested-ai/tls"
 CHART_DATA = "/opt/confidential-containers/kbs/repository"
+CHART_AS_DATA = "/opt/confidential-containers/attestation-service"
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def places(settings: Settings, namespace: str = "", release: str = "") -> Places
         host = "%s-%%s.%s.svc.cluster.local" % (release, namespace)
         return Places(
             ("0.0.0.0:%d" % KBS_PORT,), CHART_TLS + "/tls.key", CHART_TLS + "/tls.crt", CHART_KEYS + "/public.pub", CHART_KEYS + "/token-cert-chain.pem",
-            CHART_KEYS + "/token.key", CHART_KEYS + "/token-cert-chain.pem", CHART_DATA, "", "",
+            CHART_KEYS + "/token.key", CHART_KEYS + "/token-cert-chain.pem", CHART_DATA, CHART_AS_DATA, "",
             "http://%s:%d" % (host % "as", AS_PORT), "http://%s:%d" % (host % "rvps", RVPS_PORT),
         )  # fmt: skip
     keys, data = settings.keys_dir, settings.data_dir

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Mapping
 
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import members
 from ansible_collections.attested.ai.plugins.module_utils.trustee import config
@@ -32,11 +32,12 @@ def make(given: Any) -> Dict[str, Any]:
         files["rvps.json"] = config.reference_values(where)
     return {
         "files": files, "seed": config.DENY_ALL, "seed_path": "%s/%s" % (where.kbs_data, config.SEED), "keys_dir": settings.keys_dir,
-        "components": [_component(settings, name) for name in settings.components], "warnings": settings.warnings,
+        "folders": [where.kbs_data, *([where.as_data, where.rvps_data] if settings.layout == "services" else [])],
+        "components": [_component(settings, where, name) for name in settings.components], "warnings": settings.warnings,
     }  # fmt: skip
 
 
-def _component(settings: Settings, name: str) -> Dict[str, Any]:
+def _component(settings: Settings, where: config.Places, name: str) -> Dict[str, Any]:
     program = settings.programs.get(name) or {"kbs": "/usr/local/bin/kbs", "as": "/usr/local/bin/grpc-as", "rvps": "/usr/local/bin/rvps"}[name]
     line = {
         "kbs": [program, "--config-file", settings.config_dir + "/kbs.toml"],
@@ -50,8 +51,18 @@ def _component(settings: Settings, name: str) -> Dict[str, Any]:
         # The first has the network of all: what listens on loopback in it is reached by nobody else.
         "network": "container:%s-%s" % (settings.name, settings.components[0]) if before else "",
         "publish": ["%s:%d" % (one, config.KBS_PORT) for one in settings.listen] if name == settings.components[0] else [],
-        "log": settings.log,
+        "log": settings.log, **_mounts(settings, where, name),
     }  # fmt: skip
+
+
+def _mounts(settings: Settings, where: config.Places, name: str) -> Dict[str, Any]:
+    """What a container sees: its own files, and never the key of an authority."""
+    read = {"kbs": ["%s/kbs.toml" % settings.config_dir, where.admin_public, where.tls_key, where.tls_certificate, where.token_trust],
+            "as": ["%s/as.json" % settings.config_dir, where.token_key, where.token_certificate], "rvps": ["%s/rvps.json" % settings.config_dir]}[name]  # fmt: skip
+    if settings.layout == "builtin":
+        read = [*read, where.token_key, where.token_certificate]
+    hidden = ["%s/%s-ca.key" % (settings.keys_dir, kind) for kind in ("tls", "token")]
+    return {"read": read, "write": {"kbs": where.kbs_data, "as": where.as_data, "rvps": where.rvps_data}[name], "hidden": hidden}
 
 
 def _helm(settings: Settings, chart: Any) -> Dict[str, Any]:
@@ -64,12 +75,13 @@ def _helm(settings: Settings, chart: Any) -> Dict[str, Any]:
         raise TrusteeError("names of objects would be cut off", where="trustee release", fix="Take a shorter name", code="trustee-settings")
     where = config.places(settings, str(told["namespace"]), full)
     claims = members(told["claims"], ("kbs", "as", "rvps"), where="trustee claims")
-    return {
-        "components": [], "warnings": settings.warnings, "full": full, "files": {}, "seed": config.DENY_ALL,
-        "values": _values(settings, told, claims),
-        "render": {"full": full, "chart": "trustee-%s" % told["chart_version"], "kbs_toml": config.kbs(settings, where),
-                   "images": {"busybox:1.36": settings.images["busybox"]}, "namespace": str(told["namespace"]), "release": release},
+    render = {
+        "full": full, "chart": "trustee-%s" % told["chart_version"], "namespace": str(told["namespace"]), "release": release,
+        "configs": {"kbs-config.toml": config.kbs(settings, where), "config.json": config.attestation_service(settings, where)},
+        "images": {"busybox:1.36": settings.images["busybox"]},
     }  # fmt: skip
+    values = _values(settings, told, claims)
+    return {"components": [], "warnings": settings.warnings, "full": full, "files": {}, "seed": config.DENY_ALL, "values": values, "render": render}
 
 
 def _values(settings: Settings, told: Mapping[str, Any], claims: Mapping[str, Any]) -> Dict[str, Any]:
@@ -94,21 +106,5 @@ def _values(settings: Settings, told: Mapping[str, Any], claims: Mapping[str, An
         extraVolumes=[{"name": "attested-tls", "secret": {"secretName": str(told["tls_secret"]), "defaultMode": 0o440}}],
         extraVolumeMounts=[{"name": "attested-tls", "mountPath": config.CHART_TLS, "readOnly": True}],
     )
-    values["as"]["verifier"] = _verifiers(settings)
     return values
 
-
-def _verifiers(settings: Settings) -> Dict[str, Any]:
-    """The chart knows two, by other names."""
-    found: Dict[str, Any] = {}
-    unknown: List[str] = sorted(set(settings.verifiers) - {"nvidia_verifier", "dcap_verifier"})
-    if unknown:
-        raise TrusteeError("the Helm chart cannot set %s" % ", ".join(unknown), where="trustee verifiers", fix="Take another way, or leave it out",
-                           code="trustee-settings")
-    nvidia = settings.verifiers.get("nvidia_verifier")
-    if nvidia:
-        found["nvidia"] = {"type": nvidia.get("type", "Local"), "verifierUrl": nvidia.get("verifier_url", "")}
-    dcap = settings.verifiers.get("dcap_verifier")
-    if dcap:
-        found["dcap"] = dict(dcap)
-    return found

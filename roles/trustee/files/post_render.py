@@ -5,7 +5,8 @@
 
 Manifests come on standard input and go to standard output. The KBS gets a configuration with TLS 1.3, audience and all; its probes speak TLS; pods get the keys
 that they need and no more; only the KBS reaches the attestation service, and only that the reference values. Any object that is not known, any image without a
-digest and any data that a restart would lose is an error, and then Helm installs nothing.
+digest and any data that a restart would lose is an error, and then Helm installs nothing. Hooks do not come by here: Helm 3 keeps them to itself. The chart has
+some for demo keys only, which are switched off.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import yaml
 KINDS = {"ConfigMap", "Deployment", "Service"}
 # Which of the keys in the Secret each needs.
 KEYS = {"kbs": {"public.pub", "token-cert-chain.pem"}, "attestation-service": {"token.key", "token-cert-chain.pem"}}
-APPS = ("kbs", "attestation-service", "rvps")
+RVPS = "reference-value-provider-service"
+APPS = ("kbs", "attestation-service", RVPS)
 DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}\Z")
-PORTS = {"attestation-service": 50004, "rvps": 50003}
-CALLERS = {"attestation-service": "kbs", "rvps": "attestation-service"}
+PORTS = {"attestation-service": 50004, RVPS: 50003}
+CALLERS = {"attestation-service": "kbs", RVPS: "attestation-service"}
 
 
 class Refused(Exception):
@@ -33,9 +35,7 @@ def render(objects: list[dict], settings: dict) -> list[dict]:
     found = [one for one in objects if one]
     for one in found:
         if one.get("kind") not in KINDS:
-            raise Refused(f"the chart makes a {one.get('kind')}, which is not known here")
-        if one["metadata"].get("annotations", {}).get("helm.sh/hook"):
-            raise Refused(f"{one['kind']} {one['metadata']['name']} is a hook")
+            raise Refused(f"the chart makes an object of the kind {one.get('kind')}, which is not known here")
     names = [one["metadata"].get("labels", {}).get("helm.sh/chart") for one in found]
     if set(names) != {settings["chart"]}:
         raise Refused(f"the chart is {', '.join(sorted({str(name) for name in names}))}, {settings['chart']} was expected")
@@ -51,10 +51,11 @@ def render(objects: list[dict], settings: dict) -> list[dict]:
 
 
 def _configure(objects: list[dict], settings: dict) -> None:
-    maps = [one for one in objects if one["kind"] == "ConfigMap" and "kbs-config.toml" in one.get("data", {})]
-    if len(maps) != 1:
-        raise Refused("the chart has no configuration of the KBS, or several")
-    maps[0]["data"]["kbs-config.toml"] = settings["kbs_toml"]
+    for name, text in settings["configs"].items():
+        maps = [one for one in objects if one["kind"] == "ConfigMap" and name in one.get("data", {})]
+        if len(maps) != 1:
+            raise Refused(f"the chart has no configuration {name}, or several")
+        maps[0]["data"][name] = text
 
 
 def _deployment(app: str, pod: dict, settings: dict) -> None:

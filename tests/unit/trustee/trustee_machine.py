@@ -70,8 +70,8 @@ elif verb == "start" and not alive():
 
 
 class Machine:
-    def __init__(self, folder: Path, **given: Any) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, attempts: int = 8, **given: Any) -> None:
+        self.folder, self.attempts = folder, attempts
         for name in ("bin", "units", "quadlets", "etc", "var"):
             (folder / name).mkdir(parents=True)
         (folder / "bin" / "systemctl").write_text(SYSTEMCTL)
@@ -95,24 +95,32 @@ class Machine:
             "trustee_data_dir": str(folder / "var" / "trustee"), "trustee_backup_dir": str(folder / "var" / "backups"), **given,
         }  # fmt: skip
 
-    def play(self, *options: str, **more: Any) -> tuple[subprocess.CompletedProcess, dict[str, int]]:
-        """The role: what was printed, and the counts."""
-        shared = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        (self.folder / "inventory.json").write_text(json.dumps({"all": {"hosts": {"one": {}}, "vars": shared}}))
+    def play(self, *options: str, hosts: dict[str, dict[str, Any]] | None = None, **more: Any) -> tuple[subprocess.CompletedProcess, dict[str, dict[str, int]]]:
+        """The role: what was printed, and the counts by host. ``hosts`` are others in the place of this one, each with what differs."""
+        shared = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **self.given, **more}
+        inventory = {"all": {"hosts": hosts or {"one": {}}, "vars": shared}}
+        (self.folder / "inventory.json").write_text(json.dumps(inventory))
         environment = {"PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
         told = {"ansible.builtin.debug": {"msg": "RESULT={{ trustee_result | default({}) | to_json }}"}}
         play = {"name": "Test", "hosts": "all", "gather_facts": False, "environment": environment, "roles": [{"role": "attested.ai.trustee"}], "tasks": [told]}
         (self.folder / "play.json").write_text(json.dumps([play]))
-        given = {"__trustee_units": str(self.folder / "units"), "__trustee_quadlets": str(self.folder / "quadlets"), **self.given, **more}
+        # Variables of a role are only overridden from the command line.
+        given = {"__trustee_units": str(self.folder / "units"), "__trustee_quadlets": str(self.folder / "quadlets"), "__trustee_attempts": self.attempts}
         program = shutil.which("ansible-playbook") or os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
         settings = dict(os.environ, COLUMNS="200", ANSIBLE_HOME=str(self.folder / "home"), ANSIBLE_LOCALHOST_WARNING="0", ANSIBLE_NOCOLOR="1",
-                        ANSIBLE_PIPELINING="1")  # fmt: skip
+                        ANSIBLE_PIPELINING="1", ANSIBLE_FORKS="4")  # fmt: skip
         done = subprocess.run(
             [program, "-i", str(self.folder / "inventory.json"), str(self.folder / "play.json"), "-e", json.dumps(given), *options],
-            env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False,
+            env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200, check=False,
         )  # fmt: skip
-        row = next((line for line in done.stdout.rpartition("PLAY RECAP")[2].splitlines() if line.startswith("one ")), "one :")
-        return done, {name: int(value) for name, value in (pair.split("=") for pair in row.split(":", 1)[1].split())}
+        rows = [row for row in done.stdout.rpartition("PLAY RECAP")[2].splitlines() if " : ok=" in row]
+        counts = {row.split()[0]: dict(pair.split("=") for pair in row.split(":", 1)[1].split()) for row in rows}
+        return done, {name: {key: int(value) for key, value in count.items()} for name, count in counts.items()}
+
+    def result(self, done: subprocess.CompletedProcess) -> dict[str, Any]:
+        """The fact trustee_result."""
+        text = done.stdout.partition("RESULT=")[2].partition('}"')[0] + "}"
+        return json.loads(text.replace('\\"', '"'))
 
     def running(self) -> bool:
         pid = self.folder / "trustee-kbs.service.pid"

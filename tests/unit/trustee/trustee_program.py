@@ -20,8 +20,10 @@ sys.path[:0] = [str(REPO / "tools" / "softkbs"), str(REPO / ".cache" / "collecti
 from cryptography import x509  # noqa: E402
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, load_pem_public_key  # noqa: E402
 from softkbs import jwt  # noqa: E402
-from softkbs.server import Server  # noqa: E402
-from softkbs.service import Admin, Kbs  # noqa: E402
+from softkbs.server import Fault, Server  # noqa: E402
+from softkbs.service import DEFAULT_POLICY, Admin, Kbs  # noqa: E402
+
+__all__ = ["DEFAULT_POLICY", "Fault", "Listening", "Program", "tomllib"]
 
 
 class Stored(dict):
