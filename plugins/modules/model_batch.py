@@ -39,7 +39,8 @@ options:
   src:
     description:
       - Folder with the files. Folders in it and hidden files are left alone.
-      - For V(send) those that end in C(.request.jwe) count. For V(open) those that end in C(.answer.jwe), and beside each lies the C(.request.id) that V(seal) wrote.
+      - For V(send) those that end in C(.request.jwe) count.
+      - For V(open) those that end in C(.answer.jwe) count, and beside each lies the C(.request.id) that V(seal) wrote.
     type: path
     required: true
   dest:
@@ -67,7 +68,9 @@ options:
     type: int
     default: 24
   token_file:
-    description: File on the controller with the bearer token of a server that wants one. To send with it needs O(policy), for it is sent to an attested key only.
+    description:
+      - File on the controller with the bearer token of a server that wants one.
+      - To send with it needs O(policy), for it is sent to an attested key only.
     type: path
   timeout:
     description: Seconds for each exchange with the server, 1 to 86400.

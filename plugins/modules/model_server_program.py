@@ -11,7 +11,8 @@ short_description: Put the program of attested model servers on a guest
 version_added: 0.1.0
 description:
   - Makes one file, a zip archive that Python runs, of the parts of this collection that open a model, collect evidence and answer clients, and copies it.
-  - The same version of the collection gives the same bytes. So it can be put into an image and measured with it, and the task is changed only by another version.
+  - The same version of the collection gives the same bytes. So it can be put into an image and measured with it,
+    and the task is changed only by another version.
   - For images, run it on C(localhost). The role P(attested.ai.model_server#role) runs it on the guest.
 author: attested.ai contributors (@attested-ai)
 extends_documentation_fragment:

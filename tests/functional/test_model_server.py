@@ -24,7 +24,8 @@ from ansible_collections.attested.ai.plugins.module_utils.modelserver.relay impo
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = REPO / ".cache" / "model"
-QUESTION = {"question": "How do I keep my model secret?", "candidates": ["Let the dough rest for an hour.", "Encrypt the weights.", "The train leaves at four."]}
+CANDIDATES = ["Let the dough rest for an hour.", "Encrypt the weights.", "The train leaves at four."]
+QUESTION = {"question": "How do I keep my model secret?", "candidates": CANDIDATES}
 
 
 def free_port() -> int:

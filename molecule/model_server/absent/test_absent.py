@@ -6,7 +6,7 @@ from __future__ import annotations
 
 def test_nothing_runs(host):
     assert host.run("systemctl list-units --all --plain --no-legend 'attested-model*'").stdout == ""
-    assert host.run("pgrep -f 'embedding_runtime.py|model-server.pyz'").stdout == ""
+    assert host.run("pgrep -u attested-model,attested-front").stdout == ""
     assert ":8443" not in host.run("ss -ltn").stdout
 
 

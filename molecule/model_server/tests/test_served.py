@@ -13,7 +13,7 @@ def main_process(host):
 
 
 def runtime_process(host):
-    return int(host.run("pgrep -f embedding_runtime.py").stdout.split()[0])
+    return int(host.run("pgrep -u attested-model").stdout.split()[0])
 
 
 def test_plaintext_is_in_the_namespace_of_the_unit_and_nowhere_else(host):
@@ -59,7 +59,7 @@ def test_limits_of_memory(host):
 
 
 def test_front_gave_its_rights_away(host):
-    pids = host.run("pgrep -u attested-front -f model-server.pyz").stdout.split()
+    pids = host.run("pgrep -u attested-front").stdout.split()
     assert len(pids) == 1
     assert "CapEff:\t0000000000000000" in host.file(f"/proc/{pids[0]}/status").content_string
     assert "attested_model_up 1" in host.run("curl -s http://127.0.0.1:9477/metrics || python3 -c \"import urllib.request as r; "

@@ -63,7 +63,9 @@ def ask(
         raise
 
 
-def fetch(path: str, timeout: float, method: str, target: str, headers: Mapping[str, str], body: Optional[bytes], most: int) -> Tuple[int, Dict[str, str], bytes]:
+def fetch(
+    path: str, timeout: float, method: str, target: str, headers: Mapping[str, str], body: Optional[bytes], most: int
+) -> Tuple[int, Dict[str, str], bytes]:
     """One request and its whole answer, of which at most one byte more than ``most`` is read."""
     connection, answer = ask(path, timeout, method, target, headers.items(), body)
     try:
@@ -71,3 +73,14 @@ def fetch(path: str, timeout: float, method: str, target: str, headers: Mapping[
         return answer.status, {name.lower(): value for name, value in answer.getheaders()}, data
     finally:
         connection.close()
+
+
+def connects(path: str) -> bool:
+    """Whether somebody listens there."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(CONNECT_SECONDS)
+            probe.connect(path)
+        return True
+    except OSError:
+        return False

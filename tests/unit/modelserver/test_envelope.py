@@ -31,8 +31,8 @@ def request(**more):
 
 def sealed(**changes):
     """What somebody with the server's public key can make, in any form."""
-    made = {"schema": envelope.REQUEST, "id": "i" * 24, "method": "POST", "target": "/v1/x", "content_type": "", "body": "", "reply_to": keys.public_jwk(CLIENT),
-            "not_after": "2026-01-31T12:05:00Z", **changes}  # fmt: skip
+    made = {"schema": envelope.REQUEST, "id": "i" * 24, "method": "POST", "target": "/v1/x", "content_type": "", "body": "",
+            "reply_to": keys.public_jwk(CLIENT), "not_after": "2026-01-31T12:05:00Z", **changes}  # fmt: skip
     return jwe.wrap_flattened(jcs.canonicalize({name: value for name, value in made.items() if value is not None}), PUBLIC)
 
 

@@ -274,7 +274,8 @@ def test_tokens_are_needed_where_there_are_any_and_stay_here(lab):
     ("change", "what"),
     [
         ({"paths": []}, "paths"), ({"paths": ["v1"]}, "paths"), ({"port": 0}, "port"), ({"unknown": 1}, "unknown"), ({"lifetime": -1}, "lifetime"),
-        ({"body_max": True}, "body_max"), ({"tokens": ["abc"]}, "tokens"), ({"evidence": {"nonce": "x"}}, "nonce"), ({"for_all": {"per_second": 0, "burst": 1}}, "for_all"),
+        ({"body_max": True}, "body_max"), ({"tokens": ["abc"]}, "tokens"), ({"evidence": {"nonce": "x"}}, "nonce"),
+        ({"for_all": {"per_second": 0, "burst": 1}}, "for_all"),
     ],
 )  # fmt: skip
 def test_configuration_is_read_strictly(change, what):

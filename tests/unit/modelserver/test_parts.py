@@ -173,7 +173,8 @@ def test_bundle_is_the_same_each_time_and_runs_alone(tmp_path):
     program = tmp_path / "p.pyz"
     program.write_bytes(first)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-I", str(program), "front", str(tmp_path / "missing")], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-I", str(program), "front", str(tmp_path / "missing")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "it cannot be read" in done.stderr and "Traceback" not in done.stderr
 
 

@@ -38,7 +38,8 @@ class Systemd:
         elif what == "stop" and instance in self.active:
             self.active.remove(instance)
         elif what == "list-units":
-            return 0, "".join(f"attested-model-m@{one}.service loaded active running x\n" for one in self.active) + "attested-model-m@bad.service loaded failed\n", ""
+            listed = [f"attested-model-m@{one}.service loaded active running x\n" for one in self.active]
+            return 0, "".join([*listed, "attested-model-m@bad.service loaded failed\n"]), ""
         elif what == "show":
             name = argv[3].partition("=")[2]
             return 0, {"ActiveState": "active" if instance in self.active else "inactive", "StatusText": self.refuse, "Result": "exit-code"}[name] + "\n", ""
