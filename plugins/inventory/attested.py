@@ -47,8 +47,8 @@ options:
     choices: [attested.ai.attested]
   results:
     description:
-      - Folders or files with results, relative to the configuration file. A file is named for its host, C(<host>.jws) for records of the monitor, C(<host>.jwt) or
-        C(<host>.ear) for EARs, C(<host>.json) for what C(result_file) of M(attested.ai.attest) writes.
+      - Folders or files with results, relative to the configuration file. A file is named for its host, C(<host>.jws) for records of the monitor,
+        C(<host>.jwt) or C(<host>.ear) for EARs, C(<host>.json) for what C(result_file) of M(attested.ai.attest) writes.
       - Of several for one host the proven ones count, and of these the newest.
     type: list
     elements: path

@@ -68,7 +68,8 @@ def _event(event: t.Any, number: int) -> dict[str, t.Any]:
         raise FormatError("at and host are expected", where=f"report_history[{number}]", fix="give what attestation_watch returned as history")
     kind = str(found.get("event") or "")
     changes = [_change(change) for change in found.get("changes") or [] if isinstance(change, t.Mapping)]
-    return {"at": found["at"], "host": found["host"], "event": kind, "pill": _EVENTS.get(kind, "none"), "detail": str(found.get("detail") or ""), "changes": changes}
+    detail = str(found.get("detail") or "")
+    return {"at": found["at"], "host": found["host"], "event": kind, "pill": _EVENTS.get(kind, "none"), "detail": detail, "changes": changes}
 
 
 def _forecast(forecast: t.Any) -> dict[str, t.Any] | None:
@@ -80,7 +81,8 @@ def _forecast(forecast: t.Any) -> dict[str, t.Any] | None:
     events = [{name: event.get(name) for name in _FORECAST} for event in found["forecast"]]
     kinds: dict[tuple[str, str], dict[str, t.Any]] = {}
     for event in events:
-        one = kinds.setdefault((str(event["because"]), str(event["code"])), {"because": event["because"], "code": event["code"], "at": event["at"], "guests": set()})
+        fresh = {"because": event["because"], "code": event["code"], "at": event["at"], "guests": set()}
+        one = kinds.setdefault((str(event["because"]), str(event["code"])), fresh)
         one["guests"].add(str(event["guest"]))
         one["at"] = min(filter(None, (one["at"], event["at"])), default=None)
     ordered = sorted(kinds.values(), key=lambda one: (one["at"] is None, one["at"] or "", -len(one["guests"]), one["code"]))
@@ -90,7 +92,8 @@ def _forecast(forecast: t.Any) -> dict[str, t.Any] | None:
         "kinds": [{**one, "guests": len(one["guests"])} for one in ordered],
         "events": events,
         "recoveries": [
-            {"number": one["number"], "guests": one["guests"], "refused": list(one["refused"]), "unknown": list(one["unknown"])} for one in found.get("recoveries") or []
+            {"number": one["number"], "guests": one["guests"], "refused": list(one["refused"]), "unknown": list(one["unknown"])}
+            for one in found.get("recoveries") or []
         ],
         "ending": [{"path": str(one["path"]), "expires_at": str(one["expires_at"])} for one in found.get("collateral_ending") or []],
     }

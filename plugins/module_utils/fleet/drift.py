@@ -10,7 +10,9 @@ from typing import Any, Dict, List, Mapping
 
 from ansible_collections.attested.ai.plugins.module_utils.fleet.summary import Summary
 
-KINDS = ("verdict", "anchor", "items", "machine", "device", "measurement", "chain", "tcb-lower", "tcb-raised", "tcb-status", "firmware", "policy", "ssh-host-keys")
+KINDS = (
+    "verdict", "anchor", "items", "machine", "device", "measurement", "chain", "tcb-lower", "tcb-raised", "tcb-status", "firmware", "policy", "ssh-host-keys",
+)  # fmt: skip
 _KIND_OF = {
     "machine": "machine", "csp_id": "machine", "product": "machine", "device": "device", "measurement": "measurement", "tcb_status": "tcb-status",
     "tcb_date": "tcb-status", "module_identity": "firmware", "firmware_version": "firmware", "driver_version": "firmware",

@@ -29,7 +29,7 @@ def test_genuine_evidence_passes_its_own_number_and_of_the_next_nobody_can_say(v
     documents = {"node": document_of({"type": "tdx", "provider": "tdx_guest", "evidence": b64(quote), "auxiliary": {}})}
     task = make_task(store_path, operation="forecast", evidence=documents, at=WHEN, horizon=1, recoveries=[18, 17, 18])[0]
     result = forecast(task)
-    assert [(event["code"], event["because"], event["at"]) for event in result["forecast"] if event["because"] == "tcb-recovery"] == [(UNKNOWN, "tcb-recovery", None)]
+    assert [(event["code"], event["at"]) for event in result["forecast"] if event["because"] == "tcb-recovery"] == [(UNKNOWN, None)]
     assert result["recoveries"] == [
         {"number": 17, "refused": [], "unknown": [], "guests": 1}, {"number": 18, "refused": [], "unknown": ["node"], "guests": 1},
     ]  # fmt: skip
@@ -52,7 +52,8 @@ def test_the_lowest_number_that_is_high_enough_is_asked(number, chosen):
 
 
 def test_each_platform_has_its_own_and_damage_is_never_chosen_before_what_is_whole():
-    pieces = {"intel/tdx/aa-platform-standard.json": b"damaged", "intel/tdx/aa-platform-early.json": piece(20), "intel/tdx/bb-platform-standard.json": b"damaged"}
+    names = ("aa-platform-standard", "aa-platform-early", "bb-platform-standard")
+    pieces = {f"intel/tdx/{name}.json": data for name, data in zip(names, (b"damaged", piece(20), b"damaged"))}
     assert set(Recovery(19, pieces)._tdx) == {piece(20), b"damaged"}
     with pytest.raises(AttestedError, match="no evaluation number"):
         Recovery(-1, {})
