@@ -96,7 +96,7 @@ REFUSED = {
     "tag": ({"trustee_way": "quadlet", "trustee_images": {"kbs": "ghcr.io/x/kbs:latest"}}, "names no digest"),
     "old": ({"trustee_way": "quadlet", "trustee_images": {"kbs": f"ghcr.io/x/kbs@sha256:{DIGEST}"}}, "Podman 4.3.1 knows no quadlets"),
     "cluster": ({"trustee_way": "helm", "trustee_state": "backup"}, "Take VolumeSnapshots"),
-    "restore": ({"trustee_state": "restore", "trustee_restore_archive": "/x.tar", "trustee_restore_sha256": DIGEST}, "confirm with trustee_restore_confirm=restore"),
+    "restore": ({"trustee_state": "restore", "trustee_restore_archive": "/x.tar", "trustee_restore_sha256": DIGEST}, "trustee_restore_confirm=restore"),
     "purge": ({"trustee_state": "absent", "trustee_purge_confirm": "another"}, "Nothing was removed"),
     "open": ({"trustee_acls": [{"role": "admin", "allowed_endpoints": ".*"}]}, "does not begin with ^/kbs"),
     "nothing saved": ({"trustee_state": "backup"}, "there is no such folder"),

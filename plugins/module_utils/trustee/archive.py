@@ -225,7 +225,8 @@ def _sync(path: str) -> None:
 
 
 def _damaged(path: str, why: str) -> TrusteeError:
-    return TrusteeError("this is no whole backup of a key broker: %s" % why, where=path, fix="Take another one; nothing was replaced", code="trustee-backup-damaged")
+    return TrusteeError("this is no whole backup of a key broker: %s" % why, where=path, fix="Take another one; nothing was replaced",
+                        code="trustee-backup-damaged")
 
 
 def _unreadable(error: OSError) -> None:

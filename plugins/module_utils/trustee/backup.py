@@ -81,8 +81,8 @@ def _compare(roots: Mapping[str, str], entries: List[archive.Entry]) -> None:
     """What lies on the disk now, read again."""
     found = {(entry.path, entry.size, entry.sha256) for entry in archive.survey(roots)}
     if found != {(entry.path, entry.size, entry.sha256) for entry in entries}:
-        raise TrusteeError("what was written is not what is in the backup", where=", ".join(sorted(roots.values())), fix="Look at the disk; nothing was replaced",
-                           code="trustee-restore")
+        raise TrusteeError("what was written is not what is in the backup", where=", ".join(sorted(roots.values())),
+                           fix="Look at the disk; nothing was replaced", code="trustee-restore")
 
 
 def _exchange(folders: Mapping[str, str], new: Mapping[str, str], names: List[str]) -> Dict[str, str]:

@@ -124,11 +124,13 @@ def names_of(certificate: Any) -> List[str]:
 
 def ends(certificate: Any) -> datetime.datetime:
     """Not after, with its time zone; cryptography before 42 gives it without one."""
-    return getattr(certificate, "not_valid_after_utc", None) or certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+    found: datetime.datetime = getattr(certificate, "not_valid_after_utc", None) or certificate.not_valid_after.replace(tzinfo=datetime.timezone.utc)
+    return found
 
 
 def begins(certificate: Any) -> datetime.datetime:
-    return getattr(certificate, "not_valid_before_utc", None) or certificate.not_valid_before.replace(tzinfo=datetime.timezone.utc)
+    found: datetime.datetime = getattr(certificate, "not_valid_before_utc", None) or certificate.not_valid_before.replace(tzinfo=datetime.timezone.utc)
+    return found
 
 
 def signed_by(certificate: Any, ca: Any) -> bool:

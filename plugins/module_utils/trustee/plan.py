@@ -58,7 +58,8 @@ def _component(settings: Settings, where: config.Places, name: str) -> Dict[str,
 def _mounts(settings: Settings, where: config.Places, name: str) -> Dict[str, Any]:
     """What a container sees: its own files, and never the key of an authority."""
     read = {"kbs": ["%s/kbs.toml" % settings.config_dir, where.admin_public, where.tls_key, where.tls_certificate, where.token_trust],
-            "as": ["%s/as.json" % settings.config_dir, where.token_key, where.token_certificate], "rvps": ["%s/rvps.json" % settings.config_dir]}[name]  # fmt: skip
+            "as": ["%s/as.json" % settings.config_dir, where.token_key, where.token_certificate],
+            "rvps": ["%s/rvps.json" % settings.config_dir]}[name]  # fmt: skip
     if settings.layout == "builtin":
         read = [*read, where.token_key, where.token_certificate]
     hidden = ["%s/%s-ca.key" % (settings.keys_dir, kind) for kind in ("tls", "token")]
