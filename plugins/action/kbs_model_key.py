@@ -32,7 +32,7 @@ from ansible_collections.attested.ai.plugins.plugin_utils.local_path import loca
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
 from ansible_collections.attested.ai.plugins.plugin_utils.release_counter import counter_of
 from ansible_collections.attested.ai.plugins.plugin_utils.release_offer import Offer, load_offer, minimum_release
-from ansible_collections.attested.ai.plugins.plugin_utils.release_records import all_counters, counters_of
+from ansible_collections.attested.ai.plugins.plugin_utils.release_records import ReleaseRecords, all_counters, counters_of
 
 DISPLAY = Display()
 PRESENT = "present"
@@ -90,8 +90,10 @@ class ActionModule(ActionBase):
         if options["ledger"] is None and besides is None:
             return minimum_release(offer.manifest, options["minimum_release"], 1)
         if options["ledger"] is None:
-            raise KeyReleaseError("it goes with ledger", where="counter", fix="Give the directory of the ledger, which keeps the controller's own", code="counter-source")
-        counters = all_counters(counters_of(local_path(self, options["ledger"])), besides)
+            raise KeyReleaseError("it goes with ledger", where="counter", fix="Give the directory of the ledger, which keeps the controller's own",
+                                  code="counter-source")
+        ledger = local_path(self, options["ledger"])
+        counters = all_counters(counters_of(ledger), besides) if self._task.check_mode else ReleaseRecords(ledger, besides=besides).counters
         lowest = minimum_release(offer.manifest, options["minimum_release"], counters.minimum(offer.manifest.model_id))
         if not self._task.check_mode:
             counters.raise_to(offer.manifest.model_id, lowest)

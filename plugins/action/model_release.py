@@ -118,6 +118,7 @@ class ActionModule(ActionBase):
                 return {**answer, **pull(self, guest, options, besides, options["requester"] or _user())}
             return self._push(guest, options, besides, answer)
         except AttestedError as error:
+            # With what was found before it failed: an entry of the ledger, for instance.
             return {**answer, "failed": True, "msg": str(error), "code": error.code}
 
     def _push(self, guest: Guest, options: t.Mapping[str, t.Any], besides: Counter | None, answer: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -133,10 +134,6 @@ class ActionModule(ActionBase):
         hand_over = HandOver(guest, secrets.token_hex(10), options, offer, ReleaseRecords(ledger, ledger_key, besides))
         try:
             self._release(hand_over, attestation, answer)
-        except AttestedError as error:
-            # What was found before it failed, an entry of the ledger for instance, is part of the answer.
-            hand_over.sweep()
-            return {**answer, "failed": True, "msg": str(error), "code": error.code}
         except BaseException:
             hand_over.sweep()
             raise

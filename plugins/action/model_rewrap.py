@@ -37,8 +37,8 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "signing_key": {"type": "path", "required": True, "no_log": False},
 }
 _TELL = (
-    "It can still open every copy of the manifest from before, and guests keep keys that were released to them. Only a new release, encrypted with a new data key, "
-    "shuts out who has the old one"
+    "It can still open every copy of the manifest from before, and guests keep keys that were released to them. "
+    "Only a new release, encrypted with a new data key, shuts out who has the old one"
 )
 
 

@@ -12,7 +12,8 @@ version_added: 0.1.0
 description:
   - Wraps the data key of a model that M(attested.ai.model_encrypt) made for other key-encryption keys, and signs the manifest anew. Not one byte of
     ciphertext changes; only C(model-manifest.json) and C(model-manifest.jws) have to be published again.
-  - Rotates a key-encryption key in two runs, adding the new key while the old one still opens it, and taking the old one away when every copy has the new manifest.
+  - Rotates a key-encryption key in two runs, adding the new key while the old one still opens it, and taking the old one away when every copy has the
+    new manifest.
   - Taking a key away revokes nothing that was handed out before, and says so.
 author: attested.ai contributors (@attested-ai)
 extends_documentation_fragment:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import typing as t
+from contextlib import suppress
 
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import is_encrypted
@@ -82,11 +83,11 @@ class KekSource:
 
     def _of_file(self, path: str) -> AnyKek:
         """A file that Ansible Vault encrypted may be read by anybody, and is decrypted in memory: Ansible's own way would leave it on a disk for a while."""
-        try:
-            with open(path, "rb") as stream:
+        data = b""
+        # What is no file, or cannot be read, is told by who looks at it more closely.
+        if os.path.isfile(path):
+            with suppress(OSError), open(path, "rb") as stream:
                 data = stream.read(_VAULTED_MAX + 1)
-        except OSError:
-            data = b""
         if not is_encrypted(data):
             return keysource.load_kek(path)
         try:
@@ -98,7 +99,8 @@ class KekSource:
     def _members(self, value: t.Any) -> t.Mapping[str, t.Any]:
         source = value.get("source") if isinstance(value, dict) else None
         if source not in _MEMBERS:
-            raise KeyReleaseError("it is neither the path of a file nor a dictionary with source %s" % " or ".join(_MEMBERS), where=self._where, code="kek-source")
+            raise KeyReleaseError("it is neither the path of a file nor a dictionary with source %s" % " or ".join(_MEMBERS), where=self._where,
+                                  code="kek-source")
         required, optional = _MEMBERS[source]
         return strict.members(value, ("source", "server", *required), optional, where=self._where)
 

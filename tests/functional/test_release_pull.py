@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pull mode from end to end: encrypt, store the key in a KBS, the guest (Soft TEE) proves itself there and opens the model. The controller hands nothing over."""
+"""Pull mode from end to end: encrypt, store the key in a KBS, the guest (Soft TEE) proves itself there and opens the model."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Workspace:
             "attested.ai.model_release": {
                 "mode": "pull", "kbs": {"url": self.peer.url, "ca_path": str(self.folder / "kbs-ca.pem"), "pins": [self.pin], **options.pop("kbs", {})},
                 "resource": "kbs:///default/model-key/demo-1", "ledger": str(self.ledger), "tsm_path": str(self.guest.tsm_path),
-                "session_directory": str(self.memory / "sessions"), "lifetime": 60, **options,
+                "session_directory": str(self.memory / "sessions"), "lifetime": 900, **options,
             },
             "register": "release",
         }  # fmt: skip

@@ -58,7 +58,9 @@ def _release(sealed: opener.Sealed, hub: Hub, resources: List[Resource], least: 
     for resource in resources:
         try:
             found = ModelKey.from_json(fetch(hub, resource), resource.uri).key_release(_UNSEEN, _NEVER, least)
-            if (found.model_id, found.release, found.key_id) == (sealed.manifest.model_id, sealed.manifest.release, sealed.manifest.key_id) or len(resources) == 1:
+            manifest = sealed.manifest
+            # Of a single one it is told below what does not fit.
+            if len(resources) == 1 or (found.model_id, found.release, found.key_id) == (manifest.model_id, manifest.release, manifest.key_id):
                 return found
             last = KeyReleaseError("it is the key %s of release %d of %s" % (found.key_id, found.release, found.model_id), where=resource.uri,
                                    fix="Name the resource of this model's release", code="model-other-key")

@@ -38,6 +38,7 @@ def fetch(hub: Hub, resource: Resource) -> bytes:
             raise hub.fault("its answer for %s is empty" % resource.path, "answer")
         return answer.body
     if answer.status == 404:
-        raise hub.fault("it does not know the address of resources", "path", fix="Compare ATTESTED_CDH_URL; resources have to be on (agent.guest_components_rest_api)")
+        raise hub.fault("it does not know the address of resources", "path",
+                        fix="Compare ATTESTED_CDH_URL; resources have to be on (agent.guest_components_rest_api)")
     raise hub.fault("it does not give out %s (status %d): the broker cannot be reached, does not accept the evidence, its policy refuses, or there is no "
                     "such resource" % (resource.path, answer.status), "denied", fix="The logs of the guest's attestation agent and of the broker tell which")

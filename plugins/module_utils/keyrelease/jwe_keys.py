@@ -91,7 +91,9 @@ def wrap(alg: str, cek: bytes, key: Any, where: str) -> Tuple[bytes, Dict[str, A
 
 
 def unwrap(alg: str, encrypted_key: bytes, key: Any, header: Mapping[str, Any], where: str) -> bytes:
-    """The 32-byte content key; ``header`` has epk, or kid, iv and tag as bytes. Raises Failed if the key is another one, FormatError or KeyReleaseError if it cannot be one at all."""
+    """The 32-byte content key; ``header`` has epk, or kid, iv and tag as bytes.
+
+    Raises Failed if the key is another one, FormatError or KeyReleaseError if it cannot be one at all."""
     require_cryptography()
     from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap

@@ -30,6 +30,12 @@ class ModelKey:
     manifest_signer: Mapping[str, str]
     key: bytes = field(repr=False)
 
+    def __post_init__(self) -> None:
+        # The rest is checked by what is made of it, in which the numbers are compared first.
+        for name in ("release", "minimum_release"):
+            if not strict.is_integer(getattr(self, name)):
+                raise KeyReleaseError("%s is no whole number" % name, code="model-key-form")
+
     def to_json(self) -> bytes:
         """Canonical JSON, with the key in it."""
         return jcs.canonicalize(
@@ -62,7 +68,9 @@ class ModelKey:
                                   fix="Store it with attested.ai.kbs_model_key: a key alone does not say what it may open") from None
 
     def key_release(self, evidence_digest: str, not_after: datetime, least: int = 1, signer: Optional[Mapping[str, str]] = None) -> KeyRelease:
-        """As a guest opens a model with it. ``least`` and ``signer`` are what the guest was told besides. Raises KeyReleaseError: release-too-old, model-signer."""
+        """As a guest opens a model with it. ``least`` and ``signer`` are what the guest was told besides.
+
+        Raises KeyReleaseError (release-too-old, model-signer) and FormatError."""
         if signer is not None and keys.jwk_thumbprint(signer) != keys.jwk_thumbprint(self.manifest_signer):
             raise KeyReleaseError("it is for models that another key signed", where="key of %s" % strict.quoted(self.model_id), code="model-signer",
                                   fix="Compare the signer with the one that the key was stored for")

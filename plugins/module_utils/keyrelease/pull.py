@@ -50,7 +50,8 @@ def pull(order: Order, own: OwnEvidence, check_mode: bool, transport: Callable[[
         raise KbsError("its key is not pinned", where=order.server.url, fix="Give pins: whoever stands in between could give out keys of its own",
                        code="kbs-unpinned")
     if check_mode:
-        return dict(guest.apply(order.session, True), changed=True, anchored=anchored)
+        return {"changed": True, "session": order.session.session, "filesystem": guest.apply(order.session, True)["filesystem"], "swept": [],
+                "anchored": anchored}  # fmt: skip
     made = guest.apply(order.session, False)
     try:
         key = sessions.load_session(order.session.directory, order.session.session).private_key()

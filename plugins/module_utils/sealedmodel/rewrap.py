@@ -60,7 +60,9 @@ def _opens(manifest: Manifest, recipient: Recipient, where: str) -> bool:
 
 
 def write(model: str, change: Rewrap, signer: Any) -> None:
-    """Put manifest and signature in place. Cut in between, the signature does not fit and every reader refuses; ``recover`` puts it right. Raises ModelError."""
+    """Put manifest and signature in place. Cut in between, the signature does not fit and every reader refuses; ``recover`` puts it right.
+
+    Raises ModelError."""
     raw = change.manifest.to_bytes()
     parts: List[Tuple[str, bytes]] = [(tree.MANIFEST, raw), (tree.SIGNATURE, sign_manifest(raw, signer))]
     try:

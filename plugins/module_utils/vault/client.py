@@ -60,7 +60,8 @@ class Vault:
         doing = "log in at %s" % path
         answer = self._send("POST", path, body, "")
         if answer.status == 400 or answer.status == 403:
-            raise self._refused(answer, doing, "vault-login", "Compare role, credential and the mount of the login; the credential may have expired or been used up")
+            raise self._refused(answer, doing, "vault-login",
+                                "Compare role, credential and the mount of the login; the credential may have expired or been used up")
         try:
             token = self._object(answer, doing)["auth"]["client_token"]
         except (KeyError, TypeError):
@@ -76,9 +77,10 @@ class Vault:
             # The same status for a token that is none any more and for one that may not do this. Every token may look at itself.
             if self._send("GET", "auth/token/lookup-self", None, self._token).status == 403:
                 raise VaultError("cannot %s: it does not know the token" % doing, where=self.where, code="vault-token", status=403,
-                                 fix="It has expired, was revoked, or belongs to another server or namespace: get a new one")
-            raise VaultError("cannot %s: the token may not do that, or there is no such mount" % doing, where=self.where, code="vault-denied", status=403,
-                             fix="Allow %s on %s in its policy" % ("read" if method == "GET" else "create and update", path))
+                                 fix="It has expired, was revoked, or is of another server or namespace: get a new one. (A token without the policy default cannot "
+                                     "be told from one that may not do this.)")
+            raise VaultError("cannot %s: the token may not do that, or there is no such mount" % doing, where=self.where, code="vault-denied",
+                             status=403, fix="Allow %s on %s in its policy" % ("read" if method == "GET" else "create and update", path))
         return answer
 
     def _send(self, method: str, path: str, body: Optional[Mapping[str, Any]], token: str) -> Answer:

@@ -76,10 +76,12 @@ class TransitKey(RemoteKey):
     def wrap(self, cek: bytes) -> Tuple[bytes, bytes, bytes]:
         # Not sent before the key was seen: where the policy allows it, an unknown name makes a new key.
         version = int(self.kid[len(self.prefix):])
-        found = self.vault.write("%s/encrypt/%s" % (self.mount, self.name), {"plaintext": strict.encode_base64(cek), "key_version": version}, self._doing("wrap"))
+        body = {"plaintext": strict.encode_base64(cek), "key_version": version}
+        found = self.vault.write("%s/encrypt/%s" % (self.mount, self.name), body, self._doing("wrap"))
         text, begin = found.get("ciphertext"), "vault:v%d:" % version
         if not isinstance(text, str) or not text.startswith(begin):
-            raise VaultError("cannot %s: the answer is no ciphertext of version %d" % (self._doing("wrap"), version), where=self.vault.where, code="vault-answer")
+            raise VaultError("cannot %s: the answer is no ciphertext of version %d" % (self._doing("wrap"), version), where=self.vault.where,
+                             code="vault-answer")
         sealed = strict.decode_base64(text[len(begin):], "ciphertext of %s" % self.vault.where, 12 + len(cek) + 16, 12 + len(cek) + 16)
         return sealed[12:-16], sealed[:12], sealed[-16:]
 
@@ -101,7 +103,8 @@ class TransitKey(RemoteKey):
         found = self.vault.read("%s/keys/%s" % (self.mount, self.name), "look at the key %s/%s" % (self.mount, self.name))
         kind, version, least = found.get("type"), found.get("latest_version"), found.get("min_encryption_version")
         if kind != TYPE or found.get("derived") is not False:
-            raise VaultError("it is of the type %s%s, %s without derivation is needed" % (strict.quoted(kind), " (derived)" if found.get("derived") else "", TYPE),
+            derived = " (derived)" if found.get("derived") else ""
+            raise VaultError("it is of the type %s%s, %s without derivation is needed" % (strict.quoted(kind), derived, TYPE),
                              where="%s %s/%s" % (self.vault.where, self.mount, self.name), fix="Make one of that type", code="vault-key-type")
         if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version < _VERSION_MAX or least is not None and not isinstance(least, int):
             raise VaultError("the answer tells no version of the key", where=self.vault.where, code="vault-answer")

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,3 +36,11 @@ def soft(tmp_path: Path) -> Iterator[kbs_lab.Peer]:
     """Our own, without TLS and fresh, for faults."""
     with kbs_lab.soft_peer(tmp_path, tls=False) as found:
         yield found
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A folder where secrets of a guest may lie."""
+    made = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="attested-kbs-"))
+    yield made
+    shutil.rmtree(made)

@@ -243,17 +243,28 @@ def differences(spec: dict, documented: dict, where: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", ["kbs_info", "kbs_resource", "kbs_policy", "kbs_reference_values"])
+FRAGMENTS = {
+    "attested.ai.kbs": ("kbs", "DOCUMENTATION"), "attested.ai.kbs.admin": ("kbs", "ADMIN"), "attested.ai.kbs.state": ("kbs", "STATE"),
+    "attested.ai.key_source": ("key_source", "DOCUMENTATION"), "attested.ai.key_source.counter": ("key_source", "COUNTER"),
+    "attested.ai.attestation": ("attestation", "DOCUMENTATION"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [
+    "kbs_info", "kbs_resource", "kbs_policy", "kbs_reference_values", "kbs_model_key", "model_release", "model_rewrap", "model_encrypt",
+])  # fmt: skip
 def test_what_is_documented_is_what_the_task_takes(name):
     package = "ansible_collections.attested.ai.plugins"
     text, action = (importlib.import_module(f"{package}.{kind}.{name}") for kind in ("modules", "action"))
-    fragments = importlib.import_module(f"{package}.doc_fragments.kbs").ModuleDocFragment
     documentation = yaml.safe_load(text.DOCUMENTATION)
     options: dict = {}
-    for fragment, part in (("attested.ai.kbs", "DOCUMENTATION"), ("attested.ai.kbs.admin", "ADMIN"), ("attested.ai.kbs.state", "STATE")):
+    for fragment, (module, part) in FRAGMENTS.items():
         if fragment in documentation["extends_documentation_fragment"]:
-            options |= yaml.safe_load(getattr(fragments, part))["options"]
-    assert differences(action.ARGUMENT_SPEC, options | documentation["options"], name) == []
+            options |= yaml.safe_load(getattr(importlib.import_module(f"{package}.doc_fragments.{module}").ModuleDocFragment, part))["options"]
+    for option, own in documentation["options"].items():
+        options[option] = {**options.get(option, {}), **own}
+    assert differences(action.ARGUMENT_SPEC, options, name) == []
     for example in yaml.safe_load(text.EXAMPLES):
-        assert set(example[f"attested.ai.{name}"]) <= set(action.ARGUMENT_SPEC)
+        used = example.get(f"attested.ai.{name}")
+        assert used is None or set(used) <= set(action.ARGUMENT_SPEC)
     assert yaml.safe_load(text.RETURN)

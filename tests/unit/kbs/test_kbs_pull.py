@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest fetches a model's key by itself, before our KBS and, where TRUSTEE_KBS names one, the real one; and a pod through its data hub."""
+"""A guest fetches a model's key by itself, before our KBS and, where TRUSTEE_KBS names one, the real one."""
 
 from __future__ import annotations
 
@@ -8,35 +8,24 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import socket
 import ssl
-import subprocess
-import sys
-import tempfile
-import threading
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import kbs_lab
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import spki_of_certificate
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import Binding, EvidenceDocument, EvidenceItem
-from ansible_collections.attested.ai.plugins.module_utils.kbs import hub
 from ansible_collections.attested.ai.plugins.module_utils.kbs.guest import Challenge
 from ansible_collections.attested.ai.plugins.module_utils.kbs.own_evidence import OwnEvidence, shape
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Server
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.guest import Wish
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.modelkey import ModelKey
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import Order, pull
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.session import load_session
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan, unwrap_dek
 from ansible_collections.attested.ai.plugins.module_utils.target import collect
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import memory_filesystem
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -47,7 +36,6 @@ pytestmark = pytest.mark.skipif(not memory_filesystem("/dev/shm").safe, reason="
 SIGNER, DATA_KEY = ec.generate_private_key(ec.SECP256R1()), os.urandom(32)
 KEY = ModelKey("m", 3, 2, "m-3-abcd", public_jwk(SIGNER), DATA_KEY)
 PLACE = Resource.parse("default/model-key/m-3")
-REPO = Path(__file__).resolve().parents[3]
 
 
 class Sample(OwnEvidence):
@@ -59,13 +47,6 @@ class Sample(OwnEvidence):
     def __call__(self, challenge: Challenge):
         self.digest = hashlib.sha256(challenge.nonce.encode()).hexdigest()
         return kbs_lab.sample(challenge)
-
-
-@pytest.fixture
-def memory():
-    made = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="attested-pull-"))
-    yield made
-    shutil.rmtree(made)
 
 
 @pytest.fixture
@@ -133,7 +114,8 @@ def test_the_key_of_the_server_is_pinned(guest, peer, memory, tmp_path):
     anchor = tmp_path / "kbs.json"
     anchor.write_text(json.dumps({"url": peer.url + "/", "pins": [pin_of(peer)]}))
     assert guest(anchor=str(anchor))["anchored"] is True
-    for content in ({"url": "https://kbs.example.org", "pins": [pin_of(peer)]}, {"url": peer.url, "pins": ["sha256:" + "11" * 32]}, {"url": peer.url, "pins": []}):
+    other = "sha256:" + "11" * 32
+    for content in ({"url": "https://kbs.example.org", "pins": [pin_of(peer)]}, {"url": peer.url, "pins": [other]}, {"url": peer.url, "pins": []}):
         anchor.write_text(json.dumps(content))
         assert code_of(lambda: guest(anchor=str(anchor))) == "kbs-anchor"
     anchor.write_text("no json")
@@ -171,7 +153,10 @@ def test_a_token_that_expired_meanwhile_is_fetched_once_more(soft, memory):
     assert code_of(lambda: fetched(soft, memory, server=Server(soft.url))) == "kbs-token-missing" and nothing_is_left(memory)
 
 
-@given(st.one_of(st.binary(max_size=300), st.dictionaries(st.sampled_from([*json.loads(KEY.to_json()), "x"]), st.one_of(st.none(), st.integers(), st.text(max_size=9)))))
+MEMBERS = st.sampled_from([*json.loads(KEY.to_json()), "x"])
+
+
+@given(st.one_of(st.binary(max_size=300), st.dictionaries(MEMBERS, st.one_of(st.none(), st.integers(), st.text(max_size=9)))))
 def test_no_resource_is_taken_for_a_key_of_a_model(value):
     data = value if isinstance(value, bytes) else json.dumps({**json.loads(KEY.to_json()), **value}).encode()
     try:
@@ -198,162 +183,3 @@ def test_evidence_is_shaped_by_its_type_and_bound_as_asked():
     assert code_of(lambda: other(challenge)) == "kbs-binding"
     assert shape(EvidenceItem("cca", "arm", b"\1\2", {})) == {"token": [1, 2]}
     assert code_of(lambda: shape(EvidenceItem("az-tdx-vtpm", "azure", b"x", {}))) == "kbs-tee"
-
-
-# -- The data hub of a pod -------------------------------------------------------------------------------------------------------------------------
-
-
-class DataHub:
-    """The API of guest-components' api-server-rest, with our own guest client behind it: resources as bytes, every refusal 500."""
-
-    def __init__(self, peer) -> None:
-        self._peer, self.asked = peer, []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
-                status, data = outer.answer(self.path)
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_arguments: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/cdh/resource"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def answer(self, path: str) -> tuple[int, bytes]:
-        self.asked.append(path)
-        if not path.startswith("/cdh/resource/"):
-            return 404, b""
-        client = self._peer.guest()
-        try:
-            client.attest("sample", kbs_lab.sample)
-            return 200, client.resource(path[len("/cdh/resource/"):])
-        except AttestedError as error:
-            return 500, str(error).encode()
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    path = tmp_path_factory.mktemp("openmodel") / "openmodel.pyz"
-    subprocess.run([sys.executable, str(REPO / "tools/openmodel/build.py"), str(path)], check=True)  # noqa: S603
-    first = path.read_bytes()
-    subprocess.run([sys.executable, str(REPO / "tools/openmodel/build.py"), str(path)], check=True)  # noqa: S603
-    assert path.read_bytes() == first
-    return path
-
-
-class Pod:
-    """A model as ciphertext, its key in a KBS, and the init container's surroundings."""
-
-    def __init__(self, peer, folder: Path, memory: Path, program: Path) -> None:
-        self.hub, self.folder, self.memory, self.program = DataHub(peer), folder, memory, program
-        self.keys = Keys(Kek("k", os.urandom(32)), ec.generate_private_key(ec.SECP256R1()))
-        (folder / "plain" / "tokenizer").mkdir(parents=True)
-        self.files = {"weights.gguf": os.urandom(50_000), "tokenizer/vocab.txt": b"a b c", "empty": b""}
-        for name, data in self.files.items():
-            (folder / "plain" / name).write_bytes(data)
-        request = Request(str(folder / "plain"), str(folder / "sealed"), "m", 1, 4096)
-        self.manifest = encrypt(make_plan(request, self.keys), self.keys, "2026-01-31T12:00:00Z")
-        self.data_key = bytes(unwrap_dek(self.manifest.dek, self.keys.kek))
-        self.key = ModelKey("m", 1, 1, self.manifest.key_id, public_jwk(self.keys.signer), self.data_key)
-        self.admin = peer.admin()
-        self.admin.set_resource(Resource.parse("default/model-key/m-1"), self.key.to_json())
-        self.admin.set_resource_policy(kbs_lab.ALLOW)
-        self.volume = memory / "models"
-        self.volume.mkdir()
-
-    def run(self, **changes) -> tuple[int, str]:
-        environment = {
-            "PATH": os.environ["PATH"], "HOME": "/tmp", "ATTESTED_CDH_URL": self.hub.url, "ATTESTED_MODEL_URL": str(self.folder / "sealed"),
-            "ATTESTED_MODEL_KEYS": "default/model-key/m-1", "ATTESTED_MODEL_PATH": str(self.volume), "ATTESTED_MODEL_CIPHERTEXT": "/nowhere", **changes,
-        }  # fmt: skip
-        done = subprocess.run([sys.executable, "-E", str(self.program)], env=environment, capture_output=True, text=True, check=False)  # noqa: S603
-        assert "Traceback" not in done.stderr and self.data_key.hex() not in done.stdout + done.stderr
-        return done.returncode, done.stdout + done.stderr
-
-    def opened(self) -> dict[str, bytes]:
-        return {str(path.relative_to(self.volume)): path.read_bytes() for path in self.volume.rglob("*") if path.is_file() and path.name != ".attested-model.json"}
-
-    def store(self, name: str, **changes) -> str:
-        self.admin.set_resource(Resource.parse(f"default/model-key/{name}"), dataclasses.replace(self.key, **changes).to_json())
-        return f"default/model-key/{name}"
-
-
-@pytest.fixture
-def pod(soft, tmp_path, memory, program):
-    made = Pod(soft, tmp_path, memory, program)
-    yield made
-    made.hub.server.shutdown()
-    made.hub.server.server_close()
-
-
-def test_a_pod_opens_the_model_into_its_volume_once(pod):
-    assert pod.run() == (0, f"openmodel: m release 1, 3 files, {sum(map(len, pod.files.values()))} bytes: opened\n")
-    assert pod.opened() == pod.files and not [path for path in pod.volume.iterdir() if "opening" in path.name]
-    assert all(path.stat().st_mode & 0o777 == 0o400 for path in pod.volume.rglob("*") if path.is_file() and path.name != ".attested-model.json")
-    asked = len(pod.hub.asked)
-    status, said = pod.run()
-    assert status == 0 and "open already" in said and len(pod.hub.asked) == asked
-    # Cut in the midst of the move: begun anew.
-    (pod.volume / ".attested-model.json").write_text("{")
-    (pod.volume / "weights.gguf").unlink()
-    assert pod.run()[0] == 0 and pod.opened() == pod.files
-    # A server that is given a file.
-    assert pod.run(ATTESTED_MODEL_PATH=str(pod.volume / "weights.gguf"))[0] == 0
-
-
-@pytest.mark.parametrize("what", ["denied", "other-key", "signer", "older", "tampered", "down", "foreign", "disk", "named", "hub-outside", "web-http", "unset", "raw"])
-def test_a_pod_that_may_not_or_cannot_opens_nothing(pod, tmp_path, what):
-    changes, code = {}, ""
-    if what == "denied":
-        pod.admin.set_resource_policy(kbs_lab.DENY)
-        code = "hub-denied"
-    elif what == "other-key":
-        changes, code = {"ATTESTED_MODEL_KEYS": pod.store("other", key=os.urandom(32))}, "model-tag"
-    elif what == "signer":
-        changes, code = {"ATTESTED_MODEL_KEYS": pod.store("signer", manifest_signer=public_jwk(SIGNER))}, "model-signature"
-    elif what == "older":
-        changes, code = {"ATTESTED_MODEL_MINIMUM": "2"}, "release-too-old"
-    elif what == "tampered":
-        path = tmp_path / "sealed" / "weights.gguf.tink"
-        data = bytearray(path.read_bytes())
-        data[-1] ^= 1
-        path.write_bytes(data)
-        code = "model-tag"
-    elif what == "down":
-        changes, code = {"ATTESTED_CDH_URL": "http://127.0.0.1:9/cdh/resource"}, "hub-unreachable"
-    elif what == "foreign":
-        (pod.volume / "mine").write_text("x")
-        code = "model-dest"
-    elif what == "disk":
-        changes, code = {"ATTESTED_MODEL_PATH": str(tmp_path)}, "not-in-memory"
-    elif what == "named":
-        changes, code = {"ATTESTED_MODEL_PATH": str(pod.volume / "other.gguf")}, "model-file-missing"
-    elif what == "hub-outside":
-        changes, code = {"ATTESTED_CDH_URL": "https://hub.example.org/cdh/resource"}, "hub-url"
-    elif what == "web-http":
-        changes, code = {"ATTESTED_MODEL_URL": "http://models.example.org/m"}, "model-remote"
-    elif what == "unset":
-        changes, code = {"ATTESTED_MODEL_KEYS": " "}, "environment"
-    else:
-        pod.admin.set_resource(Resource.parse("default/model-key/raw"), pod.data_key)
-        changes, code = {"ATTESTED_MODEL_KEYS": "default/model-key/raw"}, "model-key-form"
-    status, said = pod.run(**changes)
-    assert status == 1 and f"[{code}]" in said, said
-    assert what == "foreign" or [path.name for path in pod.volume.iterdir()] == []
-
-
-def test_the_right_one_of_several_keys_is_taken(pod):
-    first = pod.store("m-2", release=2, minimum_release=2, key_id="m-2-x")
-    assert pod.run(ATTESTED_MODEL_KEYS=f"default/model-key/none {first} default/model-key/m-1")[0] == 0 and pod.opened() == pod.files
-
-
-def test_the_hub_is_asked_in_the_guest_only():
-    assert code_of(lambda: hub.Hub("http://192.0.2.1:8006/cdh/resource")) == "hub-url"
-    assert code_of(lambda: hub.Hub("http://192.0.2.1:8006/cdh/resource", allow_http=True)) == "hub-url"
-    assert hub.Hub(hub.ADDRESS).parts == ("http", "127.0.0.1", 8006, "/cdh/resource")

@@ -18,6 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import kbs_lab
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultSecret
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
+from ansible_collections.attested.ai.plugins.plugin_utils.release_counter import counter_of
 from softbao import SoftBao
 
 REAL = os.environ.get("OPENBAO", "")
@@ -57,7 +63,8 @@ class Bao:
 
     def server(self, token: str | None = None, **changes: Any) -> dict[str, Any]:
         """The dictionary of a task."""
-        return {"url": self.url, "ca_path": str(self.ca), "token_file": self.secret(self.root if token is None else token), "attempts": 1, "timeout": 10, **changes}
+        file = self.secret(self.root if token is None else token)
+        return {"url": self.url, "ca_path": str(self.ca), "token_file": file, "attempts": 1, "timeout": 10, **changes}
 
     def seal(self) -> None:
         with contextlib.suppress(urllib.error.HTTPError):
@@ -116,3 +123,33 @@ def _wait(act: Any) -> Any:
             if time.monotonic() > end:
                 raise
             time.sleep(0.1)
+
+
+class Action:
+    """As much of an action plugin as sources look at."""
+
+    def __init__(self, *passwords: tuple[str, bytes]) -> None:
+        self._loader = DataLoader()
+        self._loader.set_vault_secrets([(name, VaultSecret(password)) for name, password in passwords])
+
+    def _find_needle(self, _kind: str, path: str) -> str:
+        return path
+
+
+def code_of(act) -> str:
+    with pytest.raises(AttestedError) as caught:
+        act()
+    assert str(caught.value) and "Traceback" not in str(caught.value)
+    return caught.value.code
+
+
+def transit(bao, key, token=None, **changes):
+    return KekSource(Action(), {"source": "vault_transit", "key": key, "server": bao.server(token, **changes)})
+
+
+def kv(bao, path, token=None, server=None, **more):
+    return KekSource(Action(), {"source": "vault_kv", "path": path, "server": server or bao.server(token), **more})
+
+
+def counter(bao, path, token=None):
+    return counter_of(Action(), {"source": "vault_kv", "path": path, "server": bao.server(token)})

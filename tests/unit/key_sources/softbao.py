@@ -177,7 +177,8 @@ class SoftBao:
         elif more == ["config"]:
             self.keys[name]["least"] = body["min_decryption_version"]
         else:
-            self.keys[name] = {"type": body.get("type", "aes256-gcm96"), "derived": body.get("derived", False), "material": [secrets.token_bytes(32)], "least": 1}
+            kind, derived = body.get("type", "aes256-gcm96"), body.get("derived", False)
+            self.keys[name] = {"type": kind, "derived": derived, "material": [secrets.token_bytes(32)], "least": 1}
         return 200, {"data": {}}
 
     @contextlib.contextmanager

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek, create_kek, load_kek
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import create_signing_key
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import rewrap
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan
@@ -123,8 +125,6 @@ def test_cut_at_any_moment_it_is_put_right(model, monkeypatch, moment):
 
 
 def test_the_task_rotates_and_tells_what_it_does_not_revoke(tmp_path, soft_bao):
-    from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import create_signing_key
-
     create_kek(str(tmp_path / "kek.jwk"))
     create_signing_key(str(tmp_path / "signer.pem"))
     (tmp_path / "plain").mkdir()
@@ -159,7 +159,7 @@ def test_the_task_rotates_and_tells_what_it_does_not_revoke(tmp_path, soft_bao):
     assert leaks == []
 
 
-def play(folder: Path, tasks: list[dict], *arguments: str) -> tuple[str, list[dict]]:
+def play(folder: Path, tasks: list[dict]) -> tuple[str, list[dict]]:
     """Run tasks by the real ansible-playbook, with all that it can tell; (output, results)."""
     named = [{**task, "register": f"task{number}", "ignore_errors": True} for number, task in enumerate(tasks)]
     save = "RESULTS:{{ [%s] | to_json | b64encode }}:" % ", ".join(f"task{number}" for number in range(len(tasks)))
@@ -168,10 +168,8 @@ def play(folder: Path, tasks: list[dict], *arguments: str) -> tuple[str, list[di
                    "ANSIBLE_REMOTE_TEMP": str(folder / "remote"), "ANSIBLE_DEPRECATION_WARNINGS": "0"}  # fmt: skip
     variables = json.dumps({"ansible_python_interpreter": sys.executable})
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "ansible", "playbook", "-vvv", "--diff", "-i", "localhost,", "-c", "local", "-e", variables, str(folder / "play.json"), *arguments],
+        [sys.executable, "-m", "ansible", "playbook", "-vvv", "--diff", "-i", "localhost,", "-c", "local", "-e", variables, str(folder / "play.json")],
         env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, cwd=folder)  # fmt: skip
     output = done.stdout + done.stderr
     assert "RESULTS:" in output, output
-    import base64
-
     return output, json.loads(base64.b64decode(output.split("RESULTS:")[1].split(":")[0]))
