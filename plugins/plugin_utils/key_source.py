@@ -34,7 +34,7 @@ class KekSource:
     def __init__(self, action: t.Any, value: t.Any, where: str = "kek") -> None:
         self._action, self._where = action, where
         # The path of a file, for checks of where it lies.
-        self.path = local_path(action, value) if isinstance(value, str) else None
+        self.path = local_path(action, os.path.expandvars(value)) if isinstance(value, str) else None
         self._given: t.Mapping[str, t.Any] = {}
         if self.path is None:
             self._given = self._members(plain(value, where))
