@@ -118,6 +118,8 @@ def node(given: t.Any, facts: t.Any) -> list[dict[str, t.Any]]:
 
 def imports(text: str, target: str, where: str, present: bool, effective: str = "") -> dict[str, t.Any]:
     """``effective``: of ``containerd config dump``, which tells what containerd reads without a word in its file."""
+    if present:
+        kata_imports.fits(text, where)
     if present and kata_imports.covers(effective, target, where):
         return {"before": text, "after": text, "changed": False}
     edit = (kata_imports.added if present else kata_imports.removed)(text, target, where)

@@ -101,7 +101,8 @@ def run(api: Api, folder: Path, *words: str, role: str = "kata", **options: Any)
     told = {"name": "Tell", "ansible.builtin.debug": {"msg": "result={{ %s_result | to_json }}" % role}}
     play = [{"hosts": "localhost", "gather_facts": False, "roles": ["attested.ai." + role], "vars": values, "tasks": [told]}]
     (folder / "play.json").write_text(json.dumps(play))
-    environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(folder / "local"), COLUMNS="400")
+    environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(folder / "local"), COLUMNS="400",
+                       ANSIBLE_PIPELINING="1")  # fmt: skip
     environment.update(K8S_AUTH_KUBECONFIG="", TMPDIR=str(folder), HELM_CACHE_HOME=str(folder / "helm"), HELM_CONFIG_HOME=str(folder / "helm"))
     environment.update(HELM_DATA_HOME=str(folder / "helm"))
     environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))

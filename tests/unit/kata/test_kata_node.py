@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_an_error_in_words(changed):
 TEXTS = {
     "nothing": "",
     "version": "version = 3\n",
-    "comments": '# imports = ["/x"]\nversion = 2\n# more\n\n[plugins."io.containerd.grpc.v1.cri"]\n  imports = ["/not/mine"]\n',
+    "comments": '# imports = ["/x"]\nversion = 4\n# more\n\n[plugins."io.containerd.cri.v1.runtime"]\n  imports = ["/not/mine"]\n',
     "one": "version = 3\nimports = ['/a.toml']\n[debug]\n  level = 'info'\n",
     "two": 'version = 3\nimports = [ "/a.toml", "/b/*.toml", ]  # of the site\n',
     "empty": "version = 3\nimports = []\n",
@@ -106,7 +106,7 @@ def test_what_is_imported_already_is_not_touched(text):
     assert not core.imports("version = 3\n", TARGET, MAIN, True, "imports = ['/etc/containerd/conf.d/*.toml']\n")["changed"]
 
 
-@pytest.mark.parametrize("text", ["version = 3\nimports = [\n  '/a.toml',\n]\n", "version = 1\n", "disabled_plugins = ['cri']\n", "[x", "version = 3\nimports = 'x'\n"])
+@pytest.mark.parametrize("text", ["version = 3\nimports = [\n  '/a.toml',\n]\n", "version = 2\n", "disabled_plugins = ['cri']\n", "[x", "version = 3\nimports = 'x'\n"])
 def test_what_cannot_be_edited_safely_is_refused(text):
     with pytest.raises(AttestedError) as caught:
         core.imports(text, TARGET, MAIN, True)
