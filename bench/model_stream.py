@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
+import subprocess
 import tempfile
 import threading
 import time
@@ -107,19 +109,32 @@ def tink_decrypt(primitive, source: str, dest: str, block: int) -> None:
             out.write(data)
 
 
+def age_variants(root: str, names: dict) -> dict:
+    """The program age with a key of its own, or nothing where it is not installed."""
+    if not shutil.which("age") or not shutil.which("age-keygen"):
+        return {}
+    key = os.path.join(root, "age.key")
+    subprocess.run(["age-keygen", "-o", key], check=True, capture_output=True)
+    recipient = subprocess.run(["age-keygen", "-y", key], check=True, capture_output=True, text=True).stdout.strip()
+    return {
+        "age encrypt": lambda: subprocess.run(["age", "-r", recipient, "-o", names["age-sealed"], names["plain"]], check=True),
+        "age decrypt": lambda: subprocess.run(["age", "-d", "-i", key, "-o", names["age-opened"], names["age-sealed"]], check=True),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=1024, help="MiB of plaintext")
     parser.add_argument("--segment", type=int, default=1024, help="KiB per segment; the default is that of model_encrypt")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--tink-rounds", type=int, default=2, help="rounds in which Tink takes part, 0 for none")
+    parser.add_argument("--tink-rounds", type=int, default=2, help="rounds in which Tink and age take part, 0 for none")
     parser.add_argument("--directory", default="/dev/shm")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     size, segment, threads = options.size << 20, options.segment << 10, options.threads
     with tempfile.TemporaryDirectory(dir=options.directory, prefix="model-stream-") as root:
-        names = {name: os.path.join(root, name) for name in ("plain", "copied", "sealed", "opened", "tink-sealed", "tink-opened")}
+        names = {name: os.path.join(root, name) for name in ("plain", "copied", "sealed", "opened", "tink-sealed", "tink-opened", "age-sealed", "age-opened")}
         files = {name: os.open(path, os.O_RDWR | os.O_CREAT) for name, path in names.items()}
         block = os.urandom(1 << 20)
         for offset in range(0, size, len(block)):
@@ -145,12 +160,15 @@ def main() -> None:
         if primitive is not None:
             variants["tink encrypt"] = lambda: tink_encrypt(primitive, names["plain"], names["tink-sealed"], segment)
             variants["tink decrypt"] = lambda: tink_decrypt(primitive, names["tink-sealed"], names["tink-opened"], segment)
+        if options.tink_rounds:
+            variants.update(age_variants(root, names))
         for work in variants.values():
             work()
         if os.pread(files["opened"], 1 << 20, size // 2) != os.pread(files["plain"], 1 << 20, size // 2):
             raise SystemExit("what was decrypted is not what was encrypted")
         tags = os.fstat(files["sealed"]).st_size - size - HEADER_SIZE
         outputs = {"copy": "copied", "encrypt": "sealed", "decrypt": "opened", "tink encrypt": "tink-sealed", "tink decrypt": "tink-opened"}
+        outputs.update({"age encrypt": "age-sealed", "age decrypt": "age-opened"})
         results = {}
         for pages in ("new files", "pages there"):
             times: dict = {name: [] for name in variants}
@@ -159,7 +177,7 @@ def main() -> None:
                 order = list(variants)[number % len(variants) :] + list(variants)[: number % len(variants)]
                 for name in order:
                     work = variants[name]
-                    if name.startswith("tink") and number >= options.tink_rounds:
+                    if name.startswith(("tink", "age")) and number >= options.tink_rounds:
                         continue
                     if pages == "new files" and name in outputs:
                         anew(outputs[name])
@@ -183,6 +201,10 @@ def report(pages: str, times: dict, size: int, options: argparse.Namespace, tags
     print("%-14s %12s %12s %16s %16s" % ("", "median GB/s", "best GB/s", "median of copy", "best of copy"))
     for name in times:
         print("%-14s %12.2f %12.2f %15.0f%% %15.0f%%" % (name, medians[name], best[name], 100 * paired[name], 100 * best[name] / best["copy"]))
+    for other in ("tink", "age"):
+        if f"{other} encrypt" in medians:
+            print("%s: encrypt is %.1f, decrypt %.1f times as fast" % (
+                other, medians["encrypt"] / medians[f"{other} encrypt"], medians["decrypt"] / medians[f"{other} decrypt"]))
     bound = 1 / (1 / medians["copy"] + 1 / medians["aes"])
     print("copy, then aes: %.2f GB/s at best; encrypt reaches %.0f%%, decrypt %.0f%% of that" % (
         bound, 100 * medians["encrypt"] / bound, 100 * medians["decrypt"] / bound))

@@ -86,7 +86,7 @@ class _Fetch:
 
     def __init__(self, source: Any, image: ImageEntry, output: int, notes: str, resumes: bool, meter: Meter) -> None:
         self._source, self._image, self._output, self._meter = source, image, output, meter
-        self._window = source.batch_bytes
+        self._window: int = source.batch_bytes
         # The beginning last: without it a disk does not look as if all were there.
         self._order = list(range(1, -(-image.size // self._window))) + [0]
         self._notes = notes if resumes else ""

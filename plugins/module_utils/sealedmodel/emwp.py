@@ -12,6 +12,7 @@ that the guess is right.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from typing import Any
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
@@ -50,10 +51,13 @@ def volume_key(master: Any, root_hash: str, uuid: str) -> bytearray:
 
 
 def _derive(key: Any, salted: bytes, info: bytes, length: int) -> bytearray:
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-    return bytearray(HKDF(algorithm=SHA256(), length=length, salt=salted or None, info=info).derive(bytes(key)))
+    """HKDF-SHA256 (RFC 5869)."""
+    secret = hmac.new(salted or bytes(32), bytes(key), hashlib.sha256).digest()
+    made, block = bytearray(), b""
+    while len(made) < length:
+        block = hmac.new(secret, block + info + bytes([len(made) // 32 + 1]), hashlib.sha256).digest()
+        made += block
+    return made[:length]
 
 
 class SectorCipher:

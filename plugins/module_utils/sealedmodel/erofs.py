@@ -133,7 +133,8 @@ def _entries(prefix: str, here: _Directory, parent: _Directory, numbers: Dict[st
 
 def _directory_blocks(entries: List[Tuple[bytes, int, int]]) -> bytes:
     """Each block: its entries, then their names. Every block but the last is full, so that the length tells where the last name ends."""
-    made, batch, used = bytearray(), [], 0
+    made, used = bytearray(), 0
+    batch: List[Tuple[bytes, int, int]] = []
     for entry in entries:
         needed = _DIRENT.size + len(entry[0])
         if used + needed > BLOCK:

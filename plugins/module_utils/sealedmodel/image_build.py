@@ -13,9 +13,9 @@ import bisect
 import hashlib
 import os
 import uuid as uuids
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import emwp, erofs, tree, verity, workers
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import ImageEntry
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import read_exactly, write_exactly
@@ -24,6 +24,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.memory import w
 # 1024 blocks: their digests are whole blocks of the tree.
 CHUNK = 4 << 20
 HEADER = emwp.SECTOR
+_DIFFERS = "model-differs"
 
 
 class Plaintext:
@@ -138,10 +139,9 @@ class ImageEngine:
     def encrypt(self, output: int, key: Any) -> str:
         """Encrypt everything to ``output``, where hash() left the tree. Returns the SHA-256 of the first sector, and fails if a file has changed."""
 
-        def step(offset: int, expected: memoryview) -> bool:
+        def step(offset: int, expected: memoryview) -> None:
             cipher.encrypt(expected, offset)
             write_exactly(output, expected, offset)
-            return True
 
         cipher = emwp.SectorCipher(key)
         self._each(output, step)
@@ -154,22 +154,26 @@ class ImageEngine:
 
     def same(self, clear_tree: int, sealed: int, key: Any) -> bool:
         """Whether ``sealed`` decrypts to exactly the files, with the tree that hash() left in ``clear_tree``. Writes nothing."""
-        different = bytearray(1)
 
-        def step(offset: int, expected: memoryview) -> bool:
+        def step(offset: int, expected: memoryview) -> None:
             found = memoryview(bytearray(len(expected)))
             read_exactly(sealed, found, offset, self._src)
             cipher.decrypt(found, offset)
             if found != expected:
-                different[0] = 1
-            return found == expected
+                raise ModelError("the image differs", where=str(offset), code=_DIFFERS)
 
         cipher = emwp.SectorCipher(key)
-        self._each(clear_tree, step, 1)
-        return not different[0]
+        try:
+            self._each(clear_tree, step)
+        except ModelError as error:
+            if error.code == _DIFFERS:
+                return False
+            raise
+        return True
 
-    def _each(self, clear_tree: int, step: Any, processes: int = 0) -> None:
-        data, count = self.geometry.hash_offset, processes or self._processes
+    def _each(self, clear_tree: int, step: Callable[[int, memoryview], None]) -> None:
+        """Call step(offset, plaintext of the chunk there) for all of the image; the step may overwrite it."""
+        data, count = self.geometry.hash_offset, self._processes
 
         def work(number: int, advance: workers.Advance) -> None:
             buffer = memoryview(bytearray(min(CHUNK, self.size)))
@@ -180,10 +184,8 @@ class ImageEngine:
                     if offset + len(part) > data:
                         begin = max(0, data - offset)
                         read_exactly(clear_tree, part[begin:], offset + begin, self._src)
-                    length = len(part)
-                    if not step(offset, part):
-                        return
-                    advance(length)
+                    step(offset, part)
+                    advance(len(part))
 
         workers.share(count, work, self._progress)
 

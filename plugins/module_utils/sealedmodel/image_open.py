@@ -172,6 +172,10 @@ def close(dest: str, keep: Optional[str] = None) -> bool:
     Who still reads goes on reading until he is done; then the kernel removes the devices.
     """
     found = False
+    for path in links(dest):
+        # A run that was killed between two names. What had the name before may be a whole model.
+        wipe_tree(path, overwrite=False)
+        found = True
     for holder in holders(dest):
         if holder == keep:
             continue
@@ -190,6 +194,11 @@ def close(dest: str, keep: Optional[str] = None) -> bool:
 def holders(dest: str) -> Tuple[str, ...]:
     """The directories in memory that images were mounted in."""
     return tuple(sorted(_holders(dest)))
+
+
+def links(dest: str) -> Tuple[str, ...]:
+    """What runs left that were killed while they gave the model its name."""
+    return tuple(sorted(glob.glob(glob.escape(dest) + ".mount-*.link")))
 
 
 def _holders(dest: str) -> Iterator[str]:

@@ -130,9 +130,9 @@ class Manifest:
         if len(raw) > MAX_SIZE:
             raise FormatError("it is %d bytes long, at most %d are allowed" % (len(raw), MAX_SIZE), where=where)
         loaded = strict.loads(raw, where)
-        profile = loaded.get("profile") if isinstance(loaded, dict) else None
-        further = _FURTHER.get(profile, ()) if isinstance(profile, str) else ()
-        obj = strict.members(loaded, _MEMBERS + further, where=where)
+        said = loaded.get("profile") if isinstance(loaded, dict) else None
+        profile = said if isinstance(said, str) else ""
+        obj = strict.members(loaded, _MEMBERS + _FURTHER.get(profile, ()), where=where)
         for name, known in (("schema", (SCHEMA,)), ("profile", PROFILES)):
             if obj[name] not in known:
                 raise FormatError("%s is %s, %s is what this version reads" % (name, strict.quoted(obj[name]), " or ".join(known)), where=where)

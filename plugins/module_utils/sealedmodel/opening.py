@@ -55,15 +55,18 @@ class Order:
     def source(self) -> Any:
         """Where the ciphertext comes from. Raises ModelError."""
         if not self.remote:
-            return Directory(os.path.realpath(str(self.src)))
+            return Directory(self._path())
         web = Web(str(self.src), dict(self.urls or {}), dict(self.headers or {}), tuple(self.redirect_hosts), self.ca_path, self.allow_http, self.timeout,
                   self.minimum_rate)
         return WebSource(web)
 
+    def _path(self) -> str:
+        return os.path.realpath(os.path.expanduser(os.path.expandvars(str(self.src))))
+
     def target(self) -> opener.Target:
         """With everything resolved. Raises ModelError on an unknown owner or group and on a mode that is none."""
         return opener.Target(
-            src=str(self.src) if self.remote else os.path.realpath(str(self.src)),
+            src=str(self.src) if self.remote else self._path(),
             dest=_destination(self.dest),
             threads=self.threads or min(8, len(os.sched_getaffinity(0))),
             uid=_number(self.owner, "owner", lambda name: pwd.getpwnam(name).pw_uid),
@@ -84,7 +87,7 @@ def run(order: Order, check_mode: bool = False) -> Dict[str, Any]:
 def _absent(order: Order, check_mode: bool) -> Dict[str, Any]:
     dest = _destination(order.dest)
     opener.require_ours(dest)
-    left = bool(opener.left_behind(dest) or image_open.holders(dest))
+    left = bool(opener.left_behind(dest) or image_open.holders(dest) or image_open.links(dest))
     if not check_mode:
         image_open.close(dest)
         opener.wipe(dest)
@@ -211,7 +214,13 @@ class _Image:
             finally:
                 report.remove()
         meter = Throttle(lambda *_counters: None)
-        image_open.open_image(self._target, self._sealed, self._path, key)
+        try:
+            image_open.open_image(self._target, self._sealed, self._path, key)
+        except ModelError as error:
+            if error.code == "model-tag" and self._fetched and os.path.isfile(self._path):
+                # The server sent something else: fetched again next time.
+                os.unlink(self._path)
+            raise
         return {"seconds": round(meter.seconds, 3)}
 
 

@@ -234,7 +234,7 @@ class _Crew:
                 if first >= self._count:
                     return
                 for index in range(first, min(first + self._batch, self._count)):
-                    if self._stop:
+                    if self._halted():
                         return
                     span = self._layout.span(index)
                     self._step(cipher, span, inbound, outbound)
@@ -245,6 +245,10 @@ class _Crew:
         finally:
             inbound.release()
             outbound.release()
+
+    def _halted(self) -> bool:
+        """Another thread may have said so meanwhile."""
+        return self._stop
 
     def _report(self) -> None:
         with self._lock:

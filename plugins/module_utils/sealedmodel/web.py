@@ -48,7 +48,7 @@ class WebSource:
             finally:
                 answer.close()
 
-        raw = _persist(read, self.name(path))
+        raw: bytes = _persist(read, self.name(path))
         if len(raw) > MAX_SIZE:
             raise FormatError("it is longer than %d bytes" % MAX_SIZE, where=self.name(path))
         return raw

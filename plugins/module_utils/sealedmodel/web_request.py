@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import socket
 import ssl
 import threading
 import time
@@ -118,7 +119,7 @@ class Requests:
         here, there = self._check(url, where), self._check(wanted, where)
         if here.scheme == "https" and there.scheme != "https":
             raise ModelError("the server redirects from https to http", where=where, code="model-remote-redirect")
-        hosts = {self._home.hostname, *(host.lower() for host in self._web.redirect_hosts)}
+        hosts = {self._home.hostname, here.hostname, *(host.lower() for host in self._web.redirect_hosts)}
         if there.hostname not in hosts:
             fix = "If that host is meant, add it to redirect_hosts"
             raise ModelError("the server redirects to %s" % ascii(there.hostname), where=where, fix=fix, code="model-remote-redirect")
@@ -132,6 +133,10 @@ class Requests:
         reused = connection is not None
         connection = connection or self._connect(parts)
         path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        # The time-out of a socket begins again with each byte: a head that drips would never end.
+        timer = threading.Timer(self._web.timeout, _hang_up, [connection])
+        timer.daemon = True
+        timer.start()
         try:
             connection.request("GET", path, headers=dict(headers))
             return connection, connection.getresponse()
@@ -146,6 +151,8 @@ class Requests:
                 self.close()
                 return self._send(parts, headers)
             raise
+        finally:
+            timer.cancel()
 
     def _connect(self, parts: SplitResult) -> Any:
         if parts.scheme == "http":
@@ -153,10 +160,33 @@ class Requests:
         proxy = getproxies().get("https")
         if proxy and not proxy_bypass(str(parts.hostname)):
             through = urlsplit(proxy if "://" in proxy else "http://" + proxy)
-            connection = http.client.HTTPSConnection(str(through.hostname), through.port, timeout=self._web.timeout, context=self._tls)
+            connection = _Tls(str(through.hostname), through.port, self._web.timeout, self._tls, str(parts.hostname))
             connection.set_tunnel(str(parts.hostname), parts.port or 443)
             return connection
-        return http.client.HTTPSConnection(str(parts.hostname), parts.port, timeout=self._web.timeout, context=self._tls)
+        return _Tls(str(parts.hostname), parts.port or 443, self._web.timeout, self._tls, str(parts.hostname))
+
+
+class _Tls(http.client.HTTPConnection):
+    """TLS over a connection or a tunnel, with the handshake apart: only then there is a socket that can be hung up while it goes on."""
+
+    def __init__(self, host: str, port: Optional[int], timeout: int, context: ssl.SSLContext, name: str) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._tls, self._name = context, name
+
+    def connect(self) -> None:
+        super().connect()
+        sealed = self._tls.wrap_socket(self.sock, server_hostname=self._name, do_handshake_on_connect=False)
+        self.sock = sealed
+        sealed.do_handshake()
+
+
+def _hang_up(connection: Any) -> None:
+    try:
+        if connection.sock is not None:
+            connection.sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        # Gone already.
+        pass
 
 
 class Answer:
@@ -256,4 +286,6 @@ def _check_status(status: int, where: str) -> None:
 
 def _shown(url: str) -> str:
     """Without query, fragment and user."""
-    return url.partition("?")[0].partition("#")[0].rpartition("@")[2] if "@" in url.partition("?")[0] else url.partition("?")[0].partition("#")[0]
+    plain = url.partition("?")[0].partition("#")[0]
+    scheme, mark, rest = plain.partition("://")
+    return ascii(scheme + mark + rest.rpartition("@")[2])[1:-1]

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opening an image with a kernel that only writes down what it was asked: order, parameters, and that nothing is left when a step fails.
+
+The real kernel is asked in tools/vm/model_image.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import image_open, opening, tree
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.opening import Order
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan, unwrap_dek
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
+from ansible_collections.attested.ai.plugins.module_utils.target.memory import memory_filesystem
+
+FILES = {"config.json": b"{}", "weights/a.bin": bytes(range(256)) * 40}
+pytestmark = pytest.mark.skipif(not memory_filesystem("/dev/shm").safe, reason="needs memory without swap at /dev/shm")
+
+
+class Kernel:
+    """Instead of ``mapper``: mounting fills the directory, a named step fails."""
+
+    def __init__(self) -> None:
+        self.asked, self.devices, self.mounts, self.secrets = [], {}, {}, []
+        self.fails = ""
+        self.files = dict(FILES)
+
+    def _step(self, name: str, *what: object) -> None:
+        self.asked.append((name, *what))
+        if self.fails == name:
+            raise OSError(errno.EIO, "Input/output error", name)
+
+    @contextmanager
+    def loop(self, descriptor):
+        self._step("loop")
+        yield (7, 3)
+        self.asked.append(("loop closed",))
+
+    @contextmanager
+    def key(self, description, secret):
+        self._step("key", description, bytes(secret).hex())
+        self.secrets.append(secret)
+        try:
+            yield f":{len(secret)}:logon:{description}"
+        finally:
+            self.asked.append(("key revoked",))
+
+    def create(self, name, length, target, parameters):
+        self._step(target, length, parameters)
+        self.devices[name] = f"{target} {parameters}"
+        return (254, len(self.devices) - 1)
+
+    def remove(self, name):
+        return self.devices.pop(name, None) is not None
+
+    def table(self, name):
+        return self.devices.get(name, "")
+
+    def node(self, device):
+        return "/dev/dm-%d" % device[1]
+
+    def mount(self, source, place, kind):
+        self._step("mount", source, kind)
+        self.mounts[place] = source
+        for path, data in self.files.items():
+            target = Path(place, path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+
+    def unmount(self, place):
+        if self.mounts.pop(place, None) is None:
+            return False
+        shutil.rmtree(place)
+        os.mkdir(place)
+        return True
+
+
+class World:
+    def __init__(self, root: Path, memory: Path, kernel: Kernel) -> None:
+        self.root, self.memory, self.kernel = root, memory, kernel
+        self.keys = Keys(Kek("kek-test", os.urandom(32)), ec.generate_private_key(ec.SECP256R1()))
+        for name, data in FILES.items():
+            (root / "plain" / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / "plain" / name).write_bytes(data)
+        plan = make_plan(Request(str(root / "plain"), str(root / "sealed"), "image-test", 1, profile="image"), self.keys)
+        self.manifest = encrypt(plan, self.keys, "2026-01-31T12:00:00Z")
+        self.dest = memory / "model"
+
+    def open(self) -> None:
+        target = Order(dest=str(self.dest), src=str(self.root / "sealed"), mode="0440").target()
+        sealed = opener.read_sealed(Directory(target.src))
+        image_open.open_image(target, sealed, os.path.join(target.src, tree.IMAGE), unwrap_dek(self.manifest.dek, self.keys.kek))
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    memory, kernel = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="open-image-test-")), Kernel()
+    monkeypatch.setattr(image_open, "mapper", kernel)
+    yield World(tmp_path, memory, kernel)
+    shutil.rmtree(memory)
+
+
+def test_what_the_kernel_is_asked(world):
+    world.open()
+    image, kernel = world.manifest.image, world.kernel
+    assert [entry[0] for entry in kernel.asked] == ["loop", "key", "crypt", "key revoked", "loop closed", "verity", "mount"]
+    name, length, crypt = kernel.asked[2]
+    assert length == image.size and crypt.startswith("aes-xts-plain64 :64:logon:attested:attested-model-") and crypt.endswith(" 0 7:3 0 1 sector_size:4096")
+    blocks = image.hash_offset // 4096
+    name, length, verity = kernel.asked[5]
+    assert length == image.hash_offset and verity.startswith(f"1 254:0 254:0 4096 4096 {blocks} {blocks + 1} sha256 {image.root_hash} ")
+    assert len(verity.split()[-1]) == 64 and len(verity.split()) == 10, "no options: every block is verified whenever it is read"
+    assert kernel.asked[6] == ("mount", "/dev/dm-1", "erofs")
+    assert not any(any(secret) for secret in kernel.secrets), "the key is wiped"
+    assert world.dest.is_symlink() and (world.dest / "config.json").read_bytes() == b"{}"
+    holder = world.dest.resolve().parent
+    assert holder.stat().st_mode & 0o777 == 0o750 and sorted(path.name for path in world.memory.iterdir()) == ["model", "model.complete", holder.name]
+
+
+@pytest.mark.parametrize("step", ["loop", "key", "crypt", "verity", "mount"])
+def test_nothing_is_left_when_a_step_fails(world, step):
+    world.kernel.fails = step
+    with pytest.raises(ModelError) as caught:
+        world.open()
+    assert caught.value.code == ("model-tag" if step == "mount" else "model-image-map")
+    assert not list(world.memory.iterdir()) and not world.kernel.devices and not world.kernel.mounts
+    assert not any(any(secret) for secret in world.kernel.secrets)
+
+
+@pytest.mark.parametrize("files", [{"config.json": b"{}"}, {**FILES, "more": b""}, {**FILES, "config.json": b"{} "}])
+def test_other_files_than_the_manifest_names(world, files):
+    world.kernel.files = files
+    with pytest.raises(ModelError) as caught:
+        world.open()
+    assert caught.value.code == "model-file-extra" and not list(world.memory.iterdir()) and not world.kernel.devices
+
+
+def test_the_old_one_is_replaced_and_absent_leaves_nothing(world):
+    world.open()
+    first = world.dest.resolve()
+    world.open()
+    assert world.dest.resolve() != first and not first.exists() and len(world.kernel.devices) == 2 and len(world.kernel.mounts) == 1
+    world.kernel.fails = "verity"
+    with pytest.raises(ModelError):
+        world.open()
+    assert (world.dest / "config.json").read_bytes() == b"{}", "a failure leaves the old one open"
+    assert opening.run(Order(dest=str(world.dest), state="absent"), True)["changed"] and world.dest.exists()
+    assert opening.run(Order(dest=str(world.dest), state="absent"))["changed"]
+    assert not list(world.memory.iterdir()) and not world.kernel.devices and not world.kernel.mounts
+    assert not opening.run(Order(dest=str(world.dest), state="absent"))["changed"]
+
+
+def test_what_a_killed_run_left_is_taken_away(world):
+    left = Path(f"{world.dest}.mount-{'0' * 16}")
+    (left / "model").mkdir(parents=True)
+    world.kernel.devices["attested-model-" + "0" * 16 + "-crypt"] = "crypt"
+    world.open()
+    assert not left.exists() and len(world.kernel.devices) == 2
+
+
+@pytest.mark.parametrize(("change", "code"), [
+    (lambda path: os.truncate(path, path.stat().st_size - 4096), "model-file-size"),
+    (lambda path: path.write_bytes(bytes(path.stat().st_size)), "model-header"),
+    (lambda path: path.unlink(), "model-file-missing"),
+    (lambda path: (path.unlink(), path.mkdir()), "model-special-file"),
+])  # fmt: skip
+def test_what_is_no_such_image(world, change, code):
+    change(world.root / "sealed" / tree.IMAGE)
+    with pytest.raises(AttestedError) as caught:
+        world.open()
+    assert caught.value.code == code and not list(world.memory.iterdir()) and not world.kernel.asked
