@@ -99,7 +99,7 @@ def front(soft_guest, runtime, tmp_path_factory):
     relay = Relay(str(folder / "one" / "model.sock"), ("127.0.0.1", runtime))
     relay.start()
     settings = {
-        "name": "minilm", "address": "127.0.0.1", "port": port, "runtime": str(folder), "paths": ["/v1/"], "body_max": 100_000,
+        "name": "minilm", "address": "127.0.0.1", "port": port, "user": "", "runtime": str(folder), "paths": ["/v1/"], "body_max": 100_000,
         "evidence": {"tsm_path": str(soft_guest.tsm_path)}, "for_each": {"per_second": 0.01, "burst": 6}, "metrics_port": free_port(),
     }  # fmt: skip
     (folder / "front.json").write_text(json.dumps(settings))

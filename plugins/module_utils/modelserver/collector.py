@@ -54,6 +54,8 @@ def answer(channel: socket.socket, collect: Callable[[str], Mapping[str, Any]]) 
             reply: Mapping[str, Any] = {"evidence": collect(strict.text_of(question.get("nonce"), "nonce", 128))}
         except AttestedError as error:
             reply = {"error": str(error)}
+        except Exception as error:  # noqa: BLE001 # whatever a driver does: the server stays, and this document is missing
+            reply = {"error": "%s while the TEE was asked" % type(error).__name__}
         try:
             send(channel, reply)
         except OSError:

@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any, Mapping, NoReturn, Optional
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
@@ -44,14 +45,20 @@ def run(path: str) -> int:
     listener.close()
     if metrics is not None:
         metrics.close()
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
+    # Where the other half is asked to end, this one ends with it: its socket closes.
+    signal.signal(signal.SIGTERM, lambda *_: _ask_to_end(child))
     try:
         _attend(settings, ours)
     finally:
-        _status = _end(child)
-    if not os.WIFEXITED(_status) or os.WEXITSTATUS(_status):
-        raise ServingError("the part that talks to clients ended with status %d" % _status, fix="See the journal of this unit", code="front-ended")
+        status = _end(child)
+    if not os.WIFEXITED(status) or os.WEXITSTATUS(status):
+        raise ServingError("the part that talks to clients ended with status %d" % status, fix="See the journal of this unit", code="front-ended")
     return 0
+
+
+def _ask_to_end(child: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGTERM)
 
 
 def listen(address: str, port: int) -> socket.socket:

@@ -84,7 +84,8 @@ def load(path: str) -> Settings:
 def parse(obj: Any, where: str = "configuration") -> Settings:
     """Settings from parsed JSON. Raises AttestedError."""
     names = [name for name in Settings.__dataclass_fields__]
-    required = ("name", "address", "port", "runtime", "paths")
+    # The user, too: who leaves it empty says so.
+    required = ("name", "address", "port", "runtime", "paths", "user")
     given = dict(strict.members(obj, required, [name for name in names if name not in required], where=where))
     for name in ("for_all", "for_each"):
         if name in given:

@@ -108,7 +108,7 @@ class Lab:
 
     def start(self, **more):
         """Front with further options."""
-        obj = {"name": "lab", "address": "127.0.0.1", "port": 1, "runtime": str(self.folder), "paths": ["/v1/", "/health"], **self.options, **more}
+        obj = {"name": "lab", "address": "127.0.0.1", "port": 1, "user": "", "runtime": str(self.folder), "paths": ["/v1/", "/health"], **self.options, **more}
         self.settings = settings_module.parse(obj)
         self.listener = listen("127.0.0.1", 0)
         self.port = self.listener.getsockname()[1]

@@ -280,4 +280,4 @@ def test_tokens_are_needed_where_there_are_any_and_stay_here(lab):
 )  # fmt: skip
 def test_configuration_is_read_strictly(change, what):
     with pytest.raises(AttestedError, match=what):
-        settings_module.parse({"name": "a", "address": "127.0.0.1", "port": 1, "runtime": "/run/x", "paths": ["/v1/"], **change})
+        settings_module.parse({"name": "a", "address": "127.0.0.1", "port": 1, "user": "", "runtime": "/run/x", "paths": ["/v1/"], **change})

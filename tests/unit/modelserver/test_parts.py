@@ -52,7 +52,7 @@ def test_no_order_of_questions_gets_more_than_the_rate(steps):
 
 @given(st.text("/v1.%2feE\\admin?", max_size=24))
 def test_no_path_leads_out_of_what_is_served(text):
-    settings = parse_settings({"name": "a", "address": "127.0.0.1", "port": 1, "runtime": "/run/x", "paths": ["/v1/"]})
+    settings = parse_settings({"name": "a", "address": "127.0.0.1", "port": 1, "user": "", "runtime": "/run/x", "paths": ["/v1/"]})
     if settings.allows("/" + text):
         path = ("/" + text).partition("?")[0].replace("%2f", "/").replace("%2F", "/").replace("%2e", ".").replace("%2E", ".").replace("\\", "/")
         assert os.path.normpath(path).startswith("/v1")
