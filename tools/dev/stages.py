@@ -131,6 +131,8 @@ STAGES = (
         cores=2,
     ),
     Stage("vm-guests", "vm", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "guests")), long=True, cores=2),
+    Stage("vm-guest", "vm", (("molecule", "test", "--scenario-name", "guest_vm"),), long=True, cores=2),
+    Stage("vm-gpu-host", "vm", (("molecule", "test", "--scenario-name", "gpu_host"),), long=True, cores=2),
     Stage("vm-interrupted", "vm", (("python", "tools/vm/interruptions.py", "machines"),), long=True, cores=2),
     Stage("containers-interrupted", "vm", (("python", "tools/vm/interruptions.py", "containers"),), long=True, cores=2),
 )
