@@ -103,7 +103,8 @@ def boot(options: argparse.Namespace, place: Path) -> dict:
             text = console.read_text(errors="replace") if console.exists() else ""
             result["up"] = UP in text
             result["ended"] = machine.poll()
-            if result["up"] or result["ended"] is not None:
+            # Firmware that found nothing to start waits for a person.
+            if result["up"] or result["ended"] is not None or "Shell>" in text:
                 break
             time.sleep(1)
         result["seconds"] = round(time.monotonic() - begin)

@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterable, List, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.measure.pe import ALGORITHMS, Section, authenticode, parse_pe
+from ansible_collections.attested.ai.plugins.module_utils.measure.stub_initrd import stub_initrd
 
 CMDLINE_MAX = 64 * 1024
 # In the order in which systemd's stub measures them. .pcrsig is left out: it signs the result.
@@ -84,8 +85,8 @@ def uki_events(image: bytes, algorithm: str) -> Tuple[Event, ...]:
         if name in by_name:
             events.append(Event(PCR_UKI, "name of %s" % name, _hash(algorithm, name.encode("ascii") + b"\0")))
             events.append(Event(PCR_UKI, "content of %s" % name, _hash(algorithm, by_name[name].content(image))))
-    initrds = [by_name[name].content(image) for name in (".ucode", ".initrd") if name in by_name]
-    return tuple(events) + _kernel_events(uki.cmdline, b"".join(initrds), algorithm)
+    initrd = stub_initrd({name: section.content(image) for name, section in by_name.items() if name != ".linux"})
+    return tuple(events) + _kernel_events(uki.cmdline, initrd, algorithm)
 
 
 def direct_events(cmdline: str, initrd: bytes, algorithm: str) -> Tuple[Event, ...]:
