@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, HostError
 from ansible_collections.attested.ai.plugins.module_utils.measure.boot import direct_events, parse_uki, predictions, replay, root_hash
+from ansible_collections.attested.ai.plugins.module_utils.measure.stub_initrd import stub_initrd
 from ansible_collections.attested.ai.plugins.modules import uki_info
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,3 +122,34 @@ def test_of_a_file_that_is_too_long_no_digest_of_a_part_is_told(tmp_path, monkey
         else:
             with pytest.raises(HostError, match=said):
                 uki_info.read(str(tmp_path / "initrd"))
+
+
+def entries(archive: bytes):
+    """Name, mode and content of each entry of a `newc` archive."""
+    position = 0
+    while True:
+        fields = [int(archive[position + 6 + 8 * index : position + 14 + 8 * index], 16) for index in range(13)]
+        start = position + 110
+        name = archive[start : start + fields[11] - 1].decode()
+        body = (start + fields[11] + 3) // 4 * 4
+        yield name, fields[1], archive[body : body + fields[6]]
+        if name == "TRAILER!!!":
+            assert len(archive) == body
+            return
+        position = (body + fields[6] + 3) // 4 * 4
+
+
+def test_the_stub_hands_sections_over_as_files_too():
+    magic = b"#### LoaderInfo: systemd-stub 257.9-1 ####"
+    found = stub_initrd({".sdmagic": magic, ".initrd": b"disk!", ".osrel": b"ID=debian\n", ".cmdline": b"ro"})
+    assert found[:8] == b"disk!\0\0\0" and len(found) % 4 == 0
+    assert list(entries(found[8:])) == [(".extra", 0o040555, b""), (".extra/os-release", 0o100444, b"ID=debian\n"), ("TRAILER!!!", 0, b"")]
+    # An older one does not, and one part alone is not filled up.
+    assert stub_initrd({".sdmagic": magic.replace(b"257.9", b"256.7"), ".initrd": b"disk!", ".osrel": b"ID=debian\n"}) == b"disk!"
+    assert stub_initrd({}) == b""
+
+
+def test_what_the_stub_packs_counts_for_the_register():
+    image = pe([(".linux", b"k"), (".osrel", b"ID=x\n"), (".cmdline", b"ro"), (".initrd", b"i"), (".pcrsig", b"{}")])
+    initrd = stub_initrd({".osrel": b"ID=x\n", ".initrd": b"i", ".pcrsig": b"{}"})
+    assert predictions(image)["uki"]["pcr9"]["sha256"] == extended("sha256", "ro\0".encode("utf-16-le"), initrd)
