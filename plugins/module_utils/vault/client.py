@@ -77,8 +77,8 @@ class Vault:
             # The same status for a token that is none any more and for one that may not do this. Every token may look at itself.
             if self._send("GET", "auth/token/lookup-self", None, self._token).status == 403:
                 raise VaultError("cannot %s: it does not know the token" % doing, where=self.where, code="vault-token", status=403,
-                                 fix="It has expired, was revoked, or is of another server or namespace: get a new one. (A token without the policy default cannot "
-                                     "be told from one that may not do this.)")
+                                 fix="It has expired, was revoked, or is of another server or namespace: get a new one. (One without the policy default "
+                                     "looks the same if it may not do this)")
             raise VaultError("cannot %s: the token may not do that, or there is no such mount" % doing, where=self.where, code="vault-denied",
                              status=403, fix="Allow %s on %s in its policy" % ("read" if method == "GET" else "create and update", path))
         return answer
