@@ -41,9 +41,11 @@ class Bao:
     soft: SoftBao | None = None
     count: int = 0
 
-    def call(self, method: str, path: str, body: dict | None = None, token: str | None = None) -> Any:
+    def call(self, method: str, path: str, body: dict | None = None, token: str | None = None, namespace: str = "") -> Any:
         request = urllib.request.Request(f"{self.url}/v1/{path}", None if body is None else json.dumps(body).encode(), method=method)
         request.add_header("X-Vault-Token", self.root if token is None else token)
+        if namespace:
+            request.add_header("X-Vault-Namespace", namespace)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=self.ca)))
         with opener.open(request, timeout=20) as answer:
             data = answer.read()
@@ -105,7 +107,8 @@ def real(folder: Path) -> Iterator[Bao]:
         bao.unseal()
         bao.call("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}})
         bao.call("POST", "sys/mounts/transit", {"type": "transit"})
-        bao.call("POST", "sys/auth/approle", {"type": "approle"})
+        for kind in ("approle", "jwt"):
+            bao.call("POST", f"sys/auth/{kind}", {"type": kind})
         # KV answers 400 while it upgrades itself after the mount.
         _wait(lambda: bao.call("POST", "secret/data/ready", {"data": {}}))
         yield bao

@@ -17,6 +17,8 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from softkbs import jwt
 
 
 class Refused(Exception):
@@ -32,20 +34,24 @@ class SoftBao:
         self.tokens: dict[str, tuple[list[str], float]] = {self.root: (["root"], float("inf"))}
         self.policies: dict[str, str] = {}
         self.kv: dict[str, dict[str, Any]] = {}
+        self.namespaces, self.namespace, self.jwt = {""}, "", {}
         self.keys: dict[str, dict[str, Any]] = {}
         self.roles: dict[str, dict[str, Any]] = {}
         self.delay, self.status, self.between = 0.0, 0, None
         self.seen: list[tuple[str, str]] = []
 
-    def answer(self, method: str, target: str, token: str, body: dict[str, Any]) -> tuple[int, Any]:
+    def answer(self, method: str, target: str, token: str, body: dict[str, Any], namespace: str = "") -> tuple[int, Any]:
         path, _mark, query = target[len("/v1/"):].partition("?")
+        if namespace not in self.namespaces:
+            raise Refused(404, "no handler for route")
+        self.namespace = namespace
         self.seen.append((method, path))
         if path == "sys/unseal":
             self.sealed = body["key"] != self.unseal_key
             return 200, {"sealed": self.sealed}
         if self.sealed:
             raise Refused(503, "Vault is sealed")
-        if re.fullmatch(r"auth/approle/login", path):
+        if path in ("auth/approle/login", "auth/jwt/login"):
             return 200, self._login(body)
         self._admit(method, path, token)
         mount, _slash, rest = path.partition("/")
@@ -71,6 +77,8 @@ class SoftBao:
     def _sys(self, method: str, rest: str, _query: str, body: dict[str, Any], _token: str) -> tuple[int, Any]:
         if rest == "seal":
             self.sealed = True
+        elif rest.startswith("namespaces/"):
+            self.namespaces.add(rest.partition("/")[2])
         elif rest.startswith("policies/acl/"):
             self.policies[rest.rpartition("/")[2]] = body["policy"]
         return 204, None
@@ -85,6 +93,9 @@ class SoftBao:
             return 204, None
         if rest == "token/lookup-self":
             return 200, {"data": {"policies": self.tokens[token][0]}}
+        if rest.startswith("jwt/"):
+            self.jwt[rest.rpartition("/")[2]] = body
+            return 204, None
         role = rest.split("/")[2]
         if rest.endswith("/role-id"):
             return 200, {"data": {"role_id": self.roles[role]["role_id"]}}
@@ -95,6 +106,17 @@ class SoftBao:
         return 204, None
 
     def _login(self, body: dict[str, Any]) -> Any:
+        if "jwt" in body:
+            try:
+                claims = jwt.verify(body["jwt"], load_pem_public_key(self.jwt["config"]["jwt_validation_pubkeys"][0].encode()), time.time())
+                role = self.jwt[body["role"]]
+                if claims["aud"] not in role["bound_audiences"]:
+                    raise jwt.JwtError("audience")
+            except (jwt.JwtError, KeyError):
+                raise Refused(400, "error validating token") from None
+            made = "s." + secrets.token_hex(12)
+            self.tokens[made] = (role["token_policies"], time.time() + 60)
+            return {"auth": {"client_token": made}}
         for role in self.roles.values():
             if role["role_id"] == body.get("role_id") and secrets.compare_digest(role.get("secret_id", ""), str(body.get("secret_id"))):
                 made = "s." + secrets.token_hex(12)
@@ -104,6 +126,7 @@ class SoftBao:
 
     def _kv(self, method: str, rest: str, query: str, body: dict[str, Any], _token: str) -> tuple[int, Any]:
         kind, _slash, path = rest.partition("/")
+        path = f"{self.namespace}:{path}"
         found = self.kv.setdefault(path, {"versions": []})
         if kind == "undelete":
             for number in body["versions"]:
@@ -195,7 +218,8 @@ class SoftBao:
                 try:
                     if state.status:
                         raise Refused(state.status, body={})
-                    status, found = state.answer(self.command, self.path, self.headers.get("X-Vault-Token", ""), body)
+                    token, namespace = self.headers.get("X-Vault-Token", ""), self.headers.get("X-Vault-Namespace", "")
+                    status, found = state.answer(self.command, self.path, token, body, namespace)
                 except Refused as refused:
                     status, found = refused.status, refused.body
                 data = b"" if found is None else json.dumps(found).encode()

@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import socket
+import time
 
 import bao_lab
 import kbs_lab
@@ -18,10 +19,12 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import new_kek
 from ansible_collections.attested.ai.plugins.module_utils.vault.engines import check_path
 from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 from jwcrypto.jwe import JWE
 from jwcrypto.jwk import JWK
+from softkbs import jwt
 
 USE = (("transit/keys/+", "read"), ("transit/encrypt/+", "update"), ("transit/decrypt/+", "update"))
 
@@ -95,6 +98,34 @@ def test_a_role_logs_in_with_a_secret_id(bao):
 
     assert bao_lab.kv(bao, "models/kek-4", server=server(secret)).load()
     assert bao_lab.code_of(bao_lab.kv(bao, "models/kek-4", server=server("00000000-0000-0000-0000-000000000000")).load) == "vault-login"
+
+
+def test_a_workload_logs_in_with_a_token_of_its_own_issuer(bao):
+    bao_lab.kv(bao, "models/kek-5").create()
+    key = ec.generate_private_key(ec.SECP256R1())
+    bao.call("POST", "sys/policies/acl/reads", {"policy": 'path "secret/data/models/*" { capabilities=["read"] }'})
+    bao.call("POST", "auth/jwt/config", {"jwt_validation_pubkeys": [kbs_lab.public_pem(key).decode()]})
+    bao.call("POST", "auth/jwt/role/release", {"role_type": "jwt", "user_claim": "sub", "bound_audiences": ["vault"], "token_policies": ["reads"]})
+
+    def source(audience="vault", life=300, role="release"):
+        claims = {"sub": "awx", "aud": audience, "iat": int(time.time()) - 600, "exp": int(time.time()) + life}
+        server = bao.server(auth_role=role, jwt_file=bao.secret(jwt.sign_es256({"alg": "ES256", "typ": "JWT"}, claims, key), "jwt"))
+        del server["token_file"]
+        return bao_lab.kv(bao, "models/kek-5", server=server)
+
+    assert source().load()
+    for bad in (source("other"), source(life=-500), source(role="nobody")):
+        assert bao_lab.code_of(bad.load) == "vault-login"
+
+
+def test_a_namespace_is_a_vault_of_its_own(bao):
+    bao.call("POST", "sys/namespaces/team", {})
+    bao.call("POST", "sys/mounts/secret", {"type": "kv", "options": {"version": "2"}}, namespace="team")
+    bao_lab._wait(lambda: bao.call("POST", "secret/data/ready", {"data": {}}, namespace="team"))
+    inside = bao_lab.kv(bao, "models/kek-6", server=bao.server(namespace="team"))
+    made = inside.create()
+    assert inside.load() == made and not bao_lab.kv(bao, "models/kek-6").exists()
+    assert bao_lab.code_of(bao_lab.kv(bao, "models/kek-6", server=bao.server(namespace="nowhere")).load).startswith("vault-")
 
 
 # -- Transit -----------------------------------------------------------------------------------------------------------
