@@ -40,6 +40,10 @@ class ActionModule(ActionBase):
             found = [(kbs, self._trial(kbs, ca, options).run()) for kbs in brokers(self, options)]
         except AttestedError as error:
             raise AnsibleActionFail(str(error), result={"code": error.code}) from None
+        known = {check.id for _kbs, checks in found for check in checks}
+        unknown = sorted(set(options["waivers"]) - known)
+        if unknown:
+            raise AnsibleActionFail(f"{', '.join(unknown)} in waivers is none of {', '.join(sorted(known))}", result={"code": "trustee-options"})
         result = {"changed": False, "kbs": [{"url": kbs.url, "checks": summary(checks)} for kbs, checks in found]}
         bad = [f"{kbs.url}: [{check.id}] {check.detail}" for kbs, checks in found for check in failed(checks) if check.id not in options["waivers"]]
         if bad:

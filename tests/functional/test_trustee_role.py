@@ -87,6 +87,9 @@ def test_set_up_tried_saved_lost_restored_and_taken_away(machine):
 
 
 REFUSED = {
+    "nowhere": ({"trustee_url": ""}, "trustee_url (now '') must be the https address"),
+    "root": ({"trustee_state": "absent", "trustee_config_dir": "/etc", "trustee_purge_confirm": "root"}, "at least two folders deep"),
+    "upwards": ({"trustee_state": "absent", "trustee_data_dir": "/var/lib/../..", "trustee_purge_confirm": "upwards"}, "at least two folders deep"),
     "http": ({"trustee_url": "http://127.0.0.1:1"}, "must be the https address"),
     "issuer": ({"trustee_issuer": ""}, "trustee_issuer is empty"),
     "demo": ({"trustee_issuer": "TrusteeInHelm"}, "demo setup"),
@@ -117,7 +120,6 @@ def test_what_is_refused_changes_nothing(machine):
 
 def test_a_key_broker_that_does_not_start_is_no_success(tmp_path):
     machine = Machine(tmp_path / "machine", attempts=1)
-    machine.source.write_text("#!/bin/sh\nexit 1\n") if machine.source.parent == machine.folder else pytest.skip("the program is Trustee's own")
-    machine.given["trustee_program_sha256"] = {"kbs": __import__("hashlib").sha256(machine.source.read_bytes()).hexdigest()}
+    machine.take("#!/bin/sh\nexit 1\n")
     done, counts = machine.play()
     assert counts["one"]["failed"] == 1 and "nothing listens there" in done.stdout and "Traceback" not in done.stdout, done.stdout

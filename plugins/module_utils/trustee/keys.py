@@ -176,9 +176,9 @@ def _kind_of(wish: Wish, key: Any, where: str) -> None:
         return
     # Trustee signs tokens with ES256 only (attestation-service, token signer).
     if wish.kind == TLS and (isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name == "secp384r1" or
-                             isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 3072):
+                             isinstance(key, rsa.RSAPrivateKey) and key.key_size >= 2048):
         return
-    wanted = "EC P-256" if wish.kind == TOKEN else "EC P-256, P-384 or RSA of 3072 bits and more"
+    wanted = "EC P-256" if wish.kind == TOKEN else "EC P-256, P-384 or RSA of 2048 bits and more"
     raise TrusteeError("it is no key of %s" % wanted, where=where, fix="Remove it, and a new one is made", code="trustee-key")
 
 

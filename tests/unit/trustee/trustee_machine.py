@@ -95,6 +95,14 @@ class Machine:
             "trustee_data_dir": str(folder / "var" / "trustee"), "trustee_backup_dir": str(folder / "var" / "backups"), **given,
         }  # fmt: skip
 
+    def take(self, program: str) -> None:
+        """This program in the place of the KBS."""
+        self.source = self.folder / "another-source"
+        self.source.write_text(program)
+        self.source.chmod(0o755)
+        self.given["trustee_program_files"] = {"kbs": str(self.source)}
+        self.given["trustee_program_sha256"] = {"kbs": hashlib.sha256(self.source.read_bytes()).hexdigest()}
+
     def play(self, *options: str, hosts: dict[str, dict[str, Any]] | None = None, **more: Any) -> tuple[subprocess.CompletedProcess, dict[str, dict[str, int]]]:
         """The role: what was printed, and the counts by host. ``hosts`` are others in the place of this one, each with what differs."""
         shared = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **self.given, **more}
