@@ -22,7 +22,7 @@ from ansible_collections.attested.ai.plugins.module_utils.modelserver.rate impor
 
 Document = Dict[str, Any]
 # A client that repeats its question, because the answer was lost, gets the same document. Few are kept: each is some kilobytes.
-KEPT = 64
+KEPT = 16
 TURN_SECONDS = 30.0
 
 

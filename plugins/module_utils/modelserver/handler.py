@@ -63,6 +63,8 @@ class Handler(Conversation):
         if kind in ("evidence", "health"):
             if method != "GET":
                 raise Refused(405, "it can only be read", code="method")
+            # A body would be taken for the next request.
+            self.read_body(0)
             return self._evidence() if kind == "evidence" else self._health()
         if kind == "unknown":
             raise Refused(404, "below %s there are evidence, health and encrypted" % WELL_KNOWN, code="path")
@@ -98,7 +100,7 @@ class Handler(Conversation):
     def _encrypted(self) -> str:
         body = self.read_body(envelope.ENCODED_MAX)
         now = datetime.now(timezone.utc)
-        request = Request.open(strict.loads(body, "encrypted request"), self.server.identity.recipient, now)
+        request = Request.open(strict.loads(bytes(body), "encrypted request"), self.server.identity.recipient, now)
         # The token, if one is needed, is the header's: it is for the front, and nothing of the request.
         self._admit(request.target)
         if not self.server.seen.first(request.identifier, request.not_after, now):

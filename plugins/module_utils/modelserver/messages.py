@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Mapping, Optional
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.failure import ServingError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ansible_collections.attested.ai.plugins.module_utils.modelserver.proxy import Front
 
 CHUNK = 64 << 10
+# Bytes of a body in a second: who sends them more slowly holds memory that others need.
+SLOWEST = 64 << 10
 # How a client shows that it went away.
 GONE = (ConnectionError, TimeoutError, socket.timeout, ssl.SSLError)
 
@@ -44,7 +46,7 @@ class Conversation(BaseHTTPRequestHandler):
 
     def handle_one_request(self) -> None:
         # A request has to begin, and its headers to be whole, within one time, not within one for each byte.
-        self.begun = False
+        self.begun, self.held = False, 0
         self.waiting = self.server.guard.begin(self.connection, self.server.settings.header_seconds)
         try:
             super().handle_one_request()
@@ -52,8 +54,10 @@ class Conversation(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             self.server.guard.end(self.waiting)
+            self.server.budget.give(self.client_address[0], self.held)
 
-    def read_body(self, most: int) -> bytes:
+    def read_body(self, most: int) -> bytearray:
+        """The body, which must be of a known length. Its memory is given back when the request is done."""
         if self.headers.get("Transfer-Encoding") is not None:
             self.close_connection = True
             raise Refused(411, "a request must say its length", fix="Send it with Content-Length", code="length")
@@ -66,6 +70,10 @@ class Conversation(BaseHTTPRequestHandler):
         if length > most:
             self.close_connection = True
             raise Refused(413, "it is %d bytes, %d are possible" % (length, most), code="request-size")
+        if not self.server.budget.take(self.client_address[0], length):
+            self.close_connection = True
+            raise Refused(503, "too much is being sent at once", fix="Ask again later", code="no-room")
+        self.held += length
         if self.headers.get("Expect", "").lower() == "100-continue":
             self.send_response_only(100)
             self.end_headers()
@@ -75,19 +83,19 @@ class Conversation(BaseHTTPRequestHandler):
             raise ConnectionAbortedError("the request broke off")
         return body
 
-    def _read(self, length: int) -> bytes:
+    def _read(self, length: int) -> bytearray:
         """The body, within one time: a client that sends a byte now and then keeps its connection no longer than another."""
-        parts: List[bytes] = []
-        deadline = time.monotonic() + self.server.settings.header_seconds + length / 16384.0
+        body = bytearray()
+        deadline = time.monotonic() + self.server.settings.header_seconds + length / SLOWEST
         while length > 0:
             if time.monotonic() > deadline:
                 raise TimeoutError("the request came too slowly")
             part = self.rfile.read1(min(length, CHUNK))
             if not part:
                 break
-            parts.append(part)
+            body += part
             length -= len(part)
-        return b"".join(parts)
+        return body
 
     def refuse(self, status: int, error: AttestedError, headers: Optional[Mapping[str, str]] = None) -> str:
         if self.begun:

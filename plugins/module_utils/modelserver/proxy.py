@@ -15,6 +15,7 @@ from typing import Any, Dict, Optional
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.modelserver import upstream
+from ansible_collections.attested.ai.plugins.module_utils.modelserver.budget import Budget
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.desk import Desk
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.guard import Guard
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.handler import Handler
@@ -38,6 +39,7 @@ class Front(ThreadingHTTPServer):
         self.socket = listener
         self.settings, self.identity, self.desk, self.metrics = settings, identity, desk, metrics
         self.seen = Seen()
+        self.budget = Budget(settings.bodies_max)
         self.guard = Guard(time.monotonic)
         self._room = threading.BoundedSemaphore(settings.connections)
 

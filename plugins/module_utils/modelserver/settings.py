@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
+from ansible_collections.attested.ai.plugins.module_utils.modelserver.budget import SHARE
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.failure import ServingError
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.rate import Rate
 from ansible_collections.attested.ai.plugins.module_utils.target.collect import Request
@@ -33,6 +34,7 @@ class Settings:
     paths: Tuple[str, ...]
     user: str = ""
     body_max: int = 32 << 20
+    bodies_max: int = 256 << 20
     connections: int = 256
     header_seconds: float = 15.0
     answer_seconds: float = 600.0
@@ -91,7 +93,7 @@ def parse(obj: Any, where: str = "configuration") -> Settings:
         if name in given:
             one = strict.members(given[name], ("per_second", "burst"), where="%s %s" % (where, name))
             given[name] = Rate(_positive(one["per_second"], where, name), int(_positive(one["burst"], where, name)))
-    for name in ("body_max", "connections", "header_seconds", "answer_seconds", "lifetime"):
+    for name in ("body_max", "bodies_max", "connections", "header_seconds", "answer_seconds", "lifetime"):
         if name in given:
             _positive(given[name], where, name)
     for name, lowest in (("port", 1), ("metrics_port", 0)):
@@ -99,6 +101,8 @@ def parse(obj: Any, where: str = "configuration") -> Settings:
             raise ServingError("%s is no port" % name, where=where, code="config")
     given["paths"] = _words(given["paths"], _PREFIX, "paths", where)
     given["tokens"] = _words(given.get("tokens", []), _TOKEN, "tokens", where)
+    if given.get("body_max", Settings.body_max) * SHARE > given.get("bodies_max", Settings.bodies_max):
+        raise ServingError("body_max is more than a quarter of bodies_max", where=where, code="config")
     if not given["paths"]:
         raise ServingError("paths is empty: nothing could be asked for", where=where, code="config")
     given["evidence"] = dict(strict.members(given.get("evidence", {}), (), _EVIDENCE, where=where + " evidence"))
@@ -112,6 +116,6 @@ def _words(value: Any, form: Any, name: str, where: str) -> Tuple[str, ...]:
 
 
 def _positive(value: Any, where: str, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e12:
         raise ServingError("%s is no positive number" % name, where=where, code="config")
     return value

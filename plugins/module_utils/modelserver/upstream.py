@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import http.client
 import socket
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 
 # Meant for one connection only (RFC 9110 section 7.6.1), or written anew for each.
 HOP_BY_HOP = frozenset((
@@ -37,15 +37,16 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def forwarded(headers: Iterable[Tuple[str, str]], drop: Iterable[str] = ()) -> List[Tuple[str, str]]:
-    """What goes on to the other side: nothing that is meant for this connection alone, also where the Connection header names it."""
+    """What goes on to the other side: nothing that is meant for this connection alone, also where the Connection header names it, and nothing that goes on
+    in the next line."""
     listed = list(headers)
     named = {word.strip().lower() for name, value in listed if name.lower() == "connection" for word in value.split(",")}
     left_out = HOP_BY_HOP | named | {name.lower() for name in drop}
-    return [(name, value) for name, value in listed if name.lower() not in left_out]
+    return [(name, value) for name, value in listed if name.lower() not in left_out and "\n" not in value and "\r" not in value]
 
 
 def ask(
-    path: str, timeout: float, method: str, target: str, headers: Iterable[Tuple[str, str]], body: Optional[bytes]
+    path: str, timeout: float, method: str, target: str, headers: Iterable[Tuple[str, str]], body: Union[bytes, bytearray, None]
 ) -> Tuple[UnixConnection, http.client.HTTPResponse]:
     """Send one request; the caller reads the answer and closes the connection. Raises OSError, http.client.HTTPException."""
     connection = UnixConnection(path, timeout)

@@ -148,6 +148,7 @@ def test_only_listed_paths_reach_the_model(lab, path):
         ("POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc", 400),
         ("POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
         ("POST /v1/x HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n", 400),
+        ("GET /.well-known/attested-ai/health HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\nGET /v1/x HTTP/1.1\r\nHost: a\r\n\r\n", 413),
         ("DELETE /v1/x HTTP/1.1\r\nHost: a\r\n\r\n", 501),
         ("GET /v1/x HTTP/9.9\r\n\r\n", 505),
         ("nonsense\r\n\r\n", 400),
@@ -160,6 +161,17 @@ def test_requests_that_could_mean_two_things_or_too_much_end_here(lab, request_t
     answer = lab.raw(request_text.encode())
     assert status_of(answer) == status and lab.model.got == [] and b"Traceback" not in answer, answer
     assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_bodies_of_one_peer_do_not_take_all_memory(lab):
+    lab.restart(body_max=50_000, bodies_max=200_000)
+    with lab.connect() as slow:
+        slow.sendall(b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n" + b"x" * 10)
+        wait_for(lambda: lab.front.budget._lent == 50_000)
+        assert code_of(lab.raw(b"POST /v1/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\ny")) == "no-room"
+    wait_for(lambda: lab.front.budget._lent == 0)
+    assert lab.verified().request("POST", "/v1/x", b"y" * 50_000).status == 200
+    assert lab.front.budget._peers == {}
 
 
 def test_stream_passes_event_by_event(lab):
@@ -274,6 +286,7 @@ def test_tokens_are_needed_where_there_are_any_and_stay_here(lab):
     ("change", "what"),
     [
         ({"paths": []}, "paths"), ({"paths": ["v1"]}, "paths"), ({"port": 0}, "port"), ({"unknown": 1}, "unknown"), ({"lifetime": -1}, "lifetime"),
+        ({"body_max": 1 << 30}, "quarter"),
         ({"body_max": True}, "body_max"), ({"tokens": ["abc"]}, "tokens"), ({"evidence": {"nonce": "x"}}, "nonce"),
         ({"for_all": {"per_second": 0, "burst": 1}}, "for_all"),
     ],
