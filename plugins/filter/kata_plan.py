@@ -58,8 +58,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(action) (install, upgrade or replace), C(chart_values), C(classes), C(kata) (the release), C(removed) (shims that go), C(notes), and C(refusals), each with
-      C(id), C(what), C(fix) and C(source).
+    - C(action) (install, upgrade or replace), C(chart_values), C(classes), C(kata) (the release), C(removed) (shims that go), C(notes), and C(refusals),
+      each with C(id), C(what), C(fix) and C(source).
   type: dict
 """
 

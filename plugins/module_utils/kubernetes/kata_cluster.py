@@ -37,6 +37,11 @@ def name_of(item: Mapping[str, Any]) -> str:
     return str(path(item, "metadata", "name"))
 
 
+def of_chart(item: Mapping[str, Any]) -> bool:
+    """Whether Kata's chart made it. Helm writes its own name over the chart's managed-by; without Helm it stays."""
+    return _INSTANCE in labels(item) or labels(item).get(_MANAGER) == "kata-deploy"
+
+
 def selected(nodes: Sequence[Mapping[str, Any]], selector: Mapping[str, str]) -> List[Mapping[str, Any]]:
     return [node for node in nodes if selector.items() <= labels(node).items()]
 
@@ -132,7 +137,7 @@ def classes_before(wish: Wish, classes: Sequence[Mapping[str, Any]], release: Op
     """Classes under our names that somebody else made: Helm would stop half way."""
     for item in classes:
         shim = shims().get(name_of(item)[len("kata-"):]) if name_of(item).startswith("kata-") else None
-        if shim in wish.shims and labels(item).get(_MANAGER) != "kata-deploy":
+        if shim in wish.shims and not of_chart(item):
             found.refuse("class-of-others", "the runtime class %s is there and was not made by Kata's chart" % name_of(item),
                          "Remove it, or leave it and the shim out")  # fmt: skip
         elif shim in wish.shims and not release:
@@ -159,7 +164,7 @@ def after(wish: Wish, classes: Sequence[Mapping[str, Any]], nodes: Sequence[Mapp
         rows.append({"class": shim.handler, "handler": handler, "shim": shim.name, "tee": shim.tee, "device": shim.device,
                      "nodes": [name_of(node) for node in fitting], "pod": "not_checked", "what": _means(shim, fitting)})  # fmt: skip
     wanted = {shim.handler for shim in wish.shims}
-    stale = sorted(name for name, item in there.items() if name not in wanted and labels(item).get(_MANAGER) == "kata-deploy"
+    stale = sorted(name for name, item in there.items() if name not in wanted and of_chart(item)
                    and labels(item).get(_INSTANCE, "default") == "default")  # fmt: skip
     detail = "classes that nobody asked for: %s" % ", ".join(stale) if stale else "there is no other class of Kata's"
     checks.append(check("kata.stale-classes", not stale, detail,
@@ -185,7 +190,7 @@ def check(code: str, good: bool, detail: str, fix: str) -> Dict[str, Any]:
 def left(chart: str, classes: Sequence[Mapping[str, Any]], nodes: Sequence[Mapping[str, Any]], gone: Sequence[str]) -> List[Dict[str, Any]]:
     """What stays after removal."""
     handlers = {"kata-" + name for name in gone}
-    stay = sorted(name_of(item) for item in classes if labels(item).get(_MANAGER) == "kata-deploy" and name_of(item) in handlers)
+    stay = sorted(name_of(item) for item in classes if of_chart(item) and name_of(item) in handlers)
     label = known()["labels"]["installed"]
     marked = sorted(name_of(node) for node in nodes if label in labels(node))
     return [

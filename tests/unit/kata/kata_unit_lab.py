@@ -20,7 +20,8 @@ def node(name: str = "n1", runtime: str = "containerd://2.3.7", kubelet: str = "
 
 
 def runtime_class(name: str, handler: str = "", ours: bool = True, selector: Any = None) -> dict[str, Any]:
-    labels = {"app.kubernetes.io/managed-by": "kata-deploy", "kata-deploy/instance": "default"} if ours else {}
+    # As it is in a cluster: Helm writes its own name over the chart's.
+    labels = {"app.kubernetes.io/managed-by": "Helm", "kata-deploy/instance": "default"} if ours else {}
     return {"metadata": {"name": name, "labels": labels}, "handler": handler or name, "scheduling": {"nodeSelector": selector or dict(INSTALLED)}}
 
 

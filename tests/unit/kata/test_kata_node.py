@@ -106,7 +106,9 @@ def test_what_is_imported_already_is_not_touched(text):
     assert not core.imports("version = 3\n", TARGET, MAIN, True, "imports = ['/etc/containerd/conf.d/*.toml']\n")["changed"]
 
 
-@pytest.mark.parametrize("text", ["version = 3\nimports = [\n  '/a.toml',\n]\n", "version = 2\n", "disabled_plugins = ['cri']\n", "[x", "version = 3\nimports = 'x'\n"])
+@pytest.mark.parametrize(
+    "text", ["version = 3\nimports = [\n  '/a.toml',\n]\n", "version = 2\n", "disabled_plugins = ['cri']\n", "[x", "version = 3\nimports = 'x'\n"]
+)
 def test_what_cannot_be_edited_safely_is_refused(text):
     with pytest.raises(AttestedError) as caught:
         core.imports(text, TARGET, MAIN, True)

@@ -148,7 +148,8 @@ def test_advisories_are_told_or_accepted_with_a_reason():
 
 @pytest.mark.parametrize(
     "changed",
-    [{"typo": 1}, {"shims": "qemu"}, {"version": "latest"}, {"version": ""}, {"mode": "operator"}, {"annotations": {"qemu": ["x"]}}, {"annotations": {"qemu-snp": [".*"]}},
+    [{"typo": 1}, {"shims": "qemu"}, {"version": "latest"}, {"version": ""}, {"mode": "operator"}, {"annotations": {"qemu": ["x"]}},
+     {"annotations": {"qemu-snp": [".*"]}},
      {"images": {"sidecar": "x"}}, {"accept_advisories": {"GHSA-q49m-57vm-c8cc": ""}}, {"accept_advisories": {"GHSA-0": "x"}}, {"distribution": "kind"}],
 )  # fmt: skip
 def test_what_is_no_wish_is_an_error_in_words(changed):
@@ -193,5 +194,6 @@ def test_for_a_node_the_release_is_read_from_where_it_is():
     assert go["shim"] == "bin/containerd-shim-kata-v2" and go["config"] == "share/defaults/kata-containers/configuration-qemu-snp.toml"
     assert rust["shim"] == "runtime-rs/bin/containerd-shim-kata-v2" and "/runtime-rs/configuration-qemu-tdx-runtime-rs.toml" in rust["config"]
     assert tomllib.loads(go["drop_in"])["runtime"] == {"experimental_force_guest_pull": True}
-    assert tomllib.loads(rust["drop_in"]) == {"hypervisor": {"qemu": {"enable_annotations": ["cc_init_data"]}}, "runtime": {"experimental": ["force_guest_pull"]}}
+    closed = {"hypervisor": {"qemu": {"enable_annotations": ["cc_init_data"]}}}
+    assert tomllib.loads(rust["drop_in"]) == {**closed, "runtime": {"experimental": ["force_guest_pull"]}}
     assert [one["id"] for one in core.drop_in({"version": "3.20.0", "shims": ["clh"]})["refusals"]] == ["advisory", "advisory"]
