@@ -49,7 +49,7 @@ mkdir -p /run/model /srv/models && mount -t tmpfs -o noswap,mode=0755,nosuid,nod
 getent group inference >/dev/null || groupadd inference
 """
 # What a machine still has of a model that was closed, or could not be opened.
-LEFT = "dmsetup ls | grep attested-model; grep erofs /proc/mounts; losetup -nl | grep model; ls /run/model; ls /run/attested-ai 2>/dev/null; cat /proc/keys | grep attested"
+LEFT = "dmsetup ls | grep attested-model; grep erofs /proc/mounts; losetup -nl | grep model; ls /run/model; ls /run/attested-ai 2>/dev/null; grep 'attested.*: 64' /proc/keys"
 
 
 class Trial:

@@ -157,11 +157,16 @@ def _map(holder: str, manifest: Manifest, image: ImageEntry, path: str, dek: byt
 
 
 def _compare(place: str, manifest: Manifest) -> None:
-    root = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        found = tree.listing(root, place)
-    finally:
-        os.close(root)
+        root = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = tree.listing(root, place)
+        finally:
+            os.close(root)
+    except (OSError, ModelError) as error:
+        # The kernel gives no other answer for a block that does not verify.
+        what = "a part of it does not verify (%s)" % (error.what if isinstance(error, ModelError) else error.strerror)
+        raise ModelError(what, where=place, fix="Copy the image again", code="model-tag") from None
     if found != {entry.path: entry.size for entry in manifest.files}:
         raise ModelError("the image does not hold the files that the manifest names", where=place, code="model-file-extra")
 
