@@ -85,8 +85,6 @@ def up(name: str) -> None:
     }
     for path, text in files.items():
         run("install", "-D", "-m", "600" if "root" in path else "644", "/dev/stdin", str(tree / path), input=text)
-    # The tree is packed without lists of packages, and yet its folder of lists is new: apt would be taken for up to date.
-    run("touch", "--date=@0", str(tree / "var/lib/apt/lists"))
     (lab / "inventory.yml").write_text(json.dumps(inventory({"host": {"port": port, "key": str(key)}}), indent=1) + "\n")
     words = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--boot", f"--directory={tree}", "--capability=all", "--resolv-conf=copy-host"]
     words += [f"--bind={BUILT}:/var/lib/attested-ai/images", "--console=pipe"]
