@@ -73,7 +73,8 @@ def test_each_step_is_proven_or_the_run_fails(run, rack, tmp_path):
 
 
 def test_a_machine_that_is_not_reached_is_not_proven(run, tmp_path):
-    gone = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9, "ansible_ssh_common_args": "-F none -o ConnectTimeout=3", "decommission_models": ["/x/y"]}
+    gone = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9, "ansible_ssh_common_args": "-F none -o ConnectTimeout=3"}
+    gone["decommission_models"] = ["/x/y"]
     status, said = run(
         "decommission", inventory={"all": {"hosts": {"gone": gone}}}, target="gone", decommission_confirm="gone", decommission_steps=["models"],
         decommission_document=str(tmp_path / "proof.json"),
@@ -92,7 +93,9 @@ def test_site_asks_first(run):
 def test_site_orders_what_exists(run):
     status, said = run("site", "--list-tasks", "-e", "site_confirm=true")
     assert status == 0
-    order = ["Ask before anything", "Look at the machines", "Set the BIOS", "Set up the hosts", "Set up hosts with GPUs", "Start the guest", "Set up the guests",
-             "Attest the guests", "Serve the model", "Judge the round"]  # fmt: skip
+    order = (
+        "Ask before anything", "Look at the machines", "Set the BIOS", "Set up the hosts", "Set up hosts with GPUs", "Start the guest", "Set up the guests",
+        "Attest the guests", "Serve the model", "Judge the round",
+    )  # fmt: skip
     assert [said.index(name) for name in order] == sorted(said.index(name) for name in order)
     assert run("site", "--syntax-check")[0] == 0
