@@ -56,14 +56,13 @@ def possible() -> str:
         return "namespaces and other users need root"
     if not memory_filesystem("/dev/shm").safe:
         return "needs memory without swap"
-    return "" if shutil.which("unshare") and shutil.which("ip") and os.path.exists(PYTHON) else "needs unshare, ip and the system's Python"
+    if not (shutil.which("unshare") and shutil.which("ip") and os.path.exists(PYTHON)):
+        return "needs unshare, ip and the system's Python"
+    has = subprocess.run([PYTHON, "-c", "import cryptography"], capture_output=True, check=False)
+    return "" if has.returncode == 0 else "the system's Python has no cryptography"
 
 
-pytestmark = [
-    pytest.mark.skipif(bool(possible()), reason=possible()),
-    pytest.mark.skipif(subprocess.run([PYTHON, "-c", "import cryptography"], capture_output=True, check=False).returncode != 0 if os.path.exists(PYTHON) else True,
-                       reason="the system's Python has no cryptography"),
-]  # fmt: skip
+pytestmark = pytest.mark.skipif(bool(possible()), reason=possible())
 
 
 class Machine:
