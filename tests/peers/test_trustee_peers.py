@@ -50,7 +50,7 @@ def test_the_chart_itself_is_set_right(tmp_path):
     done = rendered(tmp_path)
     assert done.returncode == 0, done.stderr
     objects = list(yaml.safe_load_all(done.stdout))
-    assert sorted(one["kind"] for one in objects) == ["ConfigMap"] * 3 + ["Deployment"] * 3 + ["NetworkPolicy"] * 2 + ["Service"] * 3
+    assert sorted(one["kind"] for one in objects) == ["ConfigMap"] * 3 + ["Deployment"] * 3 + ["NetworkPolicy"] * 2 + ["Service"] * 4
     assert "insecure_http = true" not in done.stdout and "latest" not in done.stdout and "emptyDir" in done.stdout
     for version in ("1.30", "1.33"):
         for one in objects if kubernetes_validate is not None else []:

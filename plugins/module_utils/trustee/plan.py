@@ -12,6 +12,8 @@ from ansible_collections.attested.ai.plugins.module_utils.trustee import config
 from ansible_collections.attested.ai.plugins.module_utils.trustee.problem import TrusteeError
 from ansible_collections.attested.ai.plugins.module_utils.trustee.settings import Settings, parse
 
+# How it is reached from outside of the cluster. No Ingress: that would end TLS before the KBS.
+EXPOSED = ("none", "load_balancer", "node_port")
 _TITLES = {"kbs": "key broker", "as": "attestation service", "rvps": "reference values"}
 
 
@@ -67,9 +69,11 @@ def _mounts(settings: Settings, where: config.Places, name: str) -> Dict[str, An
 
 
 def _helm(settings: Settings, chart: Any) -> Dict[str, Any]:
-    names = ("release", "namespace", "keys_secret", "tls_secret", "claims", "chart_version", "user")
+    names = ("release", "namespace", "keys_secret", "tls_secret", "claims", "chart_version", "user", "expose")
     told = members(chart, names, where="trustee helm")
     release = str(told["release"])
+    if told["expose"] not in EXPOSED:
+        raise TrusteeError("it is none of %s" % ", ".join(EXPOSED), where="trustee expose", code="trustee-settings")
     # The chart puts its own name behind that of a release without it (templates/_helpers.tpl).
     full = release if "trustee" in release else release + "-trustee"
     if len(full) > 40:
@@ -93,7 +97,7 @@ def _values(settings: Settings, told: Mapping[str, Any], claims: Mapping[str, An
         "storageBackend": {"type": "LocalFs", "localFs": {"persistence": {name: str(claims[name]) for name in ("kbs", "as", "rvps")}}},
         "postgresql": {"enabled": False},
         "secrets": {"useEphemeralGeneratedKeys": False, "existingSecretName": str(told["keys_secret"])},
-        "nodePort": {"enabled": False},
+        "nodePort": {"enabled": told["expose"] == "node_port"},
         "ingress": {"enabled": False},
     }
     for name in ("kbs", "as", "rvps"):
@@ -103,7 +107,7 @@ def _values(settings: Settings, told: Mapping[str, Any], claims: Mapping[str, An
     role = settings.admin.acls[0][0]
     values["kbs"].update(
         config={"admin": {"issuer": settings.admin.issuer, "audience": settings.admin.audience, "role": role}},
-        service={"exposeLoadBalancer": False, "port": config.KBS_PORT},
+        service={"exposeLoadBalancer": told["expose"] == "load_balancer", "port": config.KBS_PORT},
         extraVolumes=[{"name": "attested-tls", "secret": {"secretName": str(told["tls_secret"]), "defaultMode": 0o440}}],
         extraVolumeMounts=[{"name": "attested-tls", "mountPath": config.CHART_TLS, "readOnly": True}],
     )

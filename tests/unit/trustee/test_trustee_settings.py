@@ -13,7 +13,7 @@ import yaml
 from ansible_collections.attested.ai.plugins.filter.trustee_plan import FilterModule
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.trustee import plan, toml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -92,6 +92,7 @@ BAD = {
     "minutes": ({"token_minutes": 0}, "is no number from 1 to 60"),
     "unknown": ({"insecure_http": True}, "insecure_http"),
     "release": ({"way": "helm", "layout": "services", "helm": {**HELM, "release": "a" * 40}}, "would be cut off"),
+    "exposed": ({"way": "helm", "layout": "services", "helm": {**HELM, "expose": "ingress"}}, "none of none, load_balancer, node_port"),
     "log": ({"log": "info\nExecStartPost=/bin/sh"}, "is no level of a log"),
 }
 
@@ -115,6 +116,7 @@ VALUES = st.recursive(st.one_of(TEXT, st.integers(-(2**40), 2**40), st.booleans(
     st.lists(inner, max_size=3), st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), inner, max_size=3)), max_leaves=12)  # fmt: skip
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(st.from_regex(r"[a-z_-]{1,8}", fullmatch=True), VALUES, max_size=5))
 def test_what_is_written_as_toml_is_read_as_the_same(document):
     assert tomllib.loads(toml.dumps(document)) == document

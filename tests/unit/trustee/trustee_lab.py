@@ -16,6 +16,7 @@ IMAGES = {name: f"ghcr.io/confidential-containers/staged-images/{name}@sha256:{D
 HELM = {
     "release": "trustee", "namespace": "coco-trustee", "keys_secret": "trustee-keys", "tls_secret": "trustee-tls",
     "claims": {"kbs": "trustee-kbs", "as": "trustee-as", "rvps": "trustee-rvps"}, "chart_version": "0.18.0", "user": 10001,
+    "expose": "load_balancer",
 }  # fmt: skip
 
 
