@@ -102,7 +102,7 @@ REFUSED = {
     "restore": ({"trustee_state": "restore", "trustee_restore_archive": "/x.tar", "trustee_restore_sha256": DIGEST}, "trustee_restore_confirm=restore"),
     "purge": ({"trustee_state": "absent", "trustee_purge_confirm": "another"}, "Nothing was removed"),
     "open": ({"trustee_acls": [{"role": "admin", "allowed_endpoints": ".*"}]}, "does not begin with ^/kbs"),
-    "nothing saved": ({"trustee_state": "backup"}, "there is no such folder"),
+    "unsaved": ({"trustee_state": "backup"}, "there is no such folder"),
 }
 
 
