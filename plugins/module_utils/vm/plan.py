@@ -131,7 +131,7 @@ def _devices(spec: VmSpec, host: Mapping[str, Any], expected: Expectations) -> L
     if spec.devices and not host["features"]["iommufd"]:
         found.append(Refusal("iommufd", "the host has no /dev/iommu", "Take a kernel with iommufd (6.6 or newer), and run: modprobe iommufd"))
     for bdf in spec.devices:
-        state = host["devices"][bdf]
+        state = host["devices"].get(bdf) or {"exists": False}
         if not state["exists"]:
             found.append(Refusal("device-missing", "%s: there is no such device" % bdf, "Look with lspci -D. A device that vanished needs a reset of the host"))
             continue

@@ -73,6 +73,7 @@ BROKEN = {"exists": True, "driver": "vfio-pci", "group": "41", "members": [], "h
         ("hugepages", [], {"hugepage_kib": 2048}),
         ("iommufd", [(("features", "iommufd"), False)], {}),
         ("device-missing", [(("devices", GPU, "exists"), False)], {}),
+        ("device-missing", [(("devices",), {})], {}),
         ("device-driver", [(("devices", GPU, "driver"), "nvidia")], {}),
         ("device-driver", [(("devices", GPU, "driver"), "")], {}),
         ("device-group", [(("devices", GPU, "group"), "")], {}),
