@@ -133,6 +133,8 @@ STAGES = (
     Stage("vm-guests", "vm", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "guests")), long=True, cores=2),
     Stage("vm-guest", "vm", (("molecule", "test", "--scenario-name", "guest_vm"),), long=True, cores=2),
     Stage("vm-gpu-host", "vm", (("molecule", "test", "--scenario-name", "gpu_host"),), long=True, cores=2),
+    Stage("vm-model-server", "vm", (("molecule", "test", "--scenario-name", "model_server"),), long=True, cores=2),
+    Stage("vm-model-image", "vm", (("python", "tools/vm/model_image.py"),), long=True, cores=2),
     Stage("vm-interrupted", "vm", (("python", "tools/vm/interruptions.py", "machines"),), long=True, cores=2),
     Stage("containers-interrupted", "vm", (("python", "tools/vm/interruptions.py", "containers"),), long=True, cores=2),
 )

@@ -105,7 +105,7 @@ def artifact(src: str) -> Draft:
     raw = _read(os.path.join(src, tree.MANIFEST))
     manifest = Manifest.parse(raw, os.path.join(src, tree.MANIFEST))
     files = {file.path: file for file in tree.walk(src)}
-    wanted = {entry.ciphertext_path: entry.ciphertext_size for entry in manifest.files}
+    wanted = manifest.ciphertexts
     known = {*wanted, tree.MANIFEST, tree.SIGNATURE}
     for path in sorted({*files, *known} - {tree.BESIDE}):
         if path not in known:
