@@ -11,8 +11,6 @@ import os
 import tempfile
 import typing as t
 
-from cryptography.hazmat.primitives import serialization
-
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, DependencyError, FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import load_signing_key
@@ -53,6 +51,9 @@ def problem(directory: str, key_path: str, content: bool) -> str:
         return "there is no model.sig"
     if not content:
         return _outdated(directory, target)
+    # Not on paths that need no signature.
+    from cryptography.hazmat.primitives import serialization
+
     library = require_library()
     public = load_signing_key(key_path).public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     with tempfile.NamedTemporaryFile() as file:
