@@ -5,24 +5,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import os
-import typing as t
-from datetime import timedelta
-
-from ansible.errors import AnsibleParserError
-from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
-
-from ansible_collections.attested.ai.plugins.module_utils.appraisal import jws
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
-from ansible_collections.attested.ai.plugins.module_utils.fleet import record, standing
-from ansible_collections.attested.ai.plugins.module_utils.formats import strict
-from ansible_collections.attested.ai.plugins.plugin_utils import fleet_store
-from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time
-from ansible_collections.attested.ai.plugins.plugin_utils.fleet_hosts import groups_of, load, store, variables_of
-from ansible_collections.attested.ai.plugins.plugin_utils.public_key import read_public_key
-
 DOCUMENTATION = r"""
 name: attested
 short_description: Hosts in groups by what their last attestation said
@@ -109,6 +91,24 @@ cache: true
 cache_plugin: ansible.builtin.jsonfile
 cache_connection: /tmp/attested-inventory
 """
+
+import dataclasses
+import hashlib
+import os
+import typing as t
+from datetime import timedelta
+
+from ansible.errors import AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import jws
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
+from ansible_collections.attested.ai.plugins.module_utils.fleet import record, standing
+from ansible_collections.attested.ai.plugins.module_utils.formats import strict
+from ansible_collections.attested.ai.plugins.plugin_utils import fleet_store
+from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time
+from ansible_collections.attested.ai.plugins.plugin_utils.fleet_hosts import groups_of, load, store, variables_of
+from ansible_collections.attested.ai.plugins.plugin_utils.public_key import read_public_key
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):

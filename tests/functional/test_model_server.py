@@ -208,8 +208,8 @@ def test_batch_goes_through_hands_that_are_not_trusted(play, front, tmp_path):
     subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(owner)], check=True, capture_output=True)
     owner.chmod(0o600)
     subprocess.run(["openssl", "pkey", "-in", str(owner), "-pubout", "-out", str(tmp_path / "owner.pub")], check=True)
-    seal = {"name": "Seal", "attested.ai.model_batch": front.options(step="seal", src=str(source), dest=str(carried), target="/v1/rank",
-                                                                    reply_to=str(tmp_path / "owner.pub")), "register": "sealed"}  # fmt: skip
+    asked = front.options(step="seal", src=str(source), dest=str(carried), target="/v1/rank", reply_to=str(tmp_path / "owner.pub"))
+    seal = {"name": "Seal", "attested.ai.model_batch": asked, "register": "sealed"}
     send = {"name": "Send", "attested.ai.model_batch": {"step": "send", "url": front.url, "src": str(carried), "dest": str(carried)}, "register": "sent"}
     opening = {"name": "Open", "attested.ai.model_batch": {"step": "open", "src": str(carried), "dest": str(results), "key": str(owner)}, "register": "opened"}
     done = play([seal, send, opening])

@@ -49,7 +49,10 @@ mkdir -p /run/model /srv/models && mount -t tmpfs -o noswap,mode=0755,nosuid,nod
 getent group inference >/dev/null || groupadd inference
 """
 # What a machine still has of a model that was closed, or could not be opened.
-LEFT = "dmsetup ls | grep attested-model; grep erofs /proc/mounts; losetup -nl | grep model; ls /run/model; ls /run/attested-ai 2>/dev/null; grep 'attested.*: 64' /proc/keys"
+LEFT = (
+    "dmsetup ls | grep attested-model; grep erofs /proc/mounts; losetup -nl | grep model; ls /run/model; ls /run/attested-ai 2>/dev/null; "
+    "grep 'attested.*: 64' /proc/keys"
+)
 
 
 class Trial:
@@ -230,8 +233,8 @@ def hostile_files(trial: Trial, first: Manifest, second: Manifest) -> None:
     image = first.image
     assert image is not None
     # The first sector of the right one, all else of another: what a check of the beginning cannot see.
-    trial.ssh("cd /srv/models && cp -r first mixed && dd if=second/model.img of=mixed/model.img bs=4096 skip=1 seek=1 conv=notrunc status=none && "
-                      f"truncate -s {image.size} mixed/model.img")  # fmt: skip
+    mix = "cp -r first mixed && dd if=second/model.img of=mixed/model.img bs=4096 skip=1 seek=1 conv=notrunc status=none"
+    trial.ssh(f"cd /srv/models && {mix} && truncate -s {image.size} mixed/model.img")
     trial.open("mixed", first, fails="model-tag")
     trial.nothing_left()
     trial.ssh("cd /srv/models && cp -r first swapped && cp second/model.img swapped/ && cp -r first cut && truncate -s -4096 cut/model.img")
@@ -253,7 +256,8 @@ def from_disk(trial: Trial, files: dict[str, bytes], first: Manifest) -> None:
         trial.contents(files)
         # Behind the metadata: weights/a.bin is the only large one. The host changes one bit, and the page cache forgets.
         flip(disk, int(first.image.hash_offset * 0.6) // BLOCK * BLOCK + 77)  # type: ignore[union-attr]
-        said = trial.ssh("sync; echo 3 >/proc/sys/vm/drop_caches; cat /run/model/m/weights/a.bin >/dev/null; echo ended with $?; cat /run/model/m/config.json", check=False)
+        script = "sync; echo 3 >/proc/sys/vm/drop_caches; cat /run/model/m/weights/a.bin >/dev/null; echo ended with $?; cat /run/model/m/config.json"
+        said = trial.ssh(script, check=False)
         expect("ended with 1" in said and '{"release": 1}' in said, f"a changed block is not refused: {said}")
         expect("data block" in trial.ssh("dmesg | grep -i verity | tail -n 3"), "the kernel does not tell of it")
         trial.absent()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Kubernetes for the scenario: the cluster of KUBECONFIG, or a bare API (kube-apiserver with etcd) on loopback.
 
-``check`` ends with 77 where there is neither, and says what to do. ``up`` starts the bare API and writes a kubeconfig; ``down`` ends it. With KUBECONFIG both do
-nothing. The programs are named by KUBE_APISERVER and ETCD.
+``check`` ends with 77 where there is neither, and says what to do. ``up`` starts the bare API and writes a kubeconfig; ``down`` ends it. With KUBECONFIG both
+do nothing. The programs are named by KUBE_APISERVER and ETCD.
 """
 
 from __future__ import annotations

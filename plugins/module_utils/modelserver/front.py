@@ -102,9 +102,9 @@ def _child(settings: Settings, listener: socket.socket, metrics: Optional[socket
         serve(settings, listener, metrics, channel)
         status = 0
     except AttestedError as error:
-        print("attested-ai: %s" % error, file=sys.stderr)
+        sys.stderr.write("attested-ai: %s\n" % error)
     except Exception as error:  # noqa: BLE001 # a traceback may show what a request held
-        print("attested-ai: %s in the part that talks to clients" % type(error).__name__, file=sys.stderr)
+        sys.stderr.write("attested-ai: %s in the part that talks to clients\n" % type(error).__name__)
     finally:
         sys.stderr.flush()
         os._exit(status)

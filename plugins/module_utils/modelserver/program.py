@@ -31,5 +31,5 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return {"front": front.run, "hold": holder.run}[options.command](options.path)
     except AttestedError as error:
         notify.tell("STATUS=%s" % error)
-        print("attested-ai: %s" % error, file=sys.stderr)
+        sys.stderr.write("attested-ai: %s\n" % error)
         return 1

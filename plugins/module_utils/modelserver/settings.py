@@ -85,7 +85,7 @@ def load(path: str) -> Settings:
 
 def parse(obj: Any, where: str = "configuration") -> Settings:
     """Settings from parsed JSON. Raises AttestedError."""
-    names = [name for name in Settings.__dataclass_fields__]
+    names = list(Settings.__dataclass_fields__)
     # The user, too: who leaves it empty says so.
     required = ("name", "address", "port", "runtime", "paths", "user")
     given = dict(strict.members(obj, required, [name for name in names if name not in required], where=where))

@@ -33,7 +33,9 @@ def jwe_size(size: int) -> int:
     return len(_HEADER) + 4 + sum(_encoded(length) for length in (_WRAPPED, _IV, size, _TAG))
 
 
-def encrypt(source: int, dest: int, size: int, dek: Any, read: Callable[[int, memoryview, int], None], progress: Optional[Callable[[int], None]] = None) -> None:
+def encrypt(
+    source: int, dest: int, size: int, dek: Any, read: Callable[[int, memoryview, int], None], progress: Optional[Callable[[int], None]] = None
+) -> None:
     """Encrypt ``size`` bytes of ``source`` to the empty file ``dest``. ``read(source, buffer, offset)`` fills the buffer or raises."""
     from cryptography.hazmat.primitives.ciphers import Cipher
     from cryptography.hazmat.primitives.ciphers.algorithms import AES

@@ -24,7 +24,8 @@ Meter = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. ``src`` and ``dest`` are absolute paths without links; sizes are bytes. ``verify`` is "stat" or "content". For an image ``threads`` are processes."""
+    """What is asked for. ``src`` and ``dest`` are absolute paths without links; sizes are bytes. ``verify`` is "stat" or "content". For an image
+    ``threads`` are processes."""
 
     src: str
     dest: str

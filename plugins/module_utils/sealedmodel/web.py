@@ -14,7 +14,7 @@ import http.client
 import threading
 import time
 from contextlib import contextmanager
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, Manifest
@@ -149,7 +149,8 @@ def _pause(failures: int, error: BaseException, where: str) -> None:
     """Wait a little, or give up."""
     if failures >= _ATTEMPTS:
         said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ModelError("it was tried %d times (%s)" % (failures, said), where=where, fix="Is the server reachable? Run this again", code="model-remote") from None
+        what = "it was tried %d times (%s)" % (failures, said)
+        raise ModelError(what, where=where, fix="Is the server reachable? Run this again", code="model-remote") from None
     time.sleep(_PAUSE * 2 ** (failures - 1))
 
 

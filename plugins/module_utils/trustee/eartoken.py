@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict

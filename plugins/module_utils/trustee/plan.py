@@ -112,4 +112,3 @@ def _values(settings: Settings, told: Mapping[str, Any], claims: Mapping[str, An
         extraVolumeMounts=[{"name": "attested-tls", "mountPath": config.CHART_TLS, "readOnly": True}],
     )
     return values
-

@@ -50,7 +50,7 @@ def test_every_value_is_one_that_the_chart_knows(vectors):
     """Kata's own values.yaml. dropIn stands there in a comment alone, as each shim may leave it out."""
     text = (vectors / "coco/kata/helm-values/values.yaml").read_text()
     known = yaml.safe_load(text)
-    names = [name for name in kata.shims()]
+    names = list(kata.shims())
     digests = {name: "registry.example.com/x" + DIGEST for name in ("kata_deploy", "kubectl", "dispatcher")}
     values = plan(shims=names, images=digests, mode="job", node_selector={"a": "b"}, tolerations=[{"key": "x"}])["chart_values"]
     assert "dropIn:" in text

@@ -61,7 +61,8 @@ def read_erofs(image: bytes) -> dict[str, tuple[int, int]]:
 @given(st.dictionaries(st.lists(st.text("a.!\u00fc~Z", min_size=1, max_size=120).filter(lambda name: name not in (".", "..")), min_size=1, max_size=3)
                        .map("/".join), st.integers(0, 3 * 4096), min_size=1, max_size=60))  # fmt: skip
 def test_any_tree_is_found_again(files):
-    usable = {path: size for path, size in files.items() if not any(path.startswith(other + "/") or other.startswith(path + "/") for other in files if other != path)}
+    inside = {path for path in files for other in files if path.startswith(other + "/") or other.startswith(path + "/")}
+    usable = {path: size for path, size in files.items() if path not in inside}
     made = erofs.build(sorted(usable.items()), bytes(range(16)))
     assert {path: size for path, (_offset, size) in read_erofs(made.head).items()} == usable
     assert [(extent.path, extent.offset, extent.size) for extent in made.extents] == sorted(
