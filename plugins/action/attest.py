@@ -10,6 +10,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
@@ -30,6 +31,7 @@ class ActionModule(ActionBase):
 
     _requires_connection = True
 
+    @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         answer = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)

@@ -15,6 +15,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal import jws
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.fleet import drift, metrics, reaction
 from ansible_collections.attested.ai.plugins.plugin_utils import fleet_round
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time, plain
 from ansible_collections.attested.ai.plugins.plugin_utils.fleet_store import FleetStore
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
@@ -70,6 +71,7 @@ class ActionModule(ActionBase):
     _requires_connection = False
     BYPASS_HOST_LOOP = True  # a round is one thing, not one per host
 
+    @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         answer = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(

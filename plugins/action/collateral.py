@@ -14,6 +14,7 @@ from ansible.utils.display import Display
 from ansible_collections.attested.ai.plugins.module_utils.endorsements import kds, ocsp_service, pcs, rim_service
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Store
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
 from ansible_collections.attested.ai.plugins.plugin_utils.collateral_forecast import forecast
 from ansible_collections.attested.ai.plugins.plugin_utils.collateral_opener import make_opener
@@ -96,6 +97,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(

@@ -19,6 +19,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.result impor
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import DEVICE_NONCE_SIZE, DEVICE_TYPES, REPORT_DATA_SIZE
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time, parse_nonce, parse_report_data
 from ansible_collections.attested.ai.plugins.plugin_utils.endorsement_inputs import read_endorsements
 
@@ -62,6 +63,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(

@@ -13,6 +13,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.module_utils.kbs import plan
 from ansible_collections.attested.ai.plugins.module_utils.kbs.admin import look
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import ATTESTATION_POLICY, RESOURCE, RESOURCE_POLICY, State
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.kbs_task import ADMIN_SPEC, SERVER_SPEC, WITH_ADMIN, Kbs, brokers
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
@@ -30,6 +31,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(

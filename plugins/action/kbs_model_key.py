@@ -16,6 +16,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs import plan
 from ansible_collections.attested.ai.plugins.module_utils.kbs.admin import AdminClient
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import RESOURCE
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.kbs_task import (
     ADMIN_SPEC,
     ONE_ADMIN,
@@ -57,6 +58,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(

@@ -19,6 +19,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs.rego import Genera
 from ansible_collections.attested.ai.plugins.module_utils.kbs.rego_resource import resource_policy
 from ansible_collections.attested.ai.plugins.module_utils.kbs.regotext import check
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import ATTESTATION_POLICY, RESOURCE_POLICY
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
 from ansible_collections.attested.ai.plugins.plugin_utils.kbs_grants import GRANT_SPEC, grants_of
 from ansible_collections.attested.ai.plugins.plugin_utils.kbs_task import (
@@ -62,6 +63,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(

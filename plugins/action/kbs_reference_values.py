@@ -16,6 +16,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs.plan import MARKER
 from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import KbsError
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import check_reference_name
 from ansible_collections.attested.ai.plugins.module_utils.measure.rvps import lost, to_rvps
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time, plain
 from ansible_collections.attested.ai.plugins.plugin_utils.kbs_task import ADMIN_SPEC, ONE_ADMIN, SERVER_SPEC, WITH_ADMIN, Kbs, brokers, refuse_open
 
@@ -39,6 +40,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(

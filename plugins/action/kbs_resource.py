@@ -21,6 +21,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs.problem import Kbs
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import RESOURCE_MAX, Resource
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import RESOURCE
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import create_secret, read_secret
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
 from ansible_collections.attested.ai.plugins.plugin_utils.kbs_task import (
     ADMIN_SPEC,
@@ -66,6 +67,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(

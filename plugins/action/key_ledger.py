@@ -14,6 +14,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import loads
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import verify
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
 ARGUMENT_SPEC = {
@@ -30,6 +31,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)

@@ -22,6 +22,7 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt im
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FILES, PROFILES, Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Plan, Request, make_plan
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.segments import DEFAULT_SEGMENT
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils import openssf_signature
@@ -57,6 +58,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(ARGUMENT_SPEC)

@@ -22,6 +22,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.jwk import thu
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.counter import Counter
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import Entry
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import format_time, parse_time, seal
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation, Attested
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
@@ -107,6 +108,7 @@ class ActionModule(ActionBase):
 
     _requires_connection = True
 
+    @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         answer = super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC, required_if=REQUIRED)

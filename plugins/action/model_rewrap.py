@@ -17,6 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe import 
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import load_public_ec, public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import load_signing_key
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.rewrap import Rewrap, planned, recover, write
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, plain
 from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
@@ -47,6 +48,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(ARGUMENT_SPEC)

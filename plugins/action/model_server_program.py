@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.attested.ai.plugins import module_utils
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.bundle import build
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 
 
 class ActionModule(ActionBase):
@@ -25,6 +26,7 @@ class ActionModule(ActionBase):
     _supports_diff = True
     _requires_connection = True
 
+    @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec({"dest": {"type": "path", "required": True}})

@@ -18,6 +18,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.module_utils.measure import initdata, tdvf
 from ansible_collections.attested.ai.plugins.module_utils.measure.record import DEFAULT_RTMRS, recorded
 from ansible_collections.attested.ai.plugins.module_utils.measure.snp_launch import VMMS, SnpLaunch, launch_digest
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time, parse_nonce, plain
 from ansible_collections.attested.ai.plugins.plugin_utils.endorsement_inputs import read_endorsements
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
@@ -84,6 +85,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(

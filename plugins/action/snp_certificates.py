@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.roots import load_roots
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Store
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.snp_certificates import certificate_table
@@ -45,6 +46,7 @@ class ActionModule(ActionBase):
     _supports_diff = True
     _supports_async = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         result = super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)

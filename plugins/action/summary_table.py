@@ -13,6 +13,7 @@ from ansible import constants as C
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.text_table import Column, Line, render
 
 GOOD = frozenset(("accepted", "affirming", "equal", "ok", "pass", "released"))
@@ -41,6 +42,7 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
     BYPASS_HOST_LOOP = True  # a table per run, not one per host
 
+    @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)

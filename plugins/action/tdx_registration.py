@@ -12,6 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, HostError
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.registration_options import ARGUMENT_SPEC, PLACES
 from ansible_collections.attested.ai.plugins.plugin_utils.registration_store import Store
@@ -27,6 +28,7 @@ class ActionModule(ActionBase):
     _supports_diff = True
     _supports_async = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)

@@ -14,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Server
 from ansible_collections.attested.ai.plugins.module_utils.trustee.smoke import Trial, failed, summary
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
 from ansible_collections.attested.ai.plugins.plugin_utils.kbs_task import ADMIN_SPEC, SERVER_SPEC, WITH_ADMIN, Kbs, brokers
 
@@ -31,6 +32,7 @@ class ActionModule(ActionBase):
     _supports_async = False
     _requires_connection = False
 
+    @failure_as_result
     def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(

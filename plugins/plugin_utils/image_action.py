@@ -10,6 +10,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
 
@@ -20,6 +21,7 @@ class ImageAction(ActionBase):
     _requires_connection = False
     argument_spec: t.ClassVar[dict[str, dict[str, t.Any]]]
 
+    @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(self.argument_spec)

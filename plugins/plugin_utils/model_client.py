@@ -19,6 +19,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.evidence impor
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import read_secret, replace_file
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.client import AttestedServer, Verified
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.failure import ServingError
+from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import APPRAISAL
 from ansible_collections.attested.ai.plugins.plugin_utils.endorsement_inputs import read_endorsements
@@ -44,6 +45,7 @@ class ClientAction(ActionBase):
     argument_spec: t.ClassVar[dict[str, dict[str, t.Any]]]
     rules: t.ClassVar[dict[str, t.Any]] = {}
 
+    @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
         _validated, options = self.validate_argument_spec(self.argument_spec, **self.rules)
