@@ -74,6 +74,7 @@ def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test", cor
     return Stage(name, group, (tuple(command),), venv, pytest=True, cores=cores)
 
 
+LONGEST_PLAYS = ("tests/functional/test_trustee_role.py", "tests/functional/test_kata_node_role.py")
 # Whether the container can run in which guests are built, and started under libvirt.
 NSPAWN = ("python", "molecule/guest_image/files/nspawn.py", "check")
 
@@ -108,7 +109,8 @@ STAGES = (
     Stage("vm-snp-host", "vm", (("molecule", "test", "--scenario-name", "snp_host"),)),
     Stage("molecule", "molecule", (("molecule", "test", "--scenario-name", "demo"),)),
     Stage("containers", "containers", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "hosts_container"))),
-    pytest_stage("floor-functional", "floor", "tests/functional", venv="floor"),
+    # Without the two that play their roles longest: they would outlast the machine beside which this runs.
+    pytest_stage("floor-functional", "floor", "tests/functional", *(f"--ignore={name}" for name in LONGEST_PLAYS), venv="floor"),
     pytest_stage("floor-unit", "floor", "tests/unit", "tests/conformance", venv="floor", cores=2),
     Stage("vm-tdx-host", "vm", (("molecule", "test", "--scenario-name", "tdx_host"),), long=True, cores=2),
     Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True, cores=2),
