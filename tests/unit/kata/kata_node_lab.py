@@ -105,12 +105,25 @@ class Node:
     def tree(self) -> dict[str, str]:
         found = {}
         for path in sorted(self.root.rglob("*")):
-            found[str(path.relative_to(self.root))] = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else "/"
+            text = os.readlink(path) if path.is_symlink() else path.read_bytes().decode(errors="backslashreplace") if path.is_file() else "/"
+            found[str(path.relative_to(self.root))] = text
         return found
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         told = {"name": "Tell", "ansible.builtin.debug": {"msg": "state={{ kata_result.state }} attested={{ kata_result.attested }}"}}
         return self._play([{"ansible.builtin.import_role": {"name": "attested.ai.kata"}}, told], *words, **options)
+
+    def changes(self, *cases: dict[str, Any]) -> list[int]:
+        """How many tasks changed something in each, one after another in one play, handlers counted."""
+        end = {"ansible.builtin.debug": {"msg": "this was one"}}
+        done = self._play([task for case in cases for task in ({"ansible.builtin.include_role": {"name": "attested.ai.kata"}, "vars": case}, end)])
+        parts = done.stdout.split('"msg": "this was one"')
+        assert done.returncode == 0 and len(parts) == len(cases) + 1, done.stdout
+        # A task in a loop is told item by item.
+        found = [sum(bool(re.search(r"^changed: ", task, re.MULTILINE)) for task in re.split(r"^(?:TASK|RUNNING HANDLER) ", part, flags=re.MULTILINE))
+                 for part in parts]  # fmt: skip
+        assert "changed=%d " % sum(found) in done.stdout and found.pop() == 0, done.stdout
+        return found
 
     def refusals(self, *cases: dict[str, Any]) -> list[str]:
         """What the role says to each, in one play, since a play of its own takes seconds."""
@@ -123,13 +136,16 @@ class Node:
         assert "Traceback" not in done.stdout, done.stdout
         found = [json.loads(json.loads('"%s"' % text))[0] for text in re.findall(r'"msg": "said=(.*)"\n', done.stdout)]
         assert len(found) == len(cases), done.stdout
-        return [" ".join(str(one.get("msg", "")).split()) for one in found]
+        # A task in a loop says it for each item, and of itself only that one failed.
+        said = [[one, *(item for item in one.get("results", []) if item.get("failed"))] for one in found]
+        return [" ".join(" ".join(str(part.get("msg", "")) for part in one).split()) for one in said]
 
     def _play(self, tasks: list[dict[str, Any]], *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        (self.folder / "play.json").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
-        values = {"kata_method": "static", "kata_containerd": self.containerd, "kata_version": "4.3.0", "ansible_python_interpreter": sys.executable, **options}
+        # Options are the play's, so that those of a case, which are its role's, win; from the command line they would win over the case.
+        given = {"kata_method": "static", "kata_containerd": self.containerd, "kata_version": "4.3.0", **options}
+        (self.folder / "play.json").write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "vars": given, "tasks": tasks}]))
         # Variables of a role are only overridden from the command line. Without this the role would work on the machine itself.
-        values["__kata_root"], values["__kata_kvm"] = str(self.root), str(self.folder / "kvm")
+        values = {"__kata_root": str(self.root), "__kata_kvm": str(self.folder / "kvm"), "ansible_python_interpreter": sys.executable}
         (self.folder / "values.json").write_text(json.dumps(values))
         environment = dict(os.environ, ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_NOCOLOR="true", ANSIBLE_LOCAL_TEMP=str(self.folder / "local"), COLUMNS="400",
                            ANSIBLE_PIPELINING="1", PATH="%s:%s" % (self.folder / "bin", os.environ["PATH"]))  # fmt: skip
