@@ -74,7 +74,9 @@ def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test", cor
     return Stage(name, group, (tuple(command),), venv, pytest=True, cores=cores)
 
 
+# They play a whole role again and again, for minutes each; unit tests hold its parts for every commit.
 LONGEST_PLAYS = ("tests/functional/test_trustee_role.py", "tests/functional/test_kata_node_role.py")
+WITHOUT_LONGEST = tuple(f"--ignore={name}" for name in LONGEST_PLAYS)
 # Whether the container can run in which guests are built, and started under libvirt.
 NSPAWN = ("python", "molecule/guest_image/files/nspawn.py", "check")
 
@@ -95,7 +97,7 @@ STAGES = (
     pytest_stage("unit", "unit", "tests/unit", "tests/conformance", cores=2),
     # Every parser and verifier, some thousand mutated inputs each; `make fuzz` runs a million.
     Stage("fuzz", "fuzz", (("python", "tests/fuzz/harness.py", "--count", "10000", "--jobs", "2"),), cores=2),
-    pytest_stage("functional", "functional", "tests/functional", cores=2),
+    pytest_stage("functional", "functional", "tests/functional", *WITHOUT_LONGEST, cores=2),
     Stage("sanity", "sanity", (("sh", f"{DEV}/sanity.sh", str(TREE)),)),
     # Modules of community.general before our Redfish service, and ours after them.
     pytest_stage("peers", "peers", "tests/peers", venv="peers"),
@@ -110,9 +112,9 @@ STAGES = (
     Stage("vm-snp-host", "vm", (("molecule", "test", "--scenario-name", "snp_host"),)),
     Stage("molecule", "molecule", (("molecule", "test", "--scenario-name", "demo"),)),
     Stage("containers", "containers", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "hosts_container"))),
-    # Without the two that play their roles longest: they would outlast the machine beside which this runs.
-    pytest_stage("floor-functional", "floor", "tests/functional", *(f"--ignore={name}" for name in LONGEST_PLAYS), venv="floor"),
+    pytest_stage("floor-functional", "floor", "tests/functional", *WITHOUT_LONGEST, venv="floor"),
     pytest_stage("floor-unit", "floor", "tests/unit", "tests/conformance", venv="floor", cores=2),
+    dataclasses.replace(pytest_stage("functional-longest", "vm", *LONGEST_PLAYS, cores=2), long=True),
     Stage("vm-tdx-host", "vm", (("molecule", "test", "--scenario-name", "tdx_host"),), long=True, cores=2),
     Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True, cores=2),
     Stage("vm-snp-host-12", "vm", (("env", "ATTESTED_RELEASE=bookworm", "molecule", "test", "--scenario-name", "snp_host"),), long=True, cores=2),
