@@ -174,3 +174,23 @@ def test_the_action_writes_keeps_and_replaces(tmp_path):
     done, _answer = play(tmp_path, keys=["no key"])
     assert done.returncode == 2 and "is no public key of OpenSSH" in done.stdout and "Traceback" not in done.stdout + done.stderr
     assert file.read_text() == "guest1.example.org %s\n" % second
+
+
+def test_a_scan_that_met_some_of_the_known_keys_is_no_news(tmp_path, monkeypatch):
+    """As of a server that goes down: whoever waits for other keys would take it for the one that comes up."""
+    one, two, new = (key(filling=filling * 32) for filling in (b"1", b"2", b"3"))
+    program = tmp_path / "bin" / "ssh-keyscan"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    def offers(*keys):
+        program.write_text("#!/bin/sh\n" + "".join(f"echo '[guest1.example.org]:22 {line}'\n" for line in keys))
+        program.chmod(0o755)
+        return play(tmp_path, keyscan=True)[1]
+
+    assert offers(one, two)["changed"]
+    known = tmp_path / "known_hosts.d" / "one"
+    before = known.read_text()
+    assert not offers(one)["changed"] and known.read_text() == before
+    # One that is not known is another server, and nothing of the old one stays.
+    assert offers(new)["changed"] and new.split()[1] in known.read_text() and one.split()[1] not in known.read_text()
