@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.cca import verify_cca
 
+pytestmark = pytest.mark.costly
 # One bit at each end of the byte, and all of them. CBOR's heads differ in few bits.
 PATTERNS = (0x01, 0x80, 0xFF)
 

@@ -10,6 +10,9 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.costly
 HOST = {
     "schema": "attested.ai/tee-recording/1",
     "kernel": "6.18.0",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from collateral_lab import AT_TEXT, Fault, NONCE, b64, play, signing_key
 
+pytestmark = pytest.mark.costly
 ACTION = "attested.ai.collateral"
 
 

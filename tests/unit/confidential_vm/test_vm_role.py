@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "hosts"))
 
 from role_lab import play  # noqa: E402
 
+pytestmark = pytest.mark.costly
 ROLE = "confidential_vm"
 MADE = {"refusals": [], "digest": "ab" * 32, "definition": "new\n"}
 

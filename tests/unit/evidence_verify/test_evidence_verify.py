@@ -29,7 +29,7 @@ AT = "2026-11-01T00:00:00Z"
 POLICY = {"schema": "attested.ai/policy/1", "id": "lab", "measurements_required": False, "sev_snp": {"products": ["milan"]}}
 MILAN = "real-milan-v3-oak-release"
 
-pytestmark = pytest.mark.skipif(not VECTORS.is_dir(), reason="the vectors are not where ATTESTED_VECTORS says")
+pytestmark = [pytest.mark.costly, pytest.mark.skipif(not VECTORS.is_dir(), reason="the vectors are not where ATTESTED_VECTORS says")]
 
 
 def run(command, directory, **variables):

@@ -11,6 +11,7 @@ import sys
 import fleet_lab as lab
 import pytest
 
+pytestmark = pytest.mark.costly
 HOSTS = ("a", "b", "bare", "c")
 AT, LATER = "2026-11-28T12:01:00Z", "2026-11-28T12:06:00Z"
 

@@ -21,7 +21,7 @@ def able() -> bool:
     return bool(shutil.which("unshare")) and subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode == 0
 
 
-pytestmark = pytest.mark.skipif(not able(), reason="unprivileged mount and process namespaces are not allowed here (unshare)")
+pytestmark = [pytest.mark.costly, pytest.mark.skipif(not able(), reason="unprivileged mount and process namespaces are not allowed here (unshare)")]
 
 
 def play(machine: SoftMachine, *tasks: tuple[str, dict], words: tuple[str, ...] = ()) -> tuple[list[dict], str]:

@@ -15,6 +15,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.file_tree impor
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.costly
 PATHS = st.sampled_from(["a", "b/c", "b/d", "e/f/g", ".h"])
 TREES = st.dictionaries(PATHS, st.fixed_dictionaries({"content": st.text(max_size=20), "mode": st.sampled_from(["0644", "0755"])}), max_size=5)
 

@@ -7,10 +7,13 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "hosts"))
 
 from role_lab import play  # noqa: E402
 
+pytestmark = pytest.mark.costly
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ somebody"
 FACTS = {"user_uid": 0, "user_id": "root", "distribution": "Debian", "distribution_version": "13", "distribution_major_version": "13"}
 # Name of the case: variables, and a part of what is said; nothing where it is taken.

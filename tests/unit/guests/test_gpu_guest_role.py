@@ -15,6 +15,7 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.costly
 REPO = pathlib.Path(__file__).resolve().parents[3]
 DOUBLES = pathlib.Path(__file__).resolve().parent / "gpu_doubles.py"
 PROGRAMS = ("modprobe", "nvidia-smi", "systemctl", "journalctl", "update-initramfs")

@@ -19,6 +19,7 @@ from collateral_lab import Fault, Lab, Services
 from role_lab import play
 from snp_lab import GOOD
 
+pytestmark = pytest.mark.costly
 TCB = {"bootloader": 4, "tee": 10, "snp": 24, "microcode": 219}
 
 

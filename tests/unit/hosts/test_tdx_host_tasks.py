@@ -9,12 +9,14 @@ import json
 import os
 import tempfile
 
+import pytest
 from role_lab import play
 from snp_lab import RECORDED
 from tdx_esp_lab import archive, sigstruct
 
 from ansible_collections.attested.ai.plugins.module_utils.target.tdx_esp.given import MEMBERS
 
+pytestmark = pytest.mark.costly
 MODULE = b"module" * 9
 GOOD = json.loads((RECORDED / "tdx-good.json").read_text())
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
 from role_lab import play
 from snp_lab import RECORDED
 
+pytestmark = pytest.mark.costly
 GOOD, BROKEN = (json.loads((RECORDED / name).read_text()) for name in ("tdx-good.json", "tdx-hibernation.json"))
 WRONG = {"tdx.kernel-nohibernate": "known", "tdx.module-initialized": "known", "tdx.kvm-param": "known"}
 

@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "kbs"))
 
 import kbs_lab  # noqa: E402
 
+pytestmark = pytest.mark.costly
+
 
 @pytest.mark.parametrize("kind", ["soft", "trustee"])
 def test_from_the_key_to_the_open_layer(tmp_path: Path, skopeo: Skopeo, kind: str):

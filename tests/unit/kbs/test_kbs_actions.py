@@ -20,6 +20,7 @@ from ansible_collections.attested.ai.plugins.action.kbs_resource import ActionMo
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from softkbs.server import Fault
 
+pytestmark = pytest.mark.costly
 REFERENCES = {
     "schema": "attested.ai/reference-values/1",
     "values": [{

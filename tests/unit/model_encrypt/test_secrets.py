@@ -24,6 +24,7 @@ from ansible_collections.attested.ai.plugins.module_utils.target.memory import m
 
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 pytestmark = [
+    pytest.mark.costly,
     pytest.mark.skipif(not memory_filesystem("/dev/shm").safe, reason="needs memory without swap at /dev/shm"),
     pytest.mark.skipif(not PLAYBOOK.exists(), reason="needs ansible-playbook"),
 ]

@@ -25,6 +25,7 @@ from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia import U
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_chain import build_chain
 from ansible_collections.attested.ai.plugins.module_utils.verify.nvidia_rim import verify_rim
 
+pytestmark = pytest.mark.costly
 UNIT = "attestation-sdk/unit/"
 GENUINE = {
     "hopper": ("gpu", UNIT + "gpu/top_hopperAttestationReport.txt", UNIT + "gpu/top_hopperCertChain.txt"),

@@ -8,7 +8,11 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from .plan_lab import CONFIG, HOST, SHAPE
+
+pytestmark = pytest.mark.costly
 
 
 def run(folder, *arguments, **given):

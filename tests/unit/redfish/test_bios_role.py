@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from bmc.server import Service
 
+pytestmark = pytest.mark.costly
 PASSWORD = "correct-horse-7431"
 
 

@@ -23,6 +23,7 @@ from bmc_support import Clock, bring, client_of, desired, service
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.costly
 WORDS = (
     "AttributeName Type Value ValueName Attributes Dependencies ReadOnly LowerBound "
     "Dependency MapFrom MapFromAttribute MapFromCondition MapToProperty MapToAttribute MapToValue"

@@ -16,6 +16,7 @@ from ansible_collections.attested.ai.plugins.modules import redfish_bios
 from bmc.models import Attr
 from bmc.server import Service
 
+pytestmark = pytest.mark.costly
 PASSWORD = "correct-horse-7431"
 
 

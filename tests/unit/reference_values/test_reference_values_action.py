@@ -25,6 +25,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tdx")]
 import tdx_lab  # noqa: E402
 from firmware_lab import image  # noqa: E402
 
+pytestmark = pytest.mark.costly
 NONCE = bytes(range(32))
 COMMON = {"path": "refs.yml", "image": "guest", "source": "test", "covers": "launch", "not_after": "2046-01-01T00:00:00Z"}
 TDX = {**COMMON, "tdx": {"tdvf": "OVMF.fd"}}

@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+pytestmark = pytest.mark.costly
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7 * 7 }}"
 VOID = {"meta", "br", "use", "path", "rect", "circle"}
 

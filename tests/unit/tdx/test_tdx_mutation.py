@@ -19,6 +19,7 @@ from ansible_collections.attested.ai.plugins.module_utils.formats import der, pc
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
 from ansible_collections.attested.ai.plugins.module_utils.verify.tdx import UNCHECKED, verify_tdx
 
+pytestmark = pytest.mark.costly
 GENUINE_AT = datetime(2025, 7, 1, tzinfo=timezone.utc)
 
 

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.plugin_utils import preflight_view
 
+pytestmark = pytest.mark.costly
 RECORDED = Path(__file__).parent / "recorded"
 HOSTILE = "<script>alert(1)</script>{{ 7 * 7 }}"
 
