@@ -10,16 +10,15 @@ import os
 import pathlib
 import signal
 import socket
-import ssl
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
+from tls_between import Between
 
 from ansible_collections.attested.ai.plugins.module_utils.modelserver import bundle
-from ansible_collections.attested.ai.plugins.module_utils.modelserver.identity import client_context, make_identity
+from ansible_collections.attested.ai.plugins.module_utils.modelserver.identity import client_context
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.relay import Relay
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -152,28 +151,15 @@ def test_server_that_misbehaves_is_asked_nothing(play, front, behaviour, code):
     assert done.status != 0 and code in done["asked"]["msg"] and "Nothing was sent" in done["asked"]["msg"] and "Traceback" not in done.output
 
 
-def test_relay_in_between_is_found_out(play, front):
-    """A machine of somebody else's that passes everything on, and must show a key of its own for it."""
-    context, listener = make_identity("relay").context, socket.create_server(("127.0.0.1", 0))
-
-    def carry():
-        while True:
-            try:
-                client, _address = listener.accept()
-                with context.wrap_socket(client, server_side=True) as outer, socket.create_connection(("127.0.0.1", front.port)) as plain, \
-                        client_context().wrap_socket(plain) as inner:
-                    outer.settimeout(20)
-                    inner.sendall(outer.recv(65536))
-                    while part := inner.recv(65536):
-                        outer.sendall(part)
-            except (OSError, ssl.SSLError):
-                if listener.fileno() < 0:
-                    return
-
-    threading.Thread(target=carry, daemon=True).start()
-    done = play([front.request(url=f"https://127.0.0.1:{listener.getsockname()[1]}", target="/v1/rank", body=QUESTION)])
-    listener.close()
-    assert done.status != 0 and done["asked"]["code"] in ("key-unattested", "unreachable"), done.output
+@pytest.mark.parametrize(("claim", "code"), [(False, "key-unattested"), (True, "report-data-mismatch")])
+def test_relay_in_between_is_found_out(play, front, claim, code):
+    """A machine of somebody else's that passes everything on, and must show a key of its own for it; also where it writes that key into the evidence."""
+    between = Between(front.port, claim)
+    done = play([front.request(url=f"https://127.0.0.1:{between.port}", target="/v1/rank", body=QUESTION)])
+    between.close()
+    assert done.status != 0 and code in done["asked"]["msg"] + done["asked"]["code"], done.output
+    # It was asked for evidence, and for nothing more.
+    assert between.passed == 1
 
 
 def test_other_model_and_older_release_are_refused(play, front):

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What whoever runs a machine can do with its disk: copy it while the machine runs, look through the copy, and put it back.
+
+    python host_disk.py copy --lab LAB NAME COPY                 # QEMU writes a copy of the disk as the machine sees it at this moment
+    python host_disk.py search COPY --plain DIR --control FILE   # is any sector of these files on it? The control must be found
+    python host_disk.py search COPY --key KEK MANIFEST           # and the data key, in any of its spellings?
+    python host_disk.py back --lab LAB NAME COPY                 # the machine loses its power, and starts from the copy
+
+Prints JSON. Exit status 0 where nothing was found of what must not be there, and each control was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "tools" / "vm"))
+sys.path.insert(1, str(REPO / ".cache" / "collections"))
+
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import load_kek  # noqa: E402
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import Manifest  # noqa: E402
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import unwrap_dek  # noqa: E402
+
+SECTOR = 512
+WINDOW = 64 << 20
+SECONDS = 900
+
+
+def sectors(path: Path) -> Iterator[bytes]:
+    """Those of a file that are not of a few bytes again and again: such lie on every disk."""
+    with path.open("rb") as stream:
+        while len(sector := stream.read(SECTOR)) == SECTOR:
+            if len(set(sector)) > 32:
+                yield sector
+
+
+def spellings(key: bytes) -> list[bytes]:
+    text = base64.b64encode(key).rstrip(b"=")
+    return [key, key.hex().encode(), key.hex().upper().encode(), text, text.replace(b"+", b"-").replace(b"/", b"_")]
+
+
+def search(disk: Path, plain: list[Path], controls: list[Path], keys: dict[str, bytes]) -> dict[str, object]:
+    """How many sectors of each file are on the disk, at any sector of it, and how often each key, anywhere."""
+    files = {**{f"plain {path.name}": path for path in plain}, **{f"control {path.name}": path for path in controls}}
+    of, most = {}, {name: 0 for name in files}
+    for name, path in files.items():
+        for sector in sectors(path):
+            of[hash(sector)] = name
+            most[name] += 1
+    if not all(most.values()):
+        raise SystemExit("nothing to look for in " + ", ".join(name for name, count in most.items() if not count))
+    wanted = {name: spellings(key) for name, key in keys.items()}
+    found, spelt, last = dict.fromkeys(files, 0), dict.fromkeys(keys, 0), b""
+    with disk.open("rb") as stream:
+        while window := stream.read(WINDOW):
+            view = memoryview(window)
+            for offset in range(0, len(window) - SECTOR + 1, SECTOR):
+                name = of.get(hash(bytes(view[offset : offset + SECTOR])))
+                if name is not None:
+                    found[name] += 1
+            for key, forms in wanted.items():
+                spelt[key] += sum((last + window).count(form) for form in forms)
+            last = window[-128:]
+    held = not any(found[f"plain {path.name}"] for path in plain) and all(found[f"control {path.name}"] for path in controls) and not any(spelt.values())
+    return {"held": held, "bytes": disk.stat().st_size, "sectors": found, "sought": most, "keys": spelt}
+
+
+def monitor(lab: Path, name: str, *words: str) -> str:
+    from machine import _ask
+
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.path.relpath(lab / f"{name}.monitor"))
+        connection.settimeout(SECONDS)
+        said = _ask(connection, "")
+        for word in words:
+            said = _ask(connection, word)
+            if "rror" in said:
+                raise SystemExit(f"{word}: {said}")
+    return said
+
+
+def copy(lab: Path, name: str, target: Path) -> dict[str, object]:
+    target.unlink(missing_ok=True)
+    begin = time.monotonic()
+    monitor(lab, name, f"drive_backup -f virtio0 {target} raw")
+    while "No active jobs" not in monitor(lab, name, "info block-jobs"):
+        if time.monotonic() - begin > SECONDS:
+            raise SystemExit("QEMU does not come to the end of the copy")
+        time.sleep(1)
+    return {"copy": str(target), "bytes": target.stat().st_size, "seconds": round(time.monotonic() - begin, 1)}
+
+
+def back(lab: Path, name: str, source: Path) -> dict[str, object]:
+    import lab as machines
+    from machine import end
+
+    state = json.loads((lab / "state.json").read_text())
+    facts = state["machines"][name]
+    if not end(facts["pid"], facts["disk"]):
+        raise SystemExit(f"{name} does not run")
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(source), facts["disk"]], check=True, stdin=subprocess.DEVNULL)
+    machine = machines.machine_of(lab, name)
+    machine.start()
+    assert machine.process is not None
+    facts["pid"] = machine.process.pid
+    (lab / "state.json").write_text(json.dumps(state, indent=1))
+    return {"answers_after": round(machine.wait())}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("copy", "search", "back"))
+    parser.add_argument("--lab", default="lab")
+    parser.add_argument("words", nargs="+", metavar="NAME COPY | COPY")
+    parser.add_argument("--plain", type=Path, help="a folder whose files must not be found")
+    parser.add_argument("--control", type=Path, action="append", default=[], help="a file that must be found")
+    parser.add_argument("--key", nargs=2, action="append", default=[], metavar=("KEK", "MANIFEST"))
+    options = parser.parse_intermixed_args()
+    lab = REPO / ".cache" / "vm" / "labs" / options.lab
+    if options.action == "search":
+        keys = {}
+        for kek, manifest in options.key:
+            source = load_kek(kek)
+            keys["key-encryption key"] = bytes(source.key)
+            keys[f"data key of {Path(manifest).parent.name}"] = bytes(unwrap_dek(Manifest.parse(Path(manifest).read_bytes()).dek, source))
+        plain = [path for path in sorted(options.plain.rglob("*")) if path.is_file() and any(True for _sector in sectors(path))] if options.plain else []
+        said = search(Path(options.words[0]), plain, options.control, keys)
+    else:
+        said = (copy if options.action == "copy" else back)(lab, options.words[0], Path(options.words[1]))
+    print(json.dumps(said))
+    return 0 if said.get("held", True) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
