@@ -63,7 +63,11 @@ def write_bundle(entries: Mapping[str, Entry], files: Mapping[str, bytes], creat
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=True).encode("ascii") + b"\n"
     signature = jcs.canonicalize(jws.sign_detached(text, signing_key, typ=SCHEMA)) + b"\n"
-    members = [(MANIFEST, text), (SIGNATURE, signature)] + [(path, files[path]) for path in sorted(entries)]
+    return join([(MANIFEST, text), (SIGNATURE, signature)] + [(path, files[path]) for path in sorted(entries)])
+
+
+def join(members: Sequence[Tuple[str, bytes]]) -> bytes:
+    """The archive that ``split`` reads: plain files in this order."""
     blocks: List[bytes] = []
     for name, data in members:
         blocks += [_header(name, len(data)), data, bytes(-len(data) % _BLOCK)]

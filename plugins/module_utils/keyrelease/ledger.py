@@ -103,6 +103,16 @@ def append(path: str, signing_key: Any, entry: Entry) -> Head:
         return new
 
 
+def settle(path: str, signing_key: Any) -> None:
+    """Take the one entry into the head that a writer left behind who stopped between line and head. Raises LedgerError for all other damage."""
+    public = keys.public_jwk(signing_key)
+    with _opened(path, os.O_RDWR, fcntl.LOCK_EX) as descriptor:
+        size = os.fstat(descriptor).st_size
+        head = _read_head(path, public, size)
+        if size > head.size:
+            _write_head(path, _recovered(path, descriptor, public, head, size), signing_key)
+
+
 def verify(path: str, public_jwk: Mapping[str, Any], known_head: str = "") -> LedgerReport:
     """Check every line, the chain and the head. With ``known_head`` (hash of an earlier run) that line must be there. Raises LedgerError."""
     try:

@@ -4,6 +4,7 @@
 set -eu
 cd "$BUILDROOT"
 rm -rf var/cache/ldconfig var/lib/systemd var/log tmp/* var/tmp/* run/* root/.[!.]*
+# What Python compiles is not the same each time.
 find usr -name __pycache__ -prune -exec rm -rf {} +
 # Places of mounts.
 mkdir -p scratch var/log
