@@ -30,6 +30,10 @@ CASES = {
     "quoted": ({"cmdline": ['"systemd.import_credentials=yes"']}, "has systemd.import_credentials=yes, which"),
     "half-quoted": ({"cmdline": ["'systemd.unit'=rescue.target"]}, "has systemd.unit=rescue.target, which"),
     "outside": ({"files": [{"src": "x", "dest": "/usr/../../etc/passwd"}]}, "a dest with `..` in it"),
+    "source": ({"sources": [{"uris": "https://packages.example.org/debian", "suites": "./", "components": "", "key": "KEY"}]}, ""),
+    "two-sources": ({"sources": [{"uris": "https://packages.example.org https://other.example.org", "suites": "a", "components": "main", "key": "KEY"}]}, "one address"),
+    "flat-source": ({"sources": [{"uris": "https://packages.example.org", "suites": "a/", "components": "main", "key": "KEY"}]}, "none for a suite that ends"),
+    "no-public-key": ({"sources": [{"uris": "https://packages.example.org", "suites": "a", "components": "main", "key": "OTHER"}]}, "as key the path of an armored"),
     "name": ({"name": "../lab"}, "cannot be used in file names"),
     "nobody": ({"authorized_keys": []}, "guest_image_authorized_keys is empty"),
     "private": ({"authorized_keys": [KEY, "-----BEGIN OPENSSH %s KEY-----" % "PRIVATE"]}, "(it is not shown)"),
@@ -38,13 +42,18 @@ CASES = {
 
 
 def test_what_the_role_refuses_and_what_it_takes(tmp_path):
-    hosts = {}
+    hosts, keys = {}, {"KEY": tmp_path / "key.asc", "OTHER": tmp_path / "other.asc"}
+    keys["KEY"].write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
+    keys["OTHER"].write_text("no key")
     for name, (given, _said) in CASES.items():
+        if "sources" in given:
+            given = {"sources": [{**given["sources"][0], "key": str(keys[given["sources"][0]["key"]])}]}
         hosts[name] = {f"guest_image_{key}": value for key, value in {"authorized_keys": [KEY], **given}.items()}
     _status, output = play(tmp_path, hosts, "assert", ("--forks", "2", "--extra-vars", json.dumps({"ansible_facts": FACTS})), "guest_image")
     said = {name: "" for name in CASES}
     for line in output.splitlines():
-        if line.startswith("fatal: ["):
-            said[line[len("fatal: [") :].partition("]")[0]] = " ".join(line.split())
+        # A task with a loop tells each item, and at its end that it failed.
+        if line.startswith(("fatal: [", "failed: [")):
+            said[line.partition("[")[2].partition("]")[0]] += " ".join(line.split())
     assert {name: words in said[name] and bool(said[name]) == bool(words) for name, (_given, words) in CASES.items()} == {name: True for name in CASES}, output
     assert "BEGIN OPENSSH" not in output
