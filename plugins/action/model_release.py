@@ -25,6 +25,7 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release imp
 from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation, Attested
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
+from ansible_collections.attested.ai.plugins.plugin_utils.edge_source import EdgeSource, is_edge
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
 from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
@@ -111,11 +112,15 @@ class ActionModule(ActionBase):
     @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         answer = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC, required_if=REQUIRED)
+        # An edge bundle brings what a push needs.
+        required = [] if is_edge(self._task.args) else REQUIRED
+        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC, required_if=required)
         guest = Guest(self, task_vars or {})
         try:
             refuse_other_mode(options)
             besides = counter_of(self, options["counter"])
+            if is_edge(options):
+                return self._edge(guest, options, besides, answer)
             if options["mode"] == PULL:
                 return {**answer, **pull(self, guest, options, besides, options["requester"] or _user())}
             return self._push(guest, options, besides, answer)
@@ -127,13 +132,35 @@ class ActionModule(ActionBase):
         attestation = Attestation(options, self, enforce_chain_of_trust=True)
         model, ledger = (local_path(self, options[name]) for name in ("model", "ledger"))
         offer = load_offer(model, KekSource(self, options["kek"]).load, public_key(options["signer"], self))
-        answer["key_id"] = offer.manifest.key_id
         if self._task.check_mode:
-            known = all_counters(counters_of(ledger), besides)
-            minimum_release(offer.manifest, options["minimum_release"], known.minimum(offer.manifest.model_id))
-            return {**answer, **_rehearse(attestation, guest)}
+            return self._rehearsed(guest, options, offer, all_counters(counters_of(ledger), besides), attestation, answer)
         ledger_key = options["ledger_key"] and local_path(self, options["ledger_key"])
-        hand_over = HandOver(guest, secrets.token_hex(10), options, offer, ReleaseRecords(ledger, ledger_key, besides))
+        return self._handed_over(guest, options, offer, ReleaseRecords(ledger, ledger_key, besides), attestation, answer)
+
+    def _edge(self, guest: Guest, options: t.Mapping[str, t.Any], besides: Counter | None, answer: dict[str, t.Any]) -> dict[str, t.Any]:
+        """A push by the bundle that is installed on this gateway. What is left of it is told in every outcome."""
+        edge = EdgeSource(self, options)
+        answer.update(edge.told())
+        edge.refuse()
+        options = edge.options(options)
+        attestation, offer = Attestation(options, self, enforce_chain_of_trust=True), edge.offer()
+        if self._task.check_mode:
+            return self._rehearsed(guest, options, offer, all_counters(counters_of(options["ledger"]), besides), attestation, answer)
+        try:
+            return self._handed_over(guest, options, offer, edge.records(besides), attestation, answer)
+        finally:
+            answer.update(edge.told())
+
+    def _rehearsed(self, guest: Guest, options: t.Mapping[str, t.Any], offer: Offer, known: Counter, attestation: Attestation,
+                   answer: dict[str, t.Any]) -> dict[str, t.Any]:  # fmt: skip
+        answer["key_id"] = offer.manifest.key_id
+        minimum_release(offer.manifest, options["minimum_release"], known.minimum(offer.manifest.model_id))
+        return {**answer, **_rehearse(attestation, guest)}
+
+    def _handed_over(self, guest: Guest, options: t.Mapping[str, t.Any], offer: Offer, records: ReleaseRecords, attestation: Attestation,
+                     answer: dict[str, t.Any]) -> dict[str, t.Any]:  # fmt: skip
+        answer["key_id"] = offer.manifest.key_id
+        hand_over = HandOver(guest, secrets.token_hex(10), options, offer, records)
         try:
             self._release(hand_over, attestation, answer)
         except BaseException:

@@ -21,6 +21,8 @@ options:
       - C(server) of both is a dictionary with C(url), and C(token_file), or C(secret_id_file) and C(role_id), or C(jwt_file) and C(auth_role); optionally
         C(auth_mount), C(ca_path), C(server_name), C(pins), C(namespace), C(timeout), C(attempts), C(allow_http). Credentials are files that only
         their owner may read.
+      - A dictionary with C(source=edge), C(gateway), C(signer) and C(model_id) takes model, policy, reference values, collateral and key from the bundle that
+        is installed in the directory C(gateway) and signed by C(signer). For M(attested.ai.model_release) only. See C(docs/edge.md).
     type: raw
     required: true
 """

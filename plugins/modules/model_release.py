@@ -44,7 +44,7 @@ options:
     choices: [push, pull]
     default: push
   policy:
-    description: As in M(attested.ai.attest). Required if O(mode=push).
+    description: As in M(attested.ai.attest). Required if O(mode=push), unless O(kek) is an edge bundle.
     required: false
   model:
     description:
@@ -52,7 +52,11 @@ options:
       - Required if O(mode=push).
     type: path
   kek:
-    description: The key-encryption key that wraps the model's data key, in any form that M(attested.ai.model_encrypt) takes. Required if O(mode=push).
+    description:
+      - The key-encryption key that wraps the model's data key, in any form that M(attested.ai.model_encrypt) takes. Required if O(mode=push).
+      - Or the edge bundle that is installed on this gateway, a dictionary with C(source=edge), C(gateway) (its directory), C(signer) (the centre's public
+        key) and C(model_id). It brings O(policy), O(reference_values), O(collateral), O(model), O(signer) and O(ledger), which are refused besides it. See
+        C(docs/edge.md).
     required: false
   signer:
     description:
@@ -121,6 +125,7 @@ options:
     type: path
 seealso:
   - module: attested.ai.attest
+  - module: attested.ai.edge_bundle
   - module: attested.ai.guest_key
   - module: attested.ai.guest_key_pull
   - module: attested.ai.kbs_model_key
@@ -146,6 +151,11 @@ EXAMPLES = r"""
     dest: /run/model/minilm
     session: "{{ release.session }}"
 
+- name: Release by the edge bundle of this gateway
+  attested.ai.model_release:
+    kek: {source: edge, gateway: gateway, signer: centre.pub.pem, model_id: minilm}
+  register: release
+
 - name: Have the guest fetch the key from a key broker
   attested.ai.model_release:
     mode: pull
@@ -160,6 +170,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+edge:
+  description: What is left of the edge bundle, as M(attested.ai.edge_bundle) returns it; after a release with that release counted.
+  returned: when O(kek) is an edge bundle that could be read, also on failure
+  type: dict
+  sample: {sequence: 4, ends_at: "2026-11-30T00:00:00Z", days_left: 28.5, usable: true, models: [{model_id: minilm, uses: 20, used: 3, uses_left: 17}]}
 session:
   description: Name of the session on the guest that holds the released key, for M(attested.ai.model_open).
   returned: when the key was released

@@ -23,7 +23,7 @@ from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs impor
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.vault_server import vault_of
 
-KV, TRANSIT = "vault_kv", "vault_transit"
+KV, TRANSIT, EDGE = "vault_kv", "vault_transit", "edge"
 _MEMBERS = {KV: (("path",), ("mount", "field", "version")), TRANSIT: (("key",), ("mount",))}
 _VAULTED_MAX = 65536
 
@@ -98,6 +98,9 @@ class KekSource:
 
     def _members(self, value: t.Any) -> t.Mapping[str, t.Any]:
         source = value.get("source") if isinstance(value, dict) else None
+        if source == EDGE:
+            raise KeyReleaseError("an edge bundle has keys for releases, and no key-encryption key", where=self._where,
+                                  fix="Use it in model_release; everything else is done at the centre", code="kek-source")
         if source not in _MEMBERS:
             raise KeyReleaseError("it is neither the path of a file nor a dictionary with source %s" % " or ".join(_MEMBERS), where=self._where,
                                   code="kek-source")
