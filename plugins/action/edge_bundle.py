@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
         gateway, path, signer = Gateway(local_path(self, options["gateway"])), local_path(self, options["bundle"]), public_key(options["signer"], self)
         data = read_file(path, BUNDLE_MAX, "bundle")
         bundle, digest = read_bundle(data, signer, path), hashlib.sha256(data).hexdigest()
-        with gateway.locked():
+        with gateway.locked(check):
             at = now()
             found = gateway.found(None)
             if not check:
@@ -110,7 +110,7 @@ class ActionModule(ActionBase):
             current = standing(bundle, now(), bundle.created_at, ())
         else:
             gateway = Gateway(local_path(self, options["gateway"]))
-            with gateway.locked():
+            with gateway.locked(check):
                 current = gateway.found(signer).standing(now())
         return {"changed": False, "edge": current.to_dict(), "sequence": current.bundle.sequence}
 

@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
 
     def _exported(self, options: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
         gateway, dest = Gateway(local_path(self, options["gateway"])), local_path(self, options["report"])
-        with gateway.locked():
+        with gateway.locked(check):
             found = gateway.found(public_key(options["signer"], self))
             known = 0 if found.bundle is None else found.bundle.acknowledged[0]
             since = known if options["since"] is None else options["since"]

@@ -78,8 +78,10 @@ class Gateway:
         made = Gateway(partial)
         try:
             make_directory(partial)
-            key, records = create_signing_key(os.path.join(partial, GATEWAY_KEY)), ReleaseRecords(made.records)
-            del records
+            key = create_signing_key(os.path.join(partial, GATEWAY_KEY))
+            # It makes the ledger's key and the counters.
+            ReleaseRecords(made.records)
+            replace_file(os.path.join(partial, LOCK), b"")
             ledger_key = load_signing_key(os.path.join(made.records, KEY))
             card = Card(name, public_jwk(key), public_jwk(ledger_key))
             replace_file(os.path.join(partial, CARD), jcs.canonicalize(card.to_dict()) + b"\n")
@@ -106,8 +108,8 @@ class Gateway:
             raise KeyReleaseError("it cannot be written (%s)" % (error.strerror or error), where=os.path.join(self.root, STATE), code="edge-io") from None
 
     @contextmanager
-    def locked(self) -> t.Iterator[None]:
-        """Alone with the directory; what a writer left undone in the ledger is settled first. The lock ends with the process."""
+    def locked(self, check: bool = False) -> t.Iterator[None]:
+        """Alone with the directory; what a writer left undone in the ledger is settled first, but in check mode. The lock ends with the process."""
         try:
             descriptor = os.open(os.path.join(self.root, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -115,7 +117,7 @@ class Gateway:
                                   code="edge-none") from None  # fmt: skip
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.path.exists(self.ledger):
+            if not check and os.path.exists(self.ledger):
                 ledger.settle(self.ledger, self._ledger_key())
             yield
         finally:

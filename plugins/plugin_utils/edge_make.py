@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from ansible_collections.attested.ai.plugins.module_utils.edge import bundle as bundles
-from ansible_collections.attested.ai.plugins.module_utils.edge.bundle import COLLATERAL, POLICY, REFERENCES, Bundle, Grant, model_files
+from ansible_collections.attested.ai.plugins.module_utils.edge.bundle import COLLATERAL, COLLATERAL_MAX, POLICY, REFERENCES, Bundle, Grant, model_files
 from ansible_collections.attested.ai.plugins.module_utils.edge.documents import Card
 from ansible_collections.attested.ai.plugins.module_utils.endorsements import bundle as collateral_bundles
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Store
@@ -113,7 +113,11 @@ def _collateral(root: str, signing_key: t.Any, at: datetime) -> tuple[bytes, dat
         raise EndorsementError("%d pieces have ended, for example %s" % (len(over), over[0]), where=root, fix="Fetch again, then make the bundle",
                                code="edge-collateral-ended")  # fmt: skip
     created = max(entry.fetched_at for entry in entries.values())
-    return collateral_bundles.write_bundle(entries, data, created, signing_key), (min(ends.values()).replace(microsecond=0) if ends else None)
+    written = collateral_bundles.write_bundle(entries, data, created, signing_key)
+    if len(written) > COLLATERAL_MAX:
+        raise EndorsementError("it is %d bytes as a bundle, at most %d fit" % (len(written), COLLATERAL_MAX), where=root,
+                               fix="Keep a store with no more than the site needs", code="edge-collateral-size")  # fmt: skip
+    return written, (min(ends.values()).replace(microsecond=0) if ends else None)
 
 
 def _present(path: str, signing_key: t.Any) -> Bundle | None:

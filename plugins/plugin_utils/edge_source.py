@@ -72,7 +72,7 @@ class EdgeSource:
         self._signer = public_key(given["signer"], action)
         self._gateway = Gateway(local_path(action, strict.text_of(given["gateway"], "kek gateway", 4096)))
         self._model_id = strict.text_of(given["model_id"], "kek model_id", 256)
-        with self._gateway.locked():
+        with self._gateway.locked(action._task.check_mode):
             at = now()
             found = self._gateway.found(self._signer)
             if not action._task.check_mode:

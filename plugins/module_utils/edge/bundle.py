@@ -28,6 +28,8 @@ SCHEMA = "attested.ai/edge-bundle/1"
 CLAIMS, SIGNATURE = "edge.json", "edge.jws"
 POLICY, REFERENCES, COLLATERAL = "policy.json", "reference-values.json", "collateral.tar"
 BUNDLE_MAX = 64 << 20
+# What the archive's reader takes of one member.
+COLLATERAL_MAX = 16 << 20
 MODELS_MAX = 256
 NUMBER_MAX = 2**53 - 1
 _CLAIMS_MAX, _SIGNATURE_MAX = 1 << 20, 4096
@@ -104,7 +106,8 @@ class Bundle:
 
 def model_files(number: int) -> Tuple[str, str, str]:
     """(manifest, its signature, the key) of a model in the archive."""
-    return tuple("models/%d/%s" % (number, name) for name in ("model-manifest.json", "model-manifest.jws", "key.jwe"))  # type: ignore[return-value]
+    folder = "models/%d" % number
+    return folder + "/model-manifest.json", folder + "/model-manifest.jws", folder + "/key.jwe"
 
 
 def check_name(name: Any, where: str = "name") -> str:

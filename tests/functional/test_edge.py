@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What docs/edge.md shows, played by the real ansible-playbook against the Soft TEE, in one run: centre, bundle, gateway, guest, ledger back."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import uuid
+from datetime import datetime, timedelta, timezone
+
+import pytest
+import yaml
+
+GUIDE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "edge.md"
+# What people carry is not carried here.
+CARRIED = {"in/plant-1-card.json": "gateway/card.json", "in/plant-1.tar": "out/plant-1.tar", "in/plant-1-report.tar": "out/plant-1-report.tar"}
+
+
+@pytest.fixture
+def memory():
+    made = pathlib.Path("/dev/shm") / f"attested-test-{uuid.uuid4().hex}"
+    made.mkdir(mode=0o700)
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+def test_the_guide(play, soft_guest, memory, tmp_path):
+    (tmp_path / "models" / "minilm").mkdir(parents=True)
+    (tmp_path / "models" / "minilm" / "weights.bin").write_bytes(b"w" * 5000)
+    (tmp_path / "secrets").mkdir(mode=0o700)
+    key, public = tmp_path / "secrets" / "centre.pem", tmp_path / "centre.pub.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key], check=True)
+    key.chmod(0o600)
+    subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
+    shutil.copy(soft_guest.policy, tmp_path / "policy.yml")
+    shutil.copy(soft_guest.reference_values, tmp_path / "reference-values.yml")
+    until = (datetime.now(timezone.utc) + timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    sessions = str(memory / "sessions")
+    here = {
+        "edge_bundle made": {"not_after": until, "collateral": None},
+        "model_release": {"tsm_path": str(soft_guest.tsm_path), "session_directory": sessions, "lifetime": 60},
+        "model_open": {"src": str(tmp_path / "encrypted" / "minilm"), "dest": str(memory / "opened"), "session_directory": sessions},
+    }
+    tasks = []
+    for block in re.findall(r"^```yaml\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE):
+        for task in yaml.safe_load(block):
+            action = next(name for name in task if "." in name)
+            short = action.rpartition(".")[2]
+            options = {name: CARRIED.get(value, value) if isinstance(value, str) else value for name, value in task[action].items()}
+            options.update(here.get(short) or here.get(f"{short} {options.get('state')}") or {})
+            tasks.append({"register": f"step{len(tasks)}", **task, action: {name: value for name, value in options.items() if value is not None}})
+    (opened,) = (number for number, task in enumerate(tasks) if "attested.ai.model_open" in task)
+    release = tasks[opened - 1]["attested.ai.model_release"]
+    # Beside what the guide shows: a rehearsal, a policy of one's own, and a guest after the only use but one is gone.
+    tasks[opened - 1:opened - 1] = [
+        {"attested.ai.model_release": release, "check_mode": True, "register": "rehearsed"},
+        {"attested.ai.model_release": {**release, "policy": "policy.yml"}, "ignore_errors": True, "register": "policy"},
+    ]
+    tasks.append({"attested.ai.model_release": release, "ignore_errors": True, "register": "used_up"})
+    making = next(task["attested.ai.edge_bundle"] for task in tasks if task.get("register") == "made")
+    making["models"][0]["uses"] = 1
+    done = play(tasks, arguments=["--diff"])
+    assert done.status == 0 and "Traceback" not in done.output, done.output
+    assert done["rehearsed"]["changed"] and done["rehearsed"]["edge"]["models"][0]["uses_left"] == 1 and done["policy"]["code"] == "edge-option"
+    assert done["made"]["changed"] and "uses" in done.output
+    released = done["release"]
+    assert released["ledger_entry"]["decision"] == "released" and released["result"]["accepted"]
+    assert released["edge"]["models"][0]["uses_left"] == 0 and 29 < released["edge"]["days_left"] <= 30
+    assert (memory / "opened" / "weights.bin").read_bytes() == b"w" * 5000
+    assert not done["left"]["edge"]["usable"] and done["left"]["edge"]["problems"] == [] and done["back"]["count"] == 1
+    assert "edge-bundle: plant-1 1" in done["back"]["entries"][0]["reasons"] and done["back"]["findings"] == []
+    assert done["used_up"]["code"] == "edge-used-up" and done["used_up"]["edge"]["usable"] is False
+    assert not list((memory / "sessions").glob("*"))
+    kek = json.loads((tmp_path / "secrets" / "kek.jwk").read_text())["k"]
+    assert kek not in done.output and kek.encode() not in (tmp_path / "out" / "plant-1.tar").read_bytes()
