@@ -14,6 +14,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import yaml
 
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import Piece, Store
+
 GUIDE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "edge.md"
 # What people carry is not carried here.
 CARRIED = {"in/plant-1-card.json": "gateway/card.json", "in/plant-1.tar": "out/plant-1.tar", "in/plant-1-report.tar": "out/plant-1-report.tar"}
@@ -37,10 +39,14 @@ def test_the_guide(play, soft_guest, memory, tmp_path):
     subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
     shutil.copy(soft_guest.policy, tmp_path / "policy.yml")
     shutil.copy(soft_guest.reference_values, tmp_path / "reference-values.yml")
-    until = (datetime.now(timezone.utc) + timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = datetime.now(timezone.utc)
+    until = (now + timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # As a fetch would leave it, but for what is in it: there is no service to ask.
+    chain = Piece("amd-chain", "amd/chain/soft.pem", yaml.safe_load(soft_guest.policy.read_text())["roots"][0].encode(), "a root", now, now + timedelta(days=20))
+    Store(str(tmp_path / "collateral")).put([(chain, chain.entry("test", now))])
     sessions = str(memory / "sessions")
     here = {
-        "edge_bundle made": {"not_after": until, "collateral": None},
+        "edge_bundle made": {"not_after": until},
         "model_release": {"tsm_path": str(soft_guest.tsm_path), "session_directory": sessions, "lifetime": 60},
         "model_open": {"src": str(tmp_path / "encrypted" / "minilm"), "dest": str(memory / "opened"), "session_directory": sessions},
     }
@@ -51,7 +57,7 @@ def test_the_guide(play, soft_guest, memory, tmp_path):
             short = action.rpartition(".")[2]
             options = {name: CARRIED.get(value, value) if isinstance(value, str) else value for name, value in task[action].items()}
             options.update(here.get(short) or here.get(f"{short} {options.get('state')}") or {})
-            tasks.append({"register": f"step{len(tasks)}", **task, action: {name: value for name, value in options.items() if value is not None}})
+            tasks.append({"register": f"step{len(tasks)}", **task, action: options})
     (opened,) = (number for number, task in enumerate(tasks) if "attested.ai.model_open" in task)
     release = tasks[opened - 1]["attested.ai.model_release"]
     # Beside what the guide shows: a rehearsal, a policy of one's own, and a guest after the only use but one is gone.
@@ -65,10 +71,11 @@ def test_the_guide(play, soft_guest, memory, tmp_path):
     done = play(tasks, arguments=["--diff"])
     assert done.status == 0 and "Traceback" not in done.output, done.output
     assert done["rehearsed"]["changed"] and done["rehearsed"]["edge"]["models"][0]["uses_left"] == 1 and done["policy"]["code"] == "edge-option"
-    assert done["made"]["changed"] and "uses" in done.output
+    assert done["made"]["changed"] and "model minilm release 1: 1 uses" in done.output
+    assert done["made"]["edge"]["ends_by"] == "collateral" and len(list((tmp_path / "gateway").glob("collateral-*.tar"))) == 1
     released = done["release"]
     assert released["ledger_entry"]["decision"] == "released" and released["result"]["accepted"]
-    assert released["edge"]["models"][0]["uses_left"] == 0 and 29 < released["edge"]["days_left"] <= 30
+    assert released["edge"]["models"][0]["uses_left"] == 0 and 19 < released["edge"]["days_left"] <= 20
     assert (memory / "opened" / "weights.bin").read_bytes() == b"w" * 5000
     assert not done["left"]["edge"]["usable"] and done["left"]["edge"]["problems"] == [] and done["back"]["count"] == 1
     assert "edge-bundle: plant-1 1" in done["back"]["entries"][0]["reasons"] and done["back"]["findings"] == []

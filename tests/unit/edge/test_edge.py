@@ -18,6 +18,8 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease import ledg
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe import unwrap_general
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import load_kek
 from ansible_collections.attested.ai.plugins.plugin_utils import edge_gateway
+from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
+from ansible_collections.attested.ai.plugins.plugin_utils.endorsement_inputs import read_endorsements
 from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
 from edge_lab import Code, Lab
 
@@ -53,7 +55,7 @@ def test_releases_are_counted_and_end(field):
     manifest = json.loads((field.folder / "sealed" / "model-manifest.json").read_text())
     assert first["key"] == unwrap_general(manifest["dek"], load_kek(str(field.folder / "kek.jwk")).key)
     assert first["edge"]["models"] == [{"model_id": "m", "release": 1, "uses": 2, "used": 1, "uses_left": 1}]
-    assert first["options"]["policy"]["id"] == "field" and first["options"]["collateral"]
+    assert first["options"]["policy"]["id"] == "field" and read_endorsements(first["options"], Inputs()).crls == (b"a list",)
     assert field.later(days=1).release()["edge"]["days_left"] == 29
     refused = field.release()
     assert code(refused) == "edge-used-up" and "new bundle" in refused.text
