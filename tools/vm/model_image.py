@@ -168,7 +168,7 @@ class Trial:
             yield "/dev/" + wait_for(lambda: next((name for name in self.ssh("lsblk -dno NAME").split() if name.startswith("vd") and name not in before), ""))
         finally:
             self.monitor("device_del d0")
-            wait_for(lambda: "d0" not in self.monitor("info pci") or "")
+            wait_for(lambda: 'id "d0"' not in self.monitor("info pci") or "")
 
     def monitor(self, *words: str) -> str:
         said = ""
