@@ -23,7 +23,7 @@ description:
 positional: _input, off
 options:
   _input:
-    description: The passes of the side with confidential computing, in their order.
+    description: The passes of the side with confidential computing, in their order. 12 are enough for 100 measurements at 95 %.
     type: list
     elements: dict
     required: true
@@ -50,7 +50,7 @@ EXAMPLES = r"""
     notes: "{{ compared.notes }}"
     outcome: outcome
   vars:
-    compared: "{{ [with_cc.document] | attested.ai.overhead_compare([without.document]) }}"
+    compared: "{{ with_cc | attested.ai.overhead_compare(without) }}"
 """
 
 RETURN = r"""

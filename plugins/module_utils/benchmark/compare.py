@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.attested.ai.plugins.module_utils.benchmark import published
 from ansible_collections.attested.ai.plugins.module_utils.benchmark.document import MACHINE, merge
 from ansible_collections.attested.ai.plugins.module_utils.benchmark.failure import BenchmarkError
-from ansible_collections.attested.ai.plugins.module_utils.benchmark.statistics import LEAST_PAIRS, Interval, interval, outliers
+from ansible_collections.attested.ai.plugins.module_utils.benchmark.statistics import Interval, interval, least_pairs, outliers
 
 SCHEMA = "attested.ai/overhead-comparison/1"
 SLOWER, FASTER, SAME = "slower", "faster", "none-seen"
@@ -61,23 +61,33 @@ def _warnings(one: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any]) -> list[
 
 
 def _row(name: str, one: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any], confidence: float, differs: t.Sequence[str]) -> dict[str, t.Any]:
-    on, off = one["measures"][name]["seconds"], other["measures"][name]["seconds"]
+    on, off = one["measures"][name]["passes"], other["measures"][name]["passes"]
     row: dict[str, t.Any] = {
         "id": name,
         "bytes": one["measures"][name].get("bytes"),
-        "on_seconds": plain.median(on),
-        "off_seconds": plain.median(off),
-        "outliers": {"on": outliers(on), "off": outliers(off)},
+        "on_seconds": _median(on),
+        "off_seconds": _median(off),
+        "outliers": {"on": outliers(_flat(on)), "off": outliers(_flat(off))},
         "pairs": min(len(on), len(off)),
     }
-    if len(on) != len(off) or row["pairs"] < LEAST_PAIRS:
-        why = f"{len(on)} and {len(off)} rounds are no pairs" if len(on) != len(off) else f"{row['pairs']} pairs are too few, {LEAST_PAIRS} are needed"
+    needed = least_pairs(confidence)
+    if len(on) != len(off) or row["pairs"] < needed:
+        why = f"{len(on)} and {len(off)} passes are no pairs" if len(on) != len(off) else f"{row['pairs']} passes are too few, {needed} are needed"
         return {**row, "effect": "unknown", "verdict": published.NOT_COMPARABLE, "because": f"not comparable, because {why}", "figure": ""}
-    found = interval(on, off, confidence)
+    # Rounds of one pass are no pairs: whatever slowed one of them slowed the others, too.
+    found = interval([plain.median(values) for values in on], [plain.median(values) for values in off], confidence)
     row.update(ratio=found.middle, low=found.low, high=found.high, effect=_effect(found))
     if one["machine"].get("tee") in (None, "none"):
         return {**row, "verdict": published.NOT_COMPARABLE, "because": "not comparable, because neither side is known to be a TEE", "figure": ""}
     return {**row, **published.verdict(name, found, one["machine"], differs)}
+
+
+def _flat(passes: t.Sequence[t.Sequence[float]]) -> list[float]:
+    return [value for values in passes for value in values]
+
+
+def _median(passes: t.Sequence[t.Sequence[float]]) -> float:
+    return plain.median(_flat(passes))
 
 
 def _effect(found: Interval) -> str:
@@ -93,5 +103,5 @@ def _only(one: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any]) -> list[dict
         for name, measure in mine["measures"].items():
             if name not in theirs["measures"]:
                 why = next((text for key, text in theirs["absent"].items() if name == key or name.startswith(key + ".")), "it was not measured there")
-                found.append({"id": name, "side": side, "seconds": plain.median(measure["seconds"]), "why": why})
+                found.append({"id": name, "side": side, "seconds": _median(measure["passes"]), "why": why})
     return found

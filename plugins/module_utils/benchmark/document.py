@@ -41,7 +41,7 @@ def _check(name: Any, measure: Any, where: str) -> None:
 
 
 def merge(documents: Sequence[Any], where: str) -> Dict[str, Any]:
-    """Several passes of one side as one. The machine must have stayed what it was."""
+    """Several passes of one side as one, in which each measure has its seconds pass by pass. The machine must have stayed what it was."""
     if not documents:
         raise BenchmarkError("there is no document", where=where, fix="Measure this side first", code="document")
     parsed = [parse(document, "%s, pass %d" % (where, number)) for number, document in enumerate(documents, 1)]
@@ -56,7 +56,7 @@ def merge(documents: Sequence[Any], where: str) -> Dict[str, Any]:
         parts = [document["measures"].get(name) for document in parsed]
         # A measurement that failed in one pass would shift the pairs of all later ones.
         if all(part is not None for part in parts):
-            measures[name] = {**one, "seconds": [value for part in parts if part is not None for value in part["seconds"]]}
+            measures[name] = {**one, "passes": [list(part["seconds"]) for part in parts if part is not None]}
     absent: Dict[str, str] = {}
     for document in parsed:
         absent.update(document["absent"])

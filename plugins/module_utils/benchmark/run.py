@@ -31,7 +31,7 @@ class Wanted:
     """See the module overhead_measure."""
 
     parts: Sequence[str]
-    rounds: int = 10
+    rounds: int = 3
     warmup: int = 1
     sizes: Sequence[int] = (4096, 1 << 20, 64 << 20)
     gpu_sizes: Sequence[int] = (4096, 1 << 20, 64 << 20, 1 << 30)

@@ -11,8 +11,6 @@ import statistics
 from dataclasses import dataclass
 from typing import List, Sequence, Tuple
 
-# With fewer pairs an interval would say no more than the pairs themselves.
-LEAST_PAIRS = 6
 RESAMPLES = 2000
 # Tukey's outer fences.
 FENCE = 3.0
@@ -50,11 +48,28 @@ def bootstrap(values: Sequence[float], confidence: float, resamples: int = RESAM
     return quantile(medians, tail), quantile(medians, 1 - tail)
 
 
+def least_pairs(confidence: float) -> int:
+    """With fewer, even their whole range does not hold the middle so often."""
+    return max(2, math.ceil(1 - math.log2(1 - confidence)))
+
+
+def by_order(values: Sequence[float], confidence: float) -> Tuple[float, float]:
+    """The interval that the binomial distribution gives for the median, whatever the values' own distribution. The bootstrap alone is too sure of few values."""
+    ordered, count = sorted(values), len(values)
+    below, place = 0.0, 0
+    for number in range(count // 2):
+        below += math.comb(count, number) / 2.0**count
+        if 2 * below > 1 - confidence + 1e-12:
+            break
+        place = number
+    return ordered[place], ordered[count - 1 - place]
+
+
 def interval(on: Sequence[float], off: Sequence[float], confidence: float, resamples: int = RESAMPLES) -> Interval:
-    """``on`` and ``off`` are pairs by their place; what one side has more is left."""
+    """``on`` and ``off`` are pairs by their place, at least ``least_pairs(confidence)`` of them. The wider of both intervals on each end."""
     ratios = log_ratios(on, off)
-    low, high = bootstrap(ratios, confidence, resamples)
-    return Interval(math.exp(statistics.median(ratios)), math.exp(low), math.exp(high), confidence, len(ratios))
+    (low, high), (lower, higher) = bootstrap(ratios, confidence, resamples), by_order(ratios, confidence)
+    return Interval(math.exp(statistics.median(ratios)), math.exp(min(low, lower)), math.exp(max(high, higher)), confidence, len(ratios))
 
 
 def outliers(values: Sequence[float]) -> int:

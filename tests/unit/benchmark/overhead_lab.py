@@ -11,7 +11,12 @@ MACHINE = {
 }  # fmt: skip
 
 
-def side(tee="tdx", slower=1.0, rounds=20, seed=1, names=("gpu.load",), machine=(), cc="on"):
+def passes(make, number=12, **given):
+    """As many passes as an interval needs, each with noise of its own."""
+    return [make(seed=2 * one + (make is plain), **given) for one in range(number)]
+
+
+def side(tee="tdx", slower=1.0, rounds=3, seed=1, names=("gpu.load",), machine=(), cc="on"):
     source = random.Random(seed)
     measures = {name: {"seconds": [0.01 * slower * source.uniform(0.97, 1.03) for _number in range(rounds)], "bytes": 4096} for name in names}
     return {
@@ -25,4 +30,4 @@ def side(tee="tdx", slower=1.0, rounds=20, seed=1, names=("gpu.load",), machine=
 
 
 def plain(**given):
-    return side(**{"tee": "none", "seed": 2, "cc": "off", **given})
+    return side(**{"tee": "none", "cc": "off", **given})

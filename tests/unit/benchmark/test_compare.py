@@ -12,11 +12,14 @@ from ansible_collections.attested.ai.plugins.module_utils.benchmark.compare impo
 from ansible_collections.attested.ai.plugins.module_utils.benchmark.failure import BenchmarkError
 from ansible_collections.attested.ai.plugins.module_utils.planning.tables import table
 
-from .overhead_lab import plain, side
+from .overhead_lab import passes, plain, side
 
 
-def row(on, off):
-    (found,) = compare([on], [off])["rows"]
+OLD = {"gpu": "Old", "gpu_capability": "8.0"}
+
+
+def row(on=(), off=(), number=12):
+    (found,) = compare(passes(side, number, **dict(on)), passes(plain, number, **dict(off)))["rows"]
     return found
 
 
@@ -25,7 +28,7 @@ def row(on, off):
     [(1.0, "none-seen", "within"), (30, "slower", "within"), (34, "slower", "undecided"), (60, "slower", "more"), (0.5, "faster", "within")],
 )
 def test_a_ratio_stands_beside_the_published_one(slower, effect, verdict):
-    found = row(side(slower=slower), plain())
+    found = row({"slower": slower})
     assert (found["effect"], found["verdict"], found["figure"]) == (effect, verdict, "load")
     assert found["low"] <= found["ratio"] <= found["high"] and found["ratio"] == pytest.approx(slower, rel=0.03)
     assert "arXiv 2606.23969" in found["because"]
@@ -34,13 +37,12 @@ def test_a_ratio_stands_beside_the_published_one(slower, effect, verdict):
 @pytest.mark.parametrize(
     ("on", "off", "because"),
     [
-        (side(machine={"kernel": "6.13.0"}), plain(), "the sides differ in more than the TEE: kernel"),
-        (side(machine={"gpu": "Old", "gpu_capability": "8.0"}), plain(machine={"gpu": "Old", "gpu_capability": "8.0"}), "of other machines than this one"),
-        (side(tee="none"), plain(), "neither side is known to be a TEE"),
-        (side(rounds=3), plain(rounds=3), "3 pairs are too few"),
-        (side(names=["serving.itl.1"]), plain(names=["serving.itl.1"]), "without an upper end"),
-        (side(names=["cpu.hash"]), plain(names=["cpu.hash"]), "of whole inference"),
-        (side(names=["new.thing"]), plain(names=["new.thing"]), "no figure for it was published"),
+        ({"machine": {"kernel": "6.13.0"}}, {}, "the sides differ in more than the TEE: kernel"),
+        ({"machine": OLD}, {"machine": OLD}, "of other machines than this one"),
+        ({"tee": "none"}, {}, "neither side is known to be a TEE"),
+        ({"names": ["serving.itl.1"]}, {"names": ["serving.itl.1"]}, "without an upper end"),
+        ({"names": ["cpu.hash"]}, {"names": ["cpu.hash"]}, "of whole inference"),
+        ({"names": ["new.thing"]}, {"names": ["new.thing"]}, "no figure for it was published"),
     ],
 )
 def test_what_cannot_be_held_against_a_figure_says_why(on, off, because):
@@ -68,19 +70,30 @@ def test_one_side_alone_is_shown_with_the_reason():
     assert any(line["measure"] == "attestation" and "no TEE" in line["found"] for line in view.summary(document))
 
 
-def test_passes_are_joined_in_their_order_and_a_gap_drops_the_measurement():
+def test_few_passes_are_no_pairs():
+    assert "4 passes are too few, 6 are needed" in row(number=4)["because"] and row(number=4)["effect"] == "unknown"
+    (found,) = compare(passes(side, 7), passes(plain, 8))["rows"]
+    assert "7 and 8 passes are no pairs" in found["because"]
+
+
+def test_what_slowed_a_whole_pass_is_one_pair_and_not_many():
+    # Each pass has its own luck, which all of its rounds share: ten passes of which five were slow show nothing.
+    on = [side(slower=2.0 if number % 2 else 0.5, rounds=50, seed=number) for number in range(10)]
+    assert compare(on, passes(plain, 10, rounds=50))["rows"][0]["effect"] == "none-seen"
+
+
+def test_a_gap_drops_the_measurement_with_its_reason():
     gap = side()
     del gap["measures"]["gpu.load"]
     gap["absent"]["gpu.load"] = "it broke"
-    assert compare([side(rounds=4), side(rounds=4)], [plain(rounds=4), plain(rounds=4)])["rows"][0]["pairs"] == 8
     document = compare([side(), gap], [plain(), plain()])
     assert not document["rows"] and document["on"]["absent"]["gpu.load"] == "it broke"
 
 
 def test_many_rows_share_the_doubt():
-    one = row(side(), plain())
-    many = compare([side(names=["gpu.load", *(f"x.{n}" for n in range(30))])], [plain(names=["gpu.load", *(f"x.{n}" for n in range(30))])])["rows"][0]
-    assert many["high"] - many["low"] > one["high"] - one["low"]
+    names = ["gpu.load", *(f"x.{number}" for number in range(30))]
+    many = compare(passes(side, names=names), passes(plain, names=names))["rows"][0]
+    assert many["high"] - many["low"] > row()["high"] - row()["low"]
 
 
 def broken(**given):

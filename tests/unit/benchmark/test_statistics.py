@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from ansible_collections.attested.ai.plugins.module_utils.benchmark.statistics import bootstrap, interval, outliers, quantile
+from ansible_collections.attested.ai.plugins.module_utils.benchmark.statistics import bootstrap, by_order, interval, least_pairs, outliers, quantile
 
 DRAWS = {
     "normal": lambda source: source.gauss(0.0, 1.0),
@@ -26,6 +26,22 @@ def test_the_interval_holds_the_middle_about_as_often_as_it_says(kind):
         hits += low <= 0.0 <= high
     # 0.9 plus or minus three times the deviation of 160 trials; and an interval that is always right would be far too wide.
     assert 0.82 <= hits / trials <= 0.98
+
+
+@pytest.mark.parametrize("kind", sorted(DRAWS))
+def test_few_values_never_make_it_surer_than_it_says(kind):
+    source = random.Random(11)
+    hits = 0
+    for _trial in range(2000):
+        low, high = by_order([DRAWS[kind](source) for _number in range(9)], 0.95)
+        hits += low <= 0.0 <= high
+    assert 0.945 <= hits / 2000 <= 0.99
+
+
+def test_the_order_gives_the_ranks_of_the_tables():
+    # Tables of the sign test: for 10 values and 95 % the second and the ninth, for 6 the first and the last.
+    assert by_order(range(1, 11), 0.95) == (2, 9) and by_order(range(1, 7), 0.95) == (1, 6) and by_order(range(1, 26), 0.95) == (8, 18)
+    assert [least_pairs(confidence) for confidence in (0.5, 0.95, 0.995)] == [2, 6, 9]
 
 
 def test_pairs_take_out_what_both_sides_saw():
