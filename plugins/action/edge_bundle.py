@@ -142,7 +142,8 @@ def _refuse(current: Standing, found: Found, bundle: Bundle, same: bool) -> None
     if bundle.sequence < found.state.sequence:
         raise KeyReleaseError("bundle %d was installed before" % found.state.sequence, where=where, fix="Install the newest one", code="edge-older")
     if bundle.sequence == found.state.sequence and not same:
-        raise KeyReleaseError("another bundle with this number was installed", where=where, fix="Have the centre make one with the next number", code="edge-older")
+        raise KeyReleaseError("another bundle with this number was installed", where=where, fix="Have the centre make one with the next number",
+                              code="edge-older")  # fmt: skip
     seq, digest = bundle.acknowledged
     if seq and (seq > found.report.count or found.report.entries[seq - 1]["hash"] != digest):
         raise KeyReleaseError("the centre has entry %d of this gateway's ledger, and it is not in it: the ledger was put back" % seq, where=where,

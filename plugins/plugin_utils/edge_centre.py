@@ -100,8 +100,9 @@ class Centre:
         except FormatError as error:
             raise KeyReleaseError(error.what, where=error.where or self._path, fix="Restore it from a backup", code="edge-record-damaged") from None
         if card is not None and card != found.card:
+            fix = "Ask at the gateway. If it was prepared anew on purpose, take its last report, then give it a new name"
             raise KeyReleaseError("its card %s is not %s, which was used before" % (card.fingerprint, found.card.fingerprint), where=f"gateway {self.name}",
-                                  fix="Ask at the gateway. If it was prepared anew on purpose, take its last report, then give it a new name", code="edge-card-changed")  # fmt: skip
+                                  fix=fix, code="edge-card-changed")  # fmt: skip
         return found
 
     def remember(self, record: Record) -> None:
@@ -167,11 +168,12 @@ def findings(record: Record, entries: t.Sequence[t.Mapping[str, t.Any]]) -> list
             continue
         under = [marks[reason] for reason in entry["reasons"] if reason in marks]
         if len(under) != 1 or entry["model_id"] not in record.granted[under[0]]:
-            found.append({"code": "edge-ungranted", "detail": "entry %d released %s, which no bundle granted" % (entry["seq"], strict.quoted(entry["model_id"]))})
+            detail = "entry %d released %s, which no bundle granted" % (entry["seq"], strict.quoted(entry["model_id"]))
+            found.append({"code": "edge-ungranted", "detail": detail})
         else:
             used[under[0], entry["model_id"]] = used.get((under[0], entry["model_id"]), 0) + 1
     for (number, model_id), times in sorted(used.items()):
-        if times > record.granted[number][model_id]:
-            found.append({"code": "edge-overused", "detail": "bundle %s: %d releases of %s, %d were granted" % (number, times, model_id,
-                                                                                                               record.granted[number][model_id])})  # fmt: skip
+        granted = record.granted[number][model_id]
+        if times > granted:
+            found.append({"code": "edge-overused", "detail": "bundle %s: %d releases of %s, %d were granted" % (number, times, model_id, granted)})
     return found

@@ -18,10 +18,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from ansible_collections.attested.ai.plugins.module_utils.edge.bundle import BUNDLE_MAX, COLLATERAL, Bundle, check_name, read_bundle
+from ansible_collections.attested.ai.plugins.module_utils.edge.bundle import BUNDLE_MAX, COLLATERAL, COLLATERAL_MAX, Bundle, check_name, read_bundle
 from ansible_collections.attested.ai.plugins.module_utils.edge.documents import Card, Report, State
 from ansible_collections.attested.ai.plugins.module_utils.edge.limits import Standing, mark, standing
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
+from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import ledger
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.counter import Counter
@@ -66,7 +66,8 @@ class Gateway:
     def prepare(self, name: str, check: bool) -> tuple[Card, bool]:
         """(card, whether it was made). Raises KeyReleaseError if there is half a gateway, or another one."""
         check_name(name)
-        if os.path.lexists(self.root):
+        # An empty directory, which somebody made for it, is none yet.
+        if os.path.lexists(self.root) and not (os.path.isdir(self.root) and not os.listdir(self.root)):
             card = self.card()
             if card.name != name:
                 raise KeyReleaseError("it is the directory of %s" % card.name, where=self.root, fix="Give another directory", code="edge-other-gateway")
@@ -132,7 +133,8 @@ class Gateway:
         name = "bundle-%s.tar" % state.bundle_sha256
         data = self._part(name, BUNDLE_MAX)
         if hashlib.sha256(data).hexdigest() != state.bundle_sha256:
-            raise KeyReleaseError("it is not the file that was installed", where=os.path.join(self.root, name), fix="Install the bundle again", code="edge-changed")
+            raise KeyReleaseError("it is not the file that was installed", where=os.path.join(self.root, name), fix="Install the bundle again",
+                                  code="edge-changed")  # fmt: skip
         bundle = read_bundle(data, signer, os.path.join(self.root, name))
         self.check_owner(bundle, state)
         collateral = bundle.files.get(COLLATERAL)
@@ -189,6 +191,9 @@ class Gateway:
         if found.report.count:
             lines = b"".join(read_file(self.ledger, 1 << 30, "ledger").splitlines(keepends=True)[since:])
             head = read_file(self.ledger + ".head", _SMALL, "ledger head")
+        if len(lines) > COLLATERAL_MAX:
+            raise KeyReleaseError("%d bytes follow entry %d, at most %d fit into a report" % (len(lines), since, COLLATERAL_MAX), where=self.ledger,
+                                  fix="Carry the ledger itself to the centre and verify it there with key_ledger", code="edge-since")  # fmt: skip
         return Report(found.state.gateway, at, found.state.sequence, since, lines, head).seal(self._ledger_key())
 
     def _verified(self, state: State) -> ledger.LedgerReport:

@@ -83,8 +83,8 @@ def _wanted(action: t.Any, options: t.Mapping[str, t.Any], card: Card, record: R
     grants = tuple(_grant(action, number, entry, card, files) for number, entry in enumerate(options["models"]))
     return Bundle(
         gateway=card.name, gateway_key=jwk_thumbprint(card.key), ledger_key=jwk_thumbprint(card.ledger_key),
-        sequence=record.sequence + 1 if options["sequence"] is None else options["sequence"], created_at=at, not_before=begins, not_after=ends, collateral_until=until,
-        acknowledged=(record.seq, record.hash), models=grants, files=files,
+        sequence=record.sequence + 1 if options["sequence"] is None else options["sequence"], created_at=at, not_before=begins, not_after=ends,
+        collateral_until=until, acknowledged=(record.seq, record.hash), models=grants, files=files,
     )  # fmt: skip
 
 

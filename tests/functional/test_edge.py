@@ -42,7 +42,8 @@ def test_the_guide(play, soft_guest, memory, tmp_path):
     now = datetime.now(timezone.utc)
     until = (now + timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
     # As a fetch would leave it, but for what is in it: there is no service to ask.
-    chain = Piece("amd-chain", "amd/chain/soft.pem", yaml.safe_load(soft_guest.policy.read_text())["roots"][0].encode(), "a root", now, now + timedelta(days=20))
+    root = yaml.safe_load(soft_guest.policy.read_text())["roots"][0].encode()
+    chain = Piece("amd-chain", "amd/chain/soft.pem", root, "a root", now, now + timedelta(days=20))
     Store(str(tmp_path / "collateral")).put([(chain, chain.entry("test", now))])
     sessions = str(memory / "sessions")
     here = {

@@ -113,7 +113,8 @@ def model_files(number: int) -> Tuple[str, str, str]:
 def check_name(name: Any, where: str = "name") -> str:
     """The name of a gateway: it becomes the name of files. Raises FormatError."""
     if not isinstance(name, str) or not _NAME.match(name):
-        raise FormatError("%s is no name of a gateway" % strict.quoted(name), where=where, fix="Use small letters, digits, dots, dashes, underscores; at most 63")
+        raise FormatError("%s is no name of a gateway" % strict.quoted(name), where=where,
+                          fix="Use small letters, digits, dots, dashes, underscores; at most 63")  # fmt: skip
     return name
 
 

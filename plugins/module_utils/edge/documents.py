@@ -78,8 +78,8 @@ class State:
                 strict.decode_hex(found[name], where, 32)
             return cls(**dict(found, newest=parse_time(found["newest"], where)))
         except AttestedError as error:
-            raise KeyReleaseError(error.what, where=where, fix="It was changed, or another key signed it. Restore all of the gateway's directory, or prepare it anew",
-                                  code="edge-state-damaged") from None  # fmt: skip
+            fix = "It was changed, or another key signed it. Restore all of the gateway's directory, or prepare it anew"
+            raise KeyReleaseError(error.what, where=where, fix=fix, code="edge-state-damaged") from None
 
 
 @dataclass(frozen=True)
