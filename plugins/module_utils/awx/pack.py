@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What AWX shall hold, as lists of options of the modules of awx.awx, under the names that the roles of infra.aap_configuration read."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.attested.ai.plugins.module_utils.awx.survey import survey
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+
+Table = t.Mapping[str, t.Any]
+TARGET: t.Final = {"type": "str", "description": "Hosts or groups to work on"}
+# From AWX's side this is text; ansible-core evaluates it in the job, where the file is.
+_READ: t.Final = "{{ lookup('ansible.builtin.file', lookup('ansible.builtin.env', '%s')) }}"
+_PATH: t.Final = "{{ lookup('ansible.builtin.env', '%s') }}"
+
+
+def pack(data: Table, settings: Table, specifications: Table) -> dict[str, list[dict[str, t.Any]]]:
+    """All objects. ``specifications`` are options of roles by the names of roles. Raises AttestedError."""
+    unknown = sorted(set(settings["credentials"]) - set(data["credential_types"]))
+    if unknown:
+        fix = "Known are %s, and machine" % ", ".join(data["credential_types"])
+        raise AttestedError("no type of credential is called %s" % ", ".join(unknown), where="awx_credentials", fix=fix)
+    organization = settings["organization"]
+    found: dict[str, list[dict[str, t.Any]]] = {
+        "aap_organizations": [{"name": organization, "description": "Confidential AI infrastructure"}] if settings["organization_create"] else [],
+        "controller_credential_types": [credential_type(one) for one in data["credential_types"].values()],
+        "controller_execution_environments": _environment(settings),
+        "controller_projects": [_project(settings)],
+        "controller_inventories": [{"name": settings["inventory"], "organization": organization, "description": "The fleet, and groups by attested state"}],
+        "controller_inventory_sources": _sources(settings),
+        "controller_templates": [template(name, data, settings, specifications) for name in data["templates"]],
+        "controller_workflows": [workflow(data, settings)],
+        "controller_schedules": _schedules(data, settings),
+    }
+    return found
+
+
+def credential_type(described: Table) -> dict[str, t.Any]:
+    """A type whose secrets AWX puts into files for the job; the environment holds their paths, never a secret."""
+    fields = [{"type": "string", "label": one["label"], **one} for one in described["fields"]]
+    several = len(fields) > 1
+    files = {f"template.{name}" if several else "template": "{{ %s }}" % name for name in described["environment"].values()}
+    paths = {variable: "{{ tower.filename%s }}" % (f".{name}" if several else "") for variable, name in described["environment"].items()}
+    return {
+        "name": described["name"],
+        "description": described["description"],
+        "kind": "cloud",
+        "inputs": {"fields": fields, "required": [one["id"] for one in fields]},
+        "injectors": {"file": files, "env": paths},
+    }
+
+
+def template(name: str, data: Table, settings: Table, specifications: Table) -> dict[str, t.Any]:
+    """One job template."""
+    described = data["templates"][name]
+    kinds = [kind for kind in described.get("credentials", []) if settings["credentials"].get(kind)]
+    variables: dict[str, t.Any] = {}
+    for kind in kinds:
+        variables.update({variable: _READ % path for variable, path in data["credential_types"][kind]["contents"].items()})
+        variables.update({variable: _PATH % path for variable, path in data["credential_types"][kind]["paths"].items()})
+    options: dict[str, t.Any] = {}
+    for role in described.get("roles", []):
+        # Required by the role, yet perhaps said by the inventory.
+        options.update({option: {**spec, "required": False} for option, spec in specifications[role].items()})
+    own = dict(described.get("options", {}))
+    target = described.get("target", True)
+    if target:
+        own = {"target": {**TARGET, "required": target == "required"}, **own}
+    ask = [*own, *described.get("ask", data["ask"] if options else []), *settings["questions"].get(name, [])]
+    asked = survey(name, {**options, **own}, ask, without=variables)
+    extra = {**described.get("variables", {}), **settings["variables"], **settings["template_variables"].get(name, {}), **variables}
+    return {
+        "name": _name(settings, name),
+        "description": described["description"],
+        "organization": settings["organization"],
+        "job_type": "run",
+        "inventory": settings["inventory"],
+        "project": settings["project"],
+        "playbook": "playbooks/%s.yml" % described.get("playbook", name),
+        "credentials": [*settings["machine_credentials"], *(settings["credentials"][kind] for kind in kinds)],
+        "forks": settings["forks"],
+        "job_slice_count": settings["slices"] if described.get("slices") else 1,
+        "extra_vars": extra,
+        # A check job looks at what would be done.
+        "ask_job_type_on_launch": True,
+        "ask_diff_mode_on_launch": True,
+        "ask_tags_on_launch": bool(described.get("prompt_tags", False)),
+        # What a survey does not ask for, nobody who may only launch can set.
+        "ask_variables_on_launch": False,
+        "survey_enabled": bool(asked["spec"]),
+        "survey_spec": asked,
+        **({"execution_environment": settings["execution_environment"]} if settings["execution_environment"] else {}),
+    }
+
+
+def workflow(data: Table, settings: Table) -> dict[str, t.Any]:
+    """From machines to a served model, with a person between the verdict and the keys."""
+    described = data["workflow"]
+    # Only groups that were named for it lose their keys when something fails.
+    revoke = settings["workflow_revoke"]
+    nodes = [one for one in described["nodes"] if revoke or one["id"] != "revoke"]
+    known = {one["id"] for one in nodes}
+    organization = {"name": settings["organization"]}
+    made = []
+    for one in nodes:
+        if one.get("approval"):
+            job: dict[str, t.Any] = {**described["approval"], "type": "workflow_approval", "timeout": settings["approval_timeout"]}
+        else:
+            job = {"name": _name(settings, one["template"]), "type": "job_template", "organization": organization}
+        target = revoke if one["id"] == "revoke" else settings["workflow_targets"].get(one["id"], "")
+        answers = {"target": target} if target else {}
+        if one["id"] == "revoke":
+            answers["decommission_confirm"] = target
+        related = {f"{kind}_nodes": [{"identifier": name} for name in one.get(kind, []) if name in known] for kind in ("success", "failure")}
+        made.append(
+            {
+                "identifier": one["id"],
+                "unified_job_template": job,
+                # One failure is enough for revoking.
+                "all_parents_must_converge": False,
+                **({"extra_data": answers} if answers else {}),
+                "related": {**related, "always_nodes": [], "credentials": []},
+            }
+        )
+    return {
+        "name": _name(settings, described["name"]),
+        "description": "Preflight, provision, attest; after an approval release keys and serve; revoke keys if that fails",
+        "organization": settings["organization"],
+        "inventory": settings["inventory"],
+        "ask_variables_on_launch": False,
+        "allow_simultaneous": False,
+        "workflow_nodes": made,
+        # Nodes that are no longer described would stay otherwise, and with them a way around the approval.
+        "destroy_current_nodes": False,
+    }
+
+
+def _name(settings: Table, name: str) -> str:
+    return "%s %s" % (settings["prefix"], name.replace("_", " "))
+
+
+def _environment(settings: Table) -> list[dict[str, t.Any]]:
+    if not settings["execution_environment_image"]:
+        return []
+    return [{"name": settings["execution_environment"], "image": settings["execution_environment_image"], "organization": settings["organization"], "pull": "missing"}]
+
+
+def _project(settings: Table) -> dict[str, t.Any]:
+    return {
+        "name": settings["project"],
+        "organization": settings["organization"],
+        "scm_type": "git",
+        "scm_url": settings["project_url"],
+        "scm_branch": settings["project_branch"],
+        "scm_update_on_launch": settings["project_update_on_launch"],
+        "allow_override": False,
+        **({"signature_validation_credential": settings["project_signature"]} if settings["project_signature"] else {}),
+    }
+
+
+def _sources(settings: Table) -> list[dict[str, t.Any]]:
+    """The hosts first; what attestation said of them on top, anew before each job."""
+    wanted = (("hosts", settings["inventory_hosts_path"]), ("attested state", settings["inventory_state_path"]))
+    return [
+        {
+            "name": _name(settings, name),
+            "inventory": settings["inventory"],
+            "organization": settings["organization"],
+            "source": "scm",
+            "source_project": settings["inventory_project"],
+            "source_path": path,
+            "overwrite": True,
+            "update_on_launch": True,
+            "update_cache_timeout": settings["inventory_cache_seconds"],
+            **({"execution_environment": settings["execution_environment"]} if settings["execution_environment"] else {}),
+        }
+        for name, path in wanted
+        if path
+    ]
+
+
+def _schedules(data: Table, settings: Table) -> list[dict[str, t.Any]]:
+    return [
+        {
+            "name": _name(settings, one["name"]),
+            "unified_job_template": _name(settings, one["template"]),
+            "organization": settings["organization"],
+            "rrule": settings[one["rrule"]],
+            "enabled": True,
+        }
+        for one in data["schedules"]
+        if settings[one["rrule"]]
+    ]
