@@ -51,7 +51,8 @@ class Record:
         end = strict.members(found["ledger"], ("seq", "size", "hash"), where=where)
         granted = found["granted"]
         numbers = [found["sequence"], end["seq"], end["size"]]
-        if found["schema"] != SCHEMA or not isinstance(granted, dict) or not all(isinstance(models, dict) for models in granted.values()):
+        sound = isinstance(granted, dict) and all(isinstance(models, dict) and number.isdecimal() and number.isascii() for number, models in granted.items())
+        if found["schema"] != SCHEMA or not sound:
             raise FormatError("it is no record of a gateway", where=where)
         numbers += [uses for models in granted.values() for uses in models.values()]
         if not all(strict.is_integer(number) and 0 <= number <= NUMBER_MAX for number in numbers):
@@ -144,6 +145,8 @@ class Centre:
                 found = ledger.verify(trial, card.ledger_key)
         except LedgerError as error:
             raise LedgerError(error.what, where="ledger in the report of %s" % self.name, fix=error.fix, code=error.code) from None
+        except OSError as error:
+            raise KeyReleaseError("it cannot be unpacked (%s)" % (error.strerror or error), where="report of %s" % self.name, code="edge-io") from None
         return list(found.entries), found.head
 
     def _copy(self, record: Record) -> bytes:
