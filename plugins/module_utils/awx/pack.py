@@ -101,8 +101,8 @@ def workflow(data: Table, settings: Table) -> dict[str, t.Any]:
     described = data["workflow"]
     # Only groups that were named for it lose their keys when something fails.
     revoke = settings["workflow_revoke"]
-    nodes = [one for one in described["nodes"] if revoke or one["id"] != "revoke"]
-    known = {one["id"] for one in nodes}
+    nodes = described["nodes"]
+    known = {one["id"] for one in nodes if revoke or one["id"] != "revoke"}
     organization = {"name": settings["organization"]}
     made = []
     for one in nodes:
@@ -110,6 +110,10 @@ def workflow(data: Table, settings: Table) -> dict[str, t.Any]:
             job: dict[str, t.Any] = {**described["approval"], "type": "workflow_approval", "timeout": settings["approval_timeout"]}
         else:
             job = {"name": _name(settings, one["template"]), "type": "job_template", "organization": organization}
+        if one["id"] not in known:
+            # Left from before it would have no parent any more, be a root, and run at once.
+            made.append({"identifier": one["id"], "unified_job_template": job, "state": "absent"})
+            continue
         target = revoke if one["id"] == "revoke" else settings["workflow_targets"].get(one["id"], "")
         answers = {"target": target} if target else {}
         if one["id"] == "revoke":
@@ -133,8 +137,6 @@ def workflow(data: Table, settings: Table) -> dict[str, t.Any]:
         "ask_variables_on_launch": False,
         "allow_simultaneous": False,
         "workflow_nodes": made,
-        # Nodes that are no longer described would stay otherwise, and with them a way around the approval.
-        "destroy_current_nodes": False,
     }
 
 

@@ -11,6 +11,8 @@ import sys
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.attested.ai.plugins.module_utils.awx import pack as packing
 from ansible_collections.attested.ai.plugins.module_utils.awx.export import export
 from ansible_collections.attested.ai.plugins.module_utils.awx.survey import question, survey
@@ -130,7 +132,9 @@ def test_no_way_leads_to_keys_around_the_approval(objects):
         # AWX drops answers that the survey of the job does not ask for.
         assert set(node.get("extra_data", {})) <= asked.get(node["unified_job_template"]["name"], set())
     bare = packing.workflow(DATA, {**SETTINGS, "workflow_revoke": ""})
-    assert "revoke" not in json.dumps(bare["workflow_nodes"])
+    gone = next(one for one in bare["workflow_nodes"] if one["identifier"] == "revoke")
+    assert gone["state"] == "absent" and "extra_data" not in gone, "left from before it would be a root, and run at once"
+    assert all({"identifier": "revoke"} not in one["related"]["failure_nodes"] for one in bare["workflow_nodes"] if one is not gone)
 
 
 def test_without_an_image_or_paths_nothing_is_made_for_them():
@@ -140,29 +144,38 @@ def test_without_an_image_or_paths_nothing_is_made_for_them():
     assert all("execution_environment" not in one for one in found["controller_templates"]) and len(found["controller_schedules"]) == 1
 
 
-def test_the_role_writes_what_other_tools_read(tmp_path):
-    """Played once for real: what the role exports is what the library says, and the texts for AWX and for jobs are not evaluated on the way."""
-    target = tmp_path / "controller.yml"
-    variables = {
-        "awx_state": "export", "awx_export_file": str(target), "awx_project_url": "https://git.example.org/x.git", "awx_credentials": {"bmc": "rack BMC"},
-        "awx_workflow_revoke": "guests", "awx_inventory_state_path": "fleet.attested.yml",
-    }  # fmt: skip
-    (tmp_path / "vars.json").write_text(json.dumps(variables))
-    command = [sys.executable, "-m", "ansible", "playbook", "attested.ai.awx_setup", "-i", "localhost,", "-e", "@vars.json"]
+def test_the_file_keeps_braces_for_awx_and_for_jobs(tmp_path, objects):
+    """As ansible-core itself reads it: nothing with braces may be evaluated when the file is used."""
+    text = export(objects)
+    read = DataLoader().load(text)
+    assert json.loads(json.dumps(read)) == objects
+    assert Templar(DataLoader()).template(read) == read
+    assert export({"x": ["{{ y }}", "plain"]}).splitlines()[2:] == ["x:", '- !unsafe "{{ y }}"', "- plain"]
+
+
+def test_the_role_writes_its_objects_and_refuses_half_of_its_variables(tmp_path):
+    """One run: first what it refuses, then what it exports."""
+    (tmp_path / "try.yml").write_text(
+        """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  vars: {awx_state: export, awx_credentials: {bmc: rack BMC}, awx_workflow_revoke: guests}
+  tasks:
+    - block:
+        - ansible.builtin.include_role: {name: attested.ai.awx}
+        - ansible.builtin.fail: {msg: it was not refused}
+      rescue:
+        - ansible.builtin.assert: {that: "'awx_project_url is empty' in ansible_failed_result.msg"}
+    - ansible.builtin.include_role: {name: attested.ai.awx}
+      vars: {awx_project_url: "https://git.example.org/x.git", awx_export_file: "{{ playbook_dir }}/controller.yml"}
+"""
+    )
+    command = [sys.executable, "-m", "ansible", "playbook", "try.yml", "-i", "localhost,"]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stdout + done.stderr
-    # The other way round: a play reads the file, and gives AWX's braces on as they are.
-    (tmp_path / "read.yml").write_text(
-        "- hosts: localhost\n  gather_facts: false\n  tasks:\n"
-        "    - ansible.builtin.copy:\n        content: \"{{ {'types': controller_credential_types, 'jobs': controller_templates} | to_json }}\"\n"
-        "        dest: seen.json\n        mode: '0644'\n"
-    )
-    command = [sys.executable, "-m", "ansible", "playbook", "read.yml", "-i", "localhost,", "-c", "local", "-e", "@controller.yml"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, done.stdout + done.stderr
-    seen = json.loads((tmp_path / "seen.json").read_text())
-    assert seen["types"][0]["injectors"]["file"]["template.bmc_password"] == "{{ bmc_password }}"
-    bios = next(one for one in seen["jobs"] if one["name"] == "attested.ai bios")
+    seen = json.loads(json.dumps(DataLoader().load((tmp_path / "controller.yml").read_text())))
+    assert seen["controller_credential_types"][0]["injectors"]["file"]["template.bmc_password"] == "{{ bmc_password }}"
+    bios = next(one for one in seen["controller_templates"] if one["name"] == "attested.ai bios")
     assert bios["extra_vars"]["bios_password"].startswith("{{ lookup(") and bios["credentials"] == ["rack BMC"]
-    assert export({"x": ["{{ y }}", "plain"]}).splitlines()[2:] == ["x:", '- !unsafe "{{ y }}"', "- plain"]

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The role awx by the real modules of awx.awx before a double of AWX's interface: made once, nothing the second time, taken away. It proves our side only."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+COLLECTIONS = os.environ.get("AWX_COLLECTIONS", "")
+pytestmark = pytest.mark.skipif(not COLLECTIONS, reason="set AWX_COLLECTIONS to a folder with ansible_collections/awx/awx")
+
+_spec = importlib.util.spec_from_file_location("awx_double", pathlib.Path(__file__).with_name("awx_double.py"))
+awx_double = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(awx_double)
+
+
+@pytest.fixture
+def awx():
+    double = awx_double.Double()
+    double.add("credentials", name="ssh")
+    double.add("credentials", name="rack BMC")
+    server = awx_double.serve(double)
+    yield double, server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def test_objects_are_made_once_changed_when_they_differ_and_taken_away(awx, tmp_path):
+    double, port = awx
+    variables = {
+        "awx_project_url": "https://git.example.org/x.git", "awx_machine_credentials": ["ssh"], "awx_credentials": {"bmc": "rack BMC"}, "awx_workflow_revoke": "guests",
+        "awx_inventory_hosts_path": "hosts.yml", "awx_inventory_state_path": "fleet.attested.yml", "awx_execution_environment_image": "registry.example.org/ee:1",
+    }  # fmt: skip
+
+    def play(*arguments, status=0, token="token-of-the-test", **more):
+        (tmp_path / "vars.json").write_text(json.dumps({**variables, **more}))
+        environment = {
+            **os.environ, "ANSIBLE_NOCOLOR": "1", "CONTROLLER_HOST": f"http://127.0.0.1:{port}", "CONTROLLER_OAUTH_TOKEN": token, "HOME": str(tmp_path),
+            "ANSIBLE_COLLECTIONS_PATH": f"{os.environ['ANSIBLE_COLLECTIONS_PATH']}:{COLLECTIONS}",
+        }  # fmt: skip
+        command = [sys.executable, "-m", "ansible", "playbook", "attested.ai.awx_setup", "-i", "localhost,", "-e", "@vars.json", *arguments]
+        double.writes.clear()
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        assert done.returncode == status and "Traceback" not in done.stdout, done.stdout[-6000:] + done.stderr
+        return done.stdout
+
+    play()
+    bios = double.named("job_templates", "attested.ai bios")
+    assert double.links["job_templates", bios["id"], "credentials"] == [1, 2]
+    assert json.loads(bios["extra_vars"])["bios_password"].startswith("{{ lookup(")
+    types = double.named("credential_types", "attested.ai BMC")
+    assert types["injectors"]["env"]["ATTESTED_BMC_PASSWORD_FILE"] == "{{ tower.filename.bmc_password }}"
+    assert len(double.stored["job_templates"]) == 18 and len(double.surveys) == 18
+    nodes = {one["identifier"]: one["id"] for one in double.stored["workflow_job_template_nodes"].values()}
+    assert double.links["workflow_job_template_nodes", nodes["attest"], "failure_nodes"] == [nodes["revoke"]]
+    assert double.links["workflow_job_template_nodes", nodes["attest"], "success_nodes"] == [nodes["approve"]]
+    # The second time, in check mode too, nothing is written and nothing said to be.
+    assert "changed=0" in play() and double.writes == []
+    assert "changed=0" in play("--check") and double.writes == []
+    # No longer to be revoked: the node must go, or it would run as a root.
+    assert "changed=1 " in play(awx_workflow_revoke="")
+    assert "revoke" not in {one["identifier"] for one in double.stored["workflow_job_template_nodes"].values()}
+    play(awx_state="absent")
+    assert double.stored["job_templates"] == double.stored["workflow_job_templates"] == double.stored["schedules"] == {}
+    said = play(status=2, token="another")
+    assert "401" in said and "another" not in said
