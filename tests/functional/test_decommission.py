@@ -85,7 +85,7 @@ def test_a_machine_that_is_not_reached_is_not_proven(run, tmp_path):
 
 def test_site_asks_first(run):
     status, said = run("site", inventory={"all": {"children": {"tdx_hosts": {"hosts": {"one": {}}}}}})
-    assert status == 2 and "1 machines (steps bios, hosts, gpu, confidential_vm, guests, deploy, monitor)" in said and "site_confirm=true" in said, said
+    assert status == 2 and "1 machines (steps bios, hosts, quoting, gpu, trustee, runtimes, confidential_vm, guests, deploy, monitor)" in said and "site_confirm=true" in said, said
     status, said = run("site", "-e", "target=all", "-e", "site_confirm=true")
     assert status == 2 and "each step has its own groups" in said
 
@@ -94,8 +94,8 @@ def test_site_orders_what_exists(run):
     status, said = run("site", "--list-tasks", "-e", "site_confirm=true")
     assert status == 0
     order = (
-        "Ask before anything", "Look at the machines", "Set the BIOS", "Set up the hosts", "Set up hosts with GPUs", "Start the guest", "Set up the guests",
-        "Attest the guests", "Serve the model", "Judge the round",
+        "Ask before anything", "Look at the machines", "Set the BIOS", "Set up the hosts", "Set up the PCCS for others", "Set up hosts with GPUs",
+        "Run the key broker", "Nodes of the cluster", "Start the guest", "Set up the guests", "Attest the guests", "Serve the model", "Judge the round",
     )  # fmt: skip
     assert [said.index(name) for name in order] == sorted(said.index(name) for name in order)
     assert run("site", "--syntax-check")[0] == 0
