@@ -35,7 +35,7 @@ class Double:
         if kind == "job_templates" and "project" in fields:
             item["organization"] = self.stored["projects"][fields["project"]]["organization"]
         if kind == "projects":
-            item["status"] = "successful"
+            item.update(status="successful", scm_revision="0" * 40)
         self.stored[kind][self.last] = item
         return item
 
@@ -70,7 +70,7 @@ class Double:
     def part(self, method: str, kind: str, item: dict, name: str, body: dict) -> tuple[int, object]:
         if name == "survey_spec":
             if method == "POST":
-                assert {"name", "description", "spec"} == set(body), body
+                assert {"name", "description", "spec"} == set(body) and body["spec"], body
                 self.surveys[item["id"]] = body
             return 200, self.surveys.get(item["id"], {})
         if name == "create_approval_template":

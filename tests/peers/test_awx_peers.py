@@ -57,7 +57,7 @@ def test_objects_are_made_once_changed_when_they_differ_and_taken_away(awx, tmp_
     assert json.loads(bios["extra_vars"])["bios_password"].startswith("{{ lookup(")
     types = double.named("credential_types", "attested.ai BMC")
     assert types["injectors"]["env"]["ATTESTED_BMC_PASSWORD_FILE"] == "{{ tower.filename.bmc_password }}"
-    assert len(double.stored["job_templates"]) == 18 and len(double.surveys) == 18
+    assert len(double.stored["job_templates"]) == 19 and len(double.surveys) == 18
     nodes = {one["identifier"]: one["id"] for one in double.stored["workflow_job_template_nodes"].values()}
     assert double.links["workflow_job_template_nodes", nodes["attest"], "failure_nodes"] == [nodes["revoke"]]
     assert double.links["workflow_job_template_nodes", nodes["attest"], "success_nodes"] == [nodes["approve"]]

@@ -91,7 +91,8 @@ def template(name: str, data: Table, settings: Table, specifications: Table) -> 
         # What a survey does not ask for, nobody who may only launch can set.
         "ask_variables_on_launch": False,
         "survey_enabled": bool(asked["spec"]),
-        "survey_spec": asked,
+        # AWX refuses a survey without a question.
+        **({"survey_spec": asked} if asked["spec"] else {}),
         **({"execution_environment": settings["execution_environment"]} if settings["execution_environment"] else {}),
     }
 
