@@ -14,7 +14,7 @@ import pytest
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 COLLECTIONS = os.environ.get("AWX_COLLECTIONS", "")
-pytestmark = pytest.mark.skipif(not COLLECTIONS, reason="set AWX_COLLECTIONS to a folder with ansible_collections/awx/awx")
+RUNNER = os.environ.get("ANSIBLE_RUNNER", "")
 
 _spec = importlib.util.spec_from_file_location("awx_double", pathlib.Path(__file__).with_name("awx_double.py"))
 awx_double = importlib.util.module_from_spec(_spec)
@@ -32,6 +32,7 @@ def awx():
     server.server_close()
 
 
+@pytest.mark.skipif(not COLLECTIONS, reason="set AWX_COLLECTIONS to a folder with ansible_collections/awx/awx")
 def test_objects_are_made_once_changed_when_they_differ_and_taken_away(awx, tmp_path):
     double, port = awx
     variables = {
@@ -71,3 +72,40 @@ def test_objects_are_made_once_changed_when_they_differ_and_taken_away(awx, tmp_
     assert double.stored["job_templates"] == double.stored["workflow_job_templates"] == double.stored["schedules"] == {}
     said = play(status=2, token="another")
     assert "401" in said and "another" not in said
+
+
+@pytest.mark.skipif(not RUNNER, reason="set ANSIBLE_RUNNER to the program ansible-runner")
+def test_a_job_runs_as_awx_would_start_it(tmp_path):
+    """This repository as the project, its collection installed from itself; extra variables of a template and a secret in a file, as AWX hands them over."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") and name != "PYTHONPATH"}
+    environment.update(HOME=str(tmp_path), PATH=f"{pathlib.Path(sys.executable).parent}:{environment['PATH']}")
+    project = tmp_path / "private" / "project"
+    subprocess.run([sys.executable, str(REPO / "tools/dev/tree.py"), str(project)], check=True, capture_output=True)
+    install = ["ansible-galaxy", "collection", "install", "-r", "collections/requirements.yml", "-p", str(tmp_path / "collections")]
+    done = subprocess.run(install, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    environment["ANSIBLE_COLLECTIONS_PATH"] = str(tmp_path / "collections")
+
+    for part in ("env", "inventory"):
+        (tmp_path / "private" / part).mkdir()
+    (tmp_path / "private" / "inventory" / "hosts").write_text("localhost ansible_connection=local\n")
+
+    def job(playbook, variables, **more):
+        (tmp_path / "private" / "env" / "extravars").write_text(json.dumps(variables))
+        command = [RUNNER, "run", str(tmp_path / "private"), "-p", playbook, "-i", playbook.split("/")[1], "--quiet"]
+        done = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        return done.returncode, done.stderr + (tmp_path / "private" / "artifacts" / playbook.split("/")[1] / "stdout").read_text()
+
+    # What the survey of an export would answer; it writes nothing in AWX.
+    exported = tmp_path / "controller.yml"
+    status, said = job("playbooks/awx_setup.yml", {"awx_state": "export", "awx_export_file": str(exported), "awx_project_url": "https://git.example.org/x.git"})
+    assert status == 0 and exported.exists(), said
+    secret = tmp_path / "secret"
+    secret.write_text("of the controller")
+    secret.chmod(0o600)
+    (project / "playbooks" / "probe.yml").write_text(
+        "- hosts: localhost\n  gather_facts: false\n  tasks:\n    - ansible.builtin.assert: {that: bios_password == 'of the controller', quiet: true}\n"
+    )
+    variables = {"bios_password": "{{ lookup('ansible.builtin.file', lookup('ansible.builtin.env', 'ATTESTED_BMC_PASSWORD_FILE')) }}"}
+    status, said = job("playbooks/probe.yml", variables, ATTESTED_BMC_PASSWORD_FILE=str(secret))
+    assert status == 0 and "of the controller" not in said, said
