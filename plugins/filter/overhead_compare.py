@@ -20,14 +20,14 @@ description:
   - Takes the documents of M(attested.ai.overhead_measure) of both sides and returns, for each measurement, the median of the paired ratios on/off, its
     bootstrap interval, the outliers, and how that stands to published figures.
   - Whatever else differs between the sides is named, and then nothing is held against published figures. Pure arithmetic; nothing is measured.
-positional: _input, off
+positional: _input, without
 options:
   _input:
     description: The passes of the side with confidential computing, in their order. 12 are enough for 100 measurements at 95 %.
     type: list
     elements: dict
     required: true
-  off:
+  without:
     description: As many passes of the side without.
     type: list
     elements: dict
@@ -63,8 +63,8 @@ _value:
 
 
 @guarded
-def overhead_compare(on: t.Any, off: t.Any, confidence: t.Any = 0.95) -> dict[str, t.Any]:
-    document = core.compare(unlazy(on), unlazy(off), unlazy(confidence))
+def overhead_compare(given: t.Any, without: t.Any, confidence: t.Any = 0.95) -> dict[str, t.Any]:
+    document = core.compare(unlazy(given), unlazy(without), unlazy(confidence))
     rows, notes = view.summary(document), view.notes(document)
     table = {"title": "Overhead of confidential computing", "text": ". ".join(notes) + ".", "columns": view.COLUMNS, "rows": rows}
     return {"document": document, "columns": view.COLUMNS, "rows": rows, "notes": notes, "table": table}

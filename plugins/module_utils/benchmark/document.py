@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ansible_collections.attested.ai.plugins.module_utils.benchmark.failure import BenchmarkError
 
 SCHEMA = "attested.ai/overhead/1"
+LEAST_SECONDS, MOST_SECONDS = 1e-12, 1e7
 # What has to be the same on both sides, or else is named in the comparison. tee is the difference that is looked for.
 MACHINE = ("architecture", "cpu", "cpus", "memory_gib", "kernel", "python", "numpy", "torch", "gpu", "gpu_capability", "driver", "hypervisor")
 _ID = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+){0,5}\Z")
@@ -36,7 +36,7 @@ def _check(name: Any, measure: Any, where: str) -> None:
     if not isinstance(seconds, (list, tuple)) or not seconds:
         raise BenchmarkError("it has no seconds", where="%s, %s" % (where, name), code="document")
     for value in seconds:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not LEAST_SECONDS <= value <= MOST_SECONDS:
             raise BenchmarkError("%s is no time" % ascii(value)[:40], where="%s, %s" % (where, name), code="document")
 
 

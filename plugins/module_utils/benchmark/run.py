@@ -23,6 +23,8 @@ from ansible_collections.attested.ai.plugins.module_utils.target.probes.host imp
 from ansible_collections.attested.ai.plugins.module_utils.target.tsm import DEFAULT_PATH
 
 PARTS = ("cpu", "memory", "file", "model", "attestation", "gpu", "serving")
+# The code of an error that a signal became, which is no trouble of the measurement that it met.
+INTERRUPTED = "interrupted"
 LEAST_SIZE, MOST_SIZE = 1024, 4 << 30
 
 
@@ -52,6 +54,8 @@ def measure(wanted: Wanted, host: Host) -> Dict[str, Any]:
         about = _prepare(wanted, found)
         bounce = Swiotlb(wanted.swiotlb)
         seconds = _rounds(wanted, found, bounce)
+    except MemoryError:
+        raise BenchmarkError("there is not enough memory for these sizes", fix="Give smaller ones", code="settings") from None
     finally:
         for one in found.measures:
             one.close()
@@ -120,6 +124,8 @@ def _rounds(wanted: Wanted, found: Found, bounce: Swiotlb) -> Dict[str, List[flo
             try:
                 times = one.call()
             except (AttestedError, OSError, RuntimeError, MemoryError) as error:
+                if getattr(error, "code", "") == INTERRUPTED:
+                    raise
                 _drop(one, error, found)
                 continue
             bounce.look()

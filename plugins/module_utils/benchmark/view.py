@@ -59,8 +59,8 @@ def notes(document: t.Mapping[str, t.Any]) -> list[str]:
 
 def _buffers(found: t.Mapping[str, t.Any]) -> str:
     if found.get("used_most") is None:
-        return found.get("why") or "unknown"
-    return f"{found['used_most']} of {found.get('slots') or 'unknown'} slots in use at most, {found['used_before']} before"
+        return str(found.get("why") or "unknown")
+    return f"{found['used_most']} of {found.get('slots') or 'unknown'} slots in use at most, {found.get('used_before')} before"
 
 
 def amount(seconds: float, size: t.Any) -> str:

@@ -17,6 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.benchmark.measures imp
 from ansible_collections.attested.ai.plugins.module_utils.benchmark.measures import serving
 from ansible_collections.attested.ai.plugins.module_utils.benchmark.measures.measure import Found, Measure, label
 from ansible_collections.attested.ai.plugins.module_utils.benchmark.run import Wanted, measure
+from ansible_collections.attested.ai.plugins.module_utils.errors import CollectError
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.local import LocalHost
 
 SMALL = {"rounds": 2, "sizes": (4096,), "file_size": 65536}
@@ -80,6 +81,24 @@ def test_a_server_that_does_not_stream_is_named_without_its_query(server, path, 
     document = measure(wanted, LocalHost())
     assert "serving.1" in document["absent"] and "cpu.hash" in document["measures"] and caught.value.code == "serving"
     assert "secret-word" not in json.dumps(document)
+
+
+def test_a_header_that_is_none_is_not_shown(server):
+    bad = serving.Endpoint(server, b"{}", {"Authorization": "Bearer secret-word\nX: y"}, timeout=5)
+    with pytest.raises(BenchmarkError, match="not allowed") as caught:
+        serving.stream(bad)
+    assert "secret-word" not in str(caught.value)
+
+
+def test_a_signal_ends_the_run_and_not_one_measurement(monkeypatch):
+    def ends():
+        raise CollectError("ended by a signal", code="interrupted")
+
+    monkeypatch.setattr(
+        "ansible_collections.attested.ai.plugins.module_utils.benchmark.run.gpu", lambda found, _sizes: found.measures.append(Measure("gpu.load", ends)) or {}
+    )
+    with pytest.raises(CollectError, match="signal"):
+        measure(Wanted(("gpu",), **SMALL), LocalHost())
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x/", "http://", "http://user:word@x/", "http://x:none/", "http://[::1"])

@@ -39,7 +39,10 @@ def scratch(found: Found, directory: str, size: int) -> None:
 def model(found: Found, path: str) -> None:
     """All files of a model's directory (or the one file) as one measurement."""
     files = _files(path)
-    size = sum(os.path.getsize(one) for one in files)
+    try:
+        size = sum(os.path.getsize(one) for one in files)
+    except OSError as error:
+        raise BenchmarkError("it cannot be read (%s)" % error.strerror, where=path, code="model-path") from None
     if not size:
         raise BenchmarkError("it holds no bytes to read", where=path, fix="Name a model's file or directory", code="model-path")
     found.measures.append(Measure("file.model", lambda: {"file.model": _timed(lambda: _all(files))}, size))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.benchmark.measures.files import CHUNK
 from ansible_collections.attested.ai.plugins.module_utils.benchmark.measures.measure import Found, label, timed
@@ -26,10 +26,17 @@ def gpu(found: Found, sizes: Sequence[int]) -> Dict[str, Any]:
     if not torch.cuda.is_available():
         found.absent["gpu"] = "PyTorch %s sees no CUDA device" % torch.__version__
         return {"torch": str(torch.__version__)}
-    _compute(found, torch)
-    _transfers(found, torch, sizes)
-    _small(found, torch)
-    _load(found, torch)
+    parts: Sequence[Tuple[str, Callable[[], None]]] = (
+        ("gpu.matmul", lambda: _compute(found, torch)),
+        ("gpu.alloc-copy", lambda: _small(found, torch)),
+        ("gpu.load", lambda: _load(found, torch)),
+        ("gpu.h2d", lambda: _transfers(found, torch, sizes)),
+    )
+    for name, add in parts:
+        try:
+            add()
+        except RuntimeError as error:
+            found.absent[name] = (str(error).splitlines() or ["it failed"])[0][:200]
     major, minor = torch.cuda.get_device_capability(0)
     return {
         "torch": str(torch.__version__),

@@ -76,7 +76,10 @@ def stream(endpoint: Endpoint) -> List[float]:
                 break
             if data:
                 times.append(time.perf_counter())
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except ValueError:
+        # Its own words would show the header, and that may be a key.
+        raise _failed(endpoint, "the address or a header holds characters that are not allowed there") from None
+    except (OSError, http.client.HTTPException) as error:
         raise _failed(endpoint, "%s: %s" % (type(error).__name__, ascii(str(error))[1:-1][:120])) from None
     finally:
         connection.close()
