@@ -47,7 +47,8 @@ class Run:
         inventory = {"all": {"hosts": {f"guest{number}": {} for number in range(hosts)}, "vars": facts}}
         (folder / "hosts.json").write_text(json.dumps(inventory), encoding="utf-8")
         environment = {
-            **os.environ, "ANSIBLE_CONFIG": str(folder / "ansible.cfg"), "ANSIBLE_PIPELINING": "1", "ANSIBLE_FORKS": str(forks), "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
+            **os.environ, "ANSIBLE_CONFIG": str(folder / "ansible.cfg"), "ANSIBLE_PIPELINING": "1", "ANSIBLE_FORKS": str(forks),
+            "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
             "ANSIBLE_REMOTE_TEMP": str(folder / "remote"), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.minimal", "ANSIBLE_DISPLAY_OK_HOSTS": "0",
         }  # fmt: skip
         command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.json", "play.yml"]
@@ -113,7 +114,8 @@ def measure(folder: Path, attest: dict, pid: int, options: argparse.Namespace) -
         half, whole = best[options.hosts // 2], best[options.hosts]
         each = (whole.cpu - half.cpu) / (options.hosts - options.hosts // 2)
         rows[name] = {
-            "hosts": options.hosts, "cpu": whole.cpu, "half": half.cpu, "each": each, "wall": whole.wall, "mib": whole.mib, "mib_half": half.mib, "tee_each": tee,
+            "hosts": options.hosts, "cpu": whole.cpu, "half": half.cpu, "each": each, "wall": whole.wall, "mib": whole.mib, "mib_half": half.mib,
+            "tee_each": tee,
         }  # fmt: skip
         print(
             f"{name:8} {options.hosts:>6} {whole.cpu:>8.2f} {1e3 * each:>10.1f} {half.cpu:>8.2f} {whole.cpu / half.cpu:>6.2f}x {whole.wall:>8.2f} "

@@ -8,31 +8,22 @@ from __future__ import annotations
 import json
 import typing as t
 
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
-
-try:
-    import yaml
-except ImportError:  # pragma: no cover - ansible-core brings it
-    yaml = None  # type: ignore[assignment]
+_BRACES: t.Final = ("{{", "{%")
 
 HEAD: t.Final = "---\n# Made by attested.ai.awx. Variables of infra.aap_configuration, items as the modules of awx.awx take them.\n"
 
 
 def export(objects: t.Mapping[str, t.Any]) -> str:
-    """YAML in which each text with braces is marked !unsafe."""
-    if yaml is None:
-        raise AttestedError("PyYAML is missing", where="export", fix="Install PyYAML for the interpreter of ansible-core")
-
-    class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: t.Any) -> bool:
-            return True
-
-    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        if "{{" in value or "{%" in value:
-            return dumper.represent_scalar("!unsafe", value, style='"')
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value)
-
-    Dumper.add_representer(str, text)
+    """YAML in which each text with braces is marked !unsafe. Texts are written as JSON writes them, which is YAML, too."""
     # Numbers and texts of templates carry marks of ansible-core; JSON leaves them behind.
-    plain = json.loads(json.dumps(dict(objects)))
-    return HEAD + yaml.dump(plain, Dumper=Dumper, sort_keys=False, width=150, allow_unicode=True)
+    return HEAD + "".join("%s:%s\n" % (name, _value(items, 0)) for name, items in json.loads(json.dumps(dict(objects))).items())
+
+
+def _value(value: t.Any, depth: int) -> str:
+    margin = "\n" + "  " * (depth + 1)
+    if isinstance(value, dict) and value:
+        return "".join("%s%s:%s" % (margin, json.dumps(name), _value(item, depth + 1)) for name, item in value.items())
+    if isinstance(value, list) and value:
+        return "".join("%s-%s" % (margin, _value(item, depth + 1)) for item in value)
+    mark = "!unsafe " if isinstance(value, str) and any(brace in value for brace in _BRACES) else ""
+    return " " + mark + json.dumps(value)

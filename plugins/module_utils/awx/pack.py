@@ -148,7 +148,8 @@ def _name(settings: Table, name: str) -> str:
 def _environment(settings: Table) -> list[dict[str, t.Any]]:
     if not settings["execution_environment_image"]:
         return []
-    return [{"name": settings["execution_environment"], "image": settings["execution_environment_image"], "organization": settings["organization"], "pull": "missing"}]
+    image = settings["execution_environment_image"]
+    return [{"name": settings["execution_environment"], "image": image, "organization": settings["organization"], "pull": "missing"}]
 
 
 def _project(settings: Table) -> dict[str, t.Any]:

@@ -25,12 +25,15 @@ SPECIFICATIONS = {
     for role in {role for one in DATA["templates"].values() for role in one.get("roles", [])}
 }
 SETTINGS = {
-    "prefix": "attested.ai", "organization": "Lab", "organization_create": True, "execution_environment": "ee", "execution_environment_image": "registry.example.org/ee:1",
-    "project": "attested.ai", "project_url": "https://git.example.org/attested.git", "project_branch": "1.0", "project_update_on_launch": False, "project_signature": "",
+    "prefix": "attested.ai", "organization": "Lab", "organization_create": True, "execution_environment": "ee",
+    "execution_environment_image": "registry.example.org/ee:1",
+    "project": "attested.ai", "project_url": "https://git.example.org/attested.git", "project_branch": "1.0",
+    "project_update_on_launch": False, "project_signature": "",
     "inventory": "fleet", "inventory_project": "attested.ai", "inventory_hosts_path": "hosts.yml", "inventory_state_path": "fleet.attested.yml",
     "inventory_cache_seconds": 60, "machine_credentials": ["ssh"], "credentials": {"bmc": "rack BMC", "pccs": "pccs key", "kbs": "broker"}, "variables": {},
     "template_variables": {"attest": {"attest_results": "/results"}}, "questions": {}, "forks": 50, "slices": 4,
-    "workflow_targets": {"attest": "guests"}, "workflow_revoke": "guests", "approval_timeout": 60, "monitor_rrule": "DTSTART:20260101T000500Z RRULE:FREQ=HOURLY;INTERVAL=1",
+    "workflow_targets": {"attest": "guests"}, "workflow_revoke": "guests", "approval_timeout": 60,
+    "monitor_rrule": "DTSTART:20260101T000500Z RRULE:FREQ=HOURLY;INTERVAL=1",
     "preflight_rrule": "",
 }  # fmt: skip
 
@@ -50,7 +53,7 @@ def objects():
         ({"type": "float"}, {"type": "float"}),
         ({"type": "path", "required": True}, {"type": "text", "required": True}),
         ({"type": "str", "no_log": True, "default": "never shown"}, {"type": "password", "question_description": ""}),
-        ({"default": 3, "type": "int", "description": ["Use C(x).", "See O(y)."]}, {"question_description": "Use x. See y. Unanswered: as the inventory says, else 3"}),
+        ({"default": 3, "type": "int", "description": ["Use C(x).", "O(y)."]}, {"question_description": "Use x. y. Unanswered: as the inventory says, else 3"}),
         ({"default": "{{ x }}", "description": "D"}, {"question_description": "D"}),
     ],
 )
@@ -100,7 +103,8 @@ def test_secrets_travel_in_files_and_only_where_a_credential_is(objects):
     quoting = by["attested.ai quoting"]
     assert quoting["credentials"] == ["ssh", "pccs key"] and "tdx_quoting_pccs_api_key" in quoting["extra_vars"]
     # A survey answer would beat what the credential brings.
-    assert {"tdx_quoting_pccs_user_token"} == {one["variable"] for one in quoting["survey_spec"]["spec"] if one["type"] == "password"} - {"tdx_quoting_pccs_admin_token"}
+    passwords = {one["variable"] for one in quoting["survey_spec"]["spec"] if one["type"] == "password"}
+    assert passwords == {"tdx_quoting_pccs_user_token", "tdx_quoting_pccs_admin_token"}
     assert by["attested.ai deploy model"]["credentials"] == ["ssh"] and not by["attested.ai deploy model"]["extra_vars"]
     assert by["attested.ai attest"]["job_slice_count"] == 4 and by["attested.ai monitor"]["job_slice_count"] == 1
     with pytest.raises(AttestedError, match="known|Known"):

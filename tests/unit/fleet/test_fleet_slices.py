@@ -27,7 +27,8 @@ def watch(root, found):
 
 
 def content(root):
-    files = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file() and path.name not in (".lock", "history.jsonl")}
+    found = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name not in (".lock", "history.jsonl")]
+    files = {str(path.relative_to(root)): path.read_bytes() for path in found}
     history = sorted((root / "history.jsonl").read_text().splitlines()) if (root / "history.jsonl").exists() else []
     return files, history
 
