@@ -22,8 +22,8 @@ def export(objects: t.Mapping[str, t.Any]) -> str:
 def _value(value: t.Any, depth: int) -> str:
     margin = "\n" + "  " * (depth + 1)
     if isinstance(value, dict) and value:
-        return "".join("%s%s:%s" % (margin, json.dumps(name), _value(item, depth + 1)) for name, item in value.items())
+        return "".join("%s%s:%s" % (margin, json.dumps(name, ensure_ascii=False), _value(item, depth + 1)) for name, item in value.items())
     if isinstance(value, list) and value:
         return "".join("%s-%s" % (margin, _value(item, depth + 1)) for item in value)
     mark = "!unsafe " if isinstance(value, str) and any(brace in value for brace in _BRACES) else ""
-    return " " + mark + json.dumps(value)
+    return " " + mark + json.dumps(value, ensure_ascii=False)

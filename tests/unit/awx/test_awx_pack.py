@@ -154,7 +154,7 @@ def test_the_file_keeps_braces_for_awx_and_for_jobs(tmp_path, objects):
     read = DataLoader().load(text)
     assert json.loads(json.dumps(read)) == objects
     assert Templar(DataLoader()).template(read) == read
-    assert export({"x": ["{{ y }}", "plain"]}).splitlines()[2:] == ["x:", '- !unsafe "{{ y }}"', "- plain"]
+    assert export({"x": ["{{ y }}", "plain"]}).splitlines()[2:] == ["x:", '  - !unsafe "{{ y }}"', '  - "plain"']
 
 
 def test_the_role_writes_its_objects_and_refuses_half_of_its_variables(tmp_path):
