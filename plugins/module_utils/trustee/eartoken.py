@@ -45,9 +45,11 @@ def verify(token: str, authority: str, now: datetime.datetime) -> Token:
 def _leaf(head: Dict[str, Any], authority: str, now: datetime.datetime) -> Any:
     from cryptography import x509
 
-    chain = head.get("x5c")
+    # Inside the key, where Trustee puts it and where its KBS alone looks.
+    jwk = head.get("jwk")
+    chain = jwk.get("x5c") if isinstance(jwk, dict) else None
     if not isinstance(chain, list) or not chain:
-        raise _bad("no certificate is in its header, so the KBS cannot verify it", "Give the signer of tokens its key and its certificate")
+        raise _bad("no certificate is in its header's key, so the KBS cannot verify it", "Give the signer of tokens its key and its certificate")
     try:
         leaf = x509.load_der_x509_certificate(strict.decode_base64(chain[0], "x5c", 64, 1 << 16))
     except (AttestedError, ValueError) as error:
@@ -57,7 +59,19 @@ def _leaf(head: Dict[str, Any], authority: str, now: datetime.datetime) -> Any:
         raise _bad("its certificate is of another authority than the one for tokens", "See which key the attestation service was given")
     if not x.begins(leaf) <= now <= x.ends(leaf):
         raise _bad("its certificate is out of its time (until %s)" % x.ends(leaf), "Renew it; and compare the clocks")
+    if not _same_key(leaf, jwk):
+        raise _bad("its header's key is none of its certificate, so the KBS refuses it", "Give the signer of tokens a key and a certificate that belong together")
     return leaf
+
+
+def _same_key(leaf: Any, jwk: Any) -> bool:
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    public = leaf.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        return False
+    numbers = public.public_numbers()
+    return [jwk.get("x"), jwk.get("y")] == [strict.encode_base64url(number.to_bytes((public.key_size + 7) // 8, "big")) for number in (numbers.x, numbers.y)]
 
 
 def _signature(leaf: Any, signed: bytes, signature: bytes) -> None:

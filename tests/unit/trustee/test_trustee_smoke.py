@@ -98,6 +98,13 @@ def other_signer(running):
     running.kbs._signer = x.new_ec_key()
 
 
+def foreign_signature(running):
+    """The header's key and certificate are right, and another key signed."""
+    jwk, key = running.kbs._jwk(), x.new_ec_key()
+    running.kbs._jwk = lambda: jwk
+    running.kbs._signer = key
+
+
 def other_authority(running):
     key, now = x.new_ec_key(), datetime.datetime.now(datetime.timezone.utc)
     running.kbs._chain = [x.issue("token", running.kbs._signer.public_key(), (), x.authority("other", key, now, 9), key, now, 5)]
@@ -126,9 +133,10 @@ UNSOUND = {
     "attestation": (affirms, {}, "token", "is affirming in cpu0"),
     "rego": (broken_policy, {}, "handshake", "a bad attestation policy makes every attestation fail"),
     "binding": (binds_nothing, {}, "binding", "it issued a token for evidence that binds another challenge"),
-    "signer": (other_signer, {}, "token", "its signature is none of its certificate's key"),
+    "signer": (other_signer, {}, "token", "its header's key is none of its certificate"),
+    "signature": (foreign_signature, {}, "token", "its signature is none of its certificate's key"),
     "authority": (other_authority, {}, "token", "of another authority"),
-    "chain": (no_chain, {}, "token", "no certificate is in its header"),
+    "chain": (no_chain, {}, "token", "no certificate is in its header's key"),
     "clock": (no_clock, {}, "clock", "its clock is +3"),
     "tls": (old_tls, {}, "tls-1.3", "it takes TLS 1.2"),
     "issuer": (lambda running: None, {"issuer": "another"}, "admin-token", "does not accept the admin token"),

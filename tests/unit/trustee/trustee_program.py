@@ -19,7 +19,6 @@ sys.path[:0] = [str(REPO / "tools" / "softkbs"), str(REPO / ".cache" / "collecti
 
 from cryptography import x509  # noqa: E402
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, load_pem_public_key  # noqa: E402
-from softkbs import jwt  # noqa: E402
 from softkbs.server import Fault, Server  # noqa: E402
 from softkbs.service import DEFAULT_POLICY, Admin, Kbs  # noqa: E402
 
@@ -57,9 +56,8 @@ class Program(Kbs):
         self.policy = policy.read_text()
         self.resources = Stored(self._root / "repository")
 
-    def _sign(self, claims: dict[str, Any]) -> str:
-        chain = [base64.b64encode(one.public_bytes(Encoding.DER)).decode("ascii") for one in self._chain]
-        return jwt.sign_es256({"alg": "ES256", "typ": "JWT", "x5c": chain}, claims, self._signer)
+    def _jwk(self) -> dict[str, Any]:
+        return {**super()._jwk(), "x5c": [base64.b64encode(one.public_bytes(Encoding.DER)).decode("ascii") for one in self._chain]}
 
     def _set_resource_policy(self, body: bytes, rest: list[str]) -> Any:
         reply = super()._set_resource_policy(body, rest)

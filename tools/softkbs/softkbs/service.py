@@ -257,10 +257,13 @@ class Kbs:
             return None
         return session
 
-    def _sign(self, claims: dict[str, Any]) -> str:
+    def _jwk(self) -> dict[str, Any]:
         numbers = self._signer.public_key().public_numbers()
-        jwk = {"alg": "ES256", "kty": "EC", "crv": "P-256", "x": jwt.encode(numbers.x.to_bytes(32, "big")), "y": jwt.encode(numbers.y.to_bytes(32, "big"))}
-        return jwt.sign_es256({"typ": "JWT", "alg": "ES256", "jwk": jwk}, claims, self._signer)
+        x, y = (jwt.encode(number.to_bytes(32, "big")) for number in (numbers.x, numbers.y))
+        return {"alg": "ES256", "kty": "EC", "crv": "P-256", "x": x, "y": y}
+
+    def _sign(self, claims: dict[str, Any]) -> str:
+        return jwt.sign_es256({"typ": "JWT", "alg": "ES256", "jwk": self._jwk()}, claims, self._signer)
 
 
 def _cookie(headers: Mapping[str, str]) -> str | None:
