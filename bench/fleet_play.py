@@ -67,7 +67,7 @@ class Run:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hosts", type=int, default=1000)
+    parser.add_argument("--hosts", type=int, default=100)
     parser.add_argument("--forks", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=1, help="the best of so many counts")
     parser.add_argument("--tee", choices=("sev-snp", "tdx"), default="sev-snp")
