@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""training_result: an owner opens a result of a job with its own key, after it was found to come from a guest that had the owner's data key."""
+
+from __future__ import annotations
+
+import os
+import typing as t
+
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import jwk_thumbprint, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import load_signing_key
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import tree
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, Manifest
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import unwrap_dek
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.signature import verify_manifest
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
+from ansible_collections.attested.ai.plugins.module_utils.target.memory import wipe
+from ansible_collections.attested.ai.plugins.module_utils.training import result
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import Agreement, Party
+from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+from ansible_collections.attested.ai.plugins.module_utils.training.job import read_agreement
+from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
+from ansible_collections.attested.ai.plugins.plugin_utils.model_client import ClientAction, read_small
+
+ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
+    "agreement": {"type": "path", "required": True},
+    "party": {"type": "str", "required": True},
+    "output": {"type": "str", "required": True},
+    "src": {"type": "path", "required": True},
+    "dest": {"type": "path", "required": True},
+    # Paths of files and addresses, no keys.
+    "key": {"type": "path", "required": True, "no_log": False},
+    "kek": {"type": "raw", "required": True, "no_log": False},
+    "data": {"type": "path", "required": True},
+}
+
+
+class ActionModule(ClientAction):
+    _supports_check_mode = True
+    argument_spec = ARGUMENT_SPEC
+
+    def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        agreement = read_agreement(self.local(options["agreement"]))
+        party, output = agreement.party(options["party"]), options["output"]
+        if output not in dict(agreement.outputs):
+            raise TrainingError("the agreement has no such output", where=output, code="result-other")
+        if party.id not in dict(agreement.outputs)[output]:
+            raise TrainingError("it was agreed that %s does not get it" % party.id, where=output, code="result-recipient")
+        folder, dest = os.path.join(self.local(options["src"]), output), self.local(options["dest"])
+        where = os.path.join(folder, result.STATEMENT)
+        statement = result.Statement.parse(read_small(where, result.SIZE_MAX, "statement"), where)
+        statement.check(agreement, output, where)
+        result.verify(statement, party.id, self._tag_key(options, agreement, party), where)
+        source = Directory(os.path.join(folder, result.CIPHERTEXT))
+        try:
+            sealed = self._sealed(source, statement)
+            target = opener.Target(source.src, dest)
+            opener.require_ours(dest)
+            changed = not opener.is_open(target, sealed)
+            if changed and not self._task.check_mode:
+                self._open(options, party, target, sealed, source)
+        finally:
+            source.close()
+        return {"changed": changed, "dest": dest, "made_at": statement.made_at, "agreement": agreement.digest,
+                "files": [entry.path for entry in sealed.manifest.files]}  # fmt: skip
+
+    def _tag_key(self, options: dict[str, t.Any], agreement: Agreement, party: Party) -> bytes:
+        """From the data key of the owner's own data set, which its key-encryption key opens."""
+        path = os.path.join(self.local(options["data"]), tree.MANIFEST)
+        manifest = Manifest.parse(read_small(path, MAX_SIZE, "manifest"), path)
+        if manifest.model_id != party.model_id:
+            raise TrainingError("it is %s, the data set of %s is %s" % (manifest.model_id, party.id, party.model_id), where=path, code="result-data")
+        key = unwrap_dek(manifest.dek, KekSource(self, options["kek"]).load())
+        try:
+            return result.tag_key(key, agreement)
+        finally:
+            wipe(key)
+
+    def _sealed(self, source: Directory, statement: result.Statement) -> opener.Sealed:
+        sealed = opener.read_sealed(source)
+        verify_manifest(sealed.raw, sealed.signature, statement.signer, source.name(tree.SIGNATURE))
+        if sealed.digest != statement.manifest_sha256:
+            raise TrainingError("its manifest is not the one that the statement names", where=source.src, fix="Do not use it", code="result-tag")
+        source.check_files(sealed.manifest)
+        return sealed
+
+    def _open(self, options: dict[str, t.Any], party: Party, target: opener.Target, sealed: opener.Sealed, source: Directory) -> None:
+        private = load_signing_key(self.local(options["key"]))
+        if jwk_thumbprint(public_jwk(private)) != party.kid:
+            raise TrainingError("it is not the result key of %s in the agreement" % party.id, where=f"key {options['key']}", code="result-key")
+        key = bytearray(jwe.unwrap_general(dict(sealed.manifest.dek), private, party.kid, "key of the result"))
+        try:
+            os.makedirs(os.path.dirname(target.dest), mode=0o700, exist_ok=True)
+            opener.decrypt(target, sealed, key, source=source)
+        finally:
+            wipe(key)

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What several owners agree on before any of them lets a guest have its data: attested.ai/training-agreement/1.
+
+It is canonical JSON (RFC 8785), so that its SHA-256 names it. That digest is given to the guest at launch, in the field of its evidence that is measured for
+that (HOST_DATA, MRCONFIGID, the personalisation value), and each owner's key broker asks for it there. Whoever changes a word of it has another guest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Sequence, Tuple
+
+from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import AGREEMENT_CURVES, check_public_jwk, jwk_thumbprint
+from ansible_collections.attested.ai.plugins.module_utils.measure.initdata import FIELDS, field_value
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import check_model_id, check_release
+from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+
+SCHEMA = "attested.ai/training-agreement/1"
+ALL = "all"
+# What the program prints goes to this output, if there is one, and to nobody if not.
+LOG = "log"
+SIZE_MAX = 1 << 18
+PARTIES_MAX = 32
+OUTPUTS_MAX = 32
+COMMAND_MAX = 128
+WORD_MAX = 4096
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}\Z")
+
+
+@dataclass(frozen=True)
+class Party:
+    """An owner: its data set, who signs that data set's manifest, and the key that its results are encrypted to."""
+
+    id: str
+    model_id: str
+    minimum_release: int
+    manifest_signer: str
+    result_key: Mapping[str, str]
+
+    @property
+    def kid(self) -> str:
+        return jwk_thumbprint(self.result_key)
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {"id": self.id, "model_id": self.model_id, "minimum_release": self.minimum_release, "manifest_signer": self.manifest_signer,
+                "result_key": dict(self.result_key)}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """``outputs`` are the names of folders that the program fills, each with the parties that get it."""
+
+    job: str
+    code: str
+    command: Tuple[str, ...]
+    parties: Tuple[Party, ...]
+    outputs: Tuple[Tuple[str, Tuple[str, ...]], ...]
+
+    @classmethod
+    def parse(cls, raw: bytes, where: str = "agreement") -> Agreement:
+        """Raises AttestedError on anything that is not exactly what ``to_bytes`` writes."""
+        if len(raw) > SIZE_MAX:
+            raise _bad("it is longer than %d bytes" % SIZE_MAX, where)
+        found = cls.of(strict.loads(raw, where), where)
+        if found.to_bytes() != bytes(raw):
+            raise _bad("it is not canonical JSON (RFC 8785)", where, "Use the file as attested.ai.training_agreement wrote it")
+        return found
+
+    @classmethod
+    def of(cls, value: Any, where: str = "agreement") -> Agreement:
+        """From its members. Raises AttestedError."""
+        obj = strict.members(value, ("schema", "job", "code", "command", "parties", "outputs"), where=where)
+        if obj["schema"] != SCHEMA:
+            raise _bad("its schema is not %s" % SCHEMA, where)
+        strict.decode_hex(obj["code"], where + " code", 32)
+        parties = _parties(obj["parties"], where)
+        return cls(_name(obj["job"], where + " job"), obj["code"], _command(obj["command"], where), parties,
+                   _outputs(obj["outputs"], [party.id for party in parties], where))  # fmt: skip
+
+    def to_bytes(self) -> bytes:
+        """The bytes that everybody's digest is over."""
+        ids = tuple(party.id for party in self.parties)
+        outputs = {name: ALL if who == ids else list(who) for name, who in self.outputs}
+        return jcs.canonicalize({
+            "schema": SCHEMA, "job": self.job, "code": self.code, "command": list(self.command), "parties": [party.to_dict() for party in self.parties],
+            "outputs": outputs,
+        })  # fmt: skip
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    def fields(self) -> Dict[str, str]:
+        """What the evidence of a guest holds that was launched for it, by kind of evidence."""
+        return {tee: field_value(self.to_bytes(), "sha256", tee)[1] for tee in FIELDS}
+
+    def recipients(self, output: str) -> Tuple[Party, ...]:
+        return tuple(party for party in self.parties if party.id in dict(self.outputs)[output])
+
+    def party(self, name: str) -> Party:
+        """Raises TrainingError."""
+        for party in self.parties:
+            if party.id == name:
+                return party
+        raise TrainingError("%s is no party of the agreement" % strict.quoted(name), where=self.job, code="agreement-party")
+
+
+def code_digest(files: Mapping[str, Tuple[int, str]]) -> str:
+    """SHA-256 that names a program: ``files`` are paths with size and SHA-256 of each."""
+    entries = [{"path": path, "bytes": size, "sha256": digest} for path, (size, digest) in sorted(files.items(), key=lambda item: item[0].encode("utf-8"))]
+    return hashlib.sha256(jcs.canonicalize({"schema": "attested.ai/training-code/1", "files": entries})).hexdigest()
+
+
+def _parties(value: Any, where: str) -> Tuple[Party, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= PARTIES_MAX:
+        raise _bad("parties is no list of 1 to %d parties" % PARTIES_MAX, where)
+    found = tuple(_party(entry, "%s party %d" % (where, index)) for index, entry in enumerate(value))
+    for what, seen in (("id", [party.id for party in found]), ("model_id", [party.model_id for party in found]), ("result_key", [party.kid for party in found])):
+        if len(set(seen)) != len(seen):
+            raise _bad("two parties have the same %s" % what, where)
+    if [party.id for party in found] != sorted(party.id for party in found):
+        raise _bad("the parties are not in the order of their ids", where, "Sort them, so that everybody comes to the same digest")
+    return found
+
+
+def _party(value: Any, where: str) -> Party:
+    obj = strict.members(value, ("id", "model_id", "minimum_release", "manifest_signer", "result_key"), where=where)
+    strict.decode_base64url(obj["manifest_signer"], where + " manifest_signer", 32, 32)
+    return Party(
+        _name(obj["id"], where + " id"), check_model_id(obj["model_id"], where + " model_id"),
+        check_release(obj["minimum_release"], where + " minimum_release"), obj["manifest_signer"],
+        check_public_jwk(obj["result_key"], AGREEMENT_CURVES, where + " result_key"),
+    )  # fmt: skip
+
+
+def _outputs(value: Any, ids: Sequence[str], where: str) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
+    if not isinstance(value, Mapping) or not 1 <= len(value) <= OUTPUTS_MAX:
+        raise _bad("outputs is no object of 1 to %d outputs" % OUTPUTS_MAX, where)
+    return tuple((_name(name, where + " output"), _recipients(value[name], ids, "%s output %s" % (where, strict.quoted(name)))) for name in sorted(value, key=str))
+
+
+def _recipients(value: Any, ids: Sequence[str], where: str) -> Tuple[str, ...]:
+    if value == ALL:
+        return tuple(ids)
+    if not isinstance(value, list) or not value:
+        raise _bad('neither "all" nor a list of parties says who gets it', where)
+    for one in value:
+        if one not in ids:
+            raise _bad("the recipient %s is no party" % strict.quoted(one), where)
+    if value != sorted(set(value)):
+        raise _bad("its recipients are not in order, or one is there twice", where)
+    if value == list(ids):
+        raise _bad('it names every party: write "all"', where)
+    return tuple(value)
+
+
+def _command(value: Any, where: str) -> Tuple[str, ...]:
+    where += " command"
+    if not isinstance(value, list) or not 1 <= len(value) <= COMMAND_MAX:
+        raise _bad("it is no list of 1 to %d words" % COMMAND_MAX, where)
+    for word in value:
+        if not strict.text_of(word, where, WORD_MAX).isprintable():
+            raise _bad("a word has characters that cannot be printed", where)
+    if not value[0].startswith("/"):
+        raise _bad("it does not begin with the absolute path of a program", where, "What a search path finds is not agreed on")
+    return tuple(value)
+
+
+def _name(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not _NAME.match(value):
+        raise _bad("%s is no name of small letters, digits and dashes, at most 41" % strict.quoted(value), where)
+    return value
+
+
+def _bad(what: str, where: str, fix: str = "") -> TrainingError:
+    return TrainingError(what, where=where, fix=fix, code="agreement-form")

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A job from one end to the other, in the guest: look at everything, fetch every key, open every data set, run, encrypt, wipe.
+
+Two phases. While one owner's broker still refuses, nothing is opened; when the last key is there, all is opened, and only then does the program start.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import Any, Callable, Dict, List, Tuple
+
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.formats import strict
+from ansible_collections.attested.ai.plugins.module_utils.kbs.own_evidence import OwnEvidence
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import session as sessions
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import jwk_thumbprint
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import Order, pull
+from ansible_collections.attested.ai.plugins.module_utils.modelserver import accounts
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import opening
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
+from ansible_collections.attested.ai.plugins.module_utils.target import memory
+from ansible_collections.attested.ai.plugins.module_utils.training import code, launch, result, runner
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import LOG, SIZE_MAX, Agreement, Party
+from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+
+Pull = Callable[[Order, OwnEvidence, bool], Dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a party's ciphertext lies on the guest, and where its key is fetched. ``prepared`` makes the order for a session."""
+
+    party: str
+    src: str
+    prepared: Callable[[str], Tuple[Order, OwnEvidence]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Job:
+    agreement: str
+    code: str
+    dest: str
+    results: str
+    sources: Tuple[Source, ...]
+    own: OwnEvidence
+    session_directory: str
+    isolation: str = runner.UNIT
+    limits: runner.Limits = runner.Limits()
+
+
+def run(job: Job, check_mode: bool, execute: runner.Runner, fetch: Pull = pull) -> Dict[str, Any]:
+    """The return values of the module. Raises AttestedError; then nothing was released, and no plaintext and no key is left."""
+    agreement = read_agreement(job.agreement)
+    told: Dict[str, Any] = {"agreement": agreement.digest, "job": agreement.job, "outputs": [name for name, _who in agreement.outputs]}
+    done = result.finished(job.results, agreement)
+    if len(done) == len(agreement.outputs):
+        return dict(told, changed=False)
+    _look(job, agreement)
+    if check_mode:
+        return dict(told, changed=True)
+    if os.path.lexists(job.results) and os.listdir(job.results):
+        raise TrainingError("it holds something else than all results of this agreement", where=job.results, fix="Move it away", code="training-results")
+    return dict(told, changed=True, keys=_Run(job, agreement, execute, fetch).run())
+
+
+def read_agreement(path: str) -> Agreement:
+    try:
+        with open(path, "rb") as stream:
+            return Agreement.parse(stream.read(SIZE_MAX + 1), path)
+    except OSError as error:
+        raise TrainingError("it cannot be read (%s)" % error.strerror, where=path, fix="Make it with attested.ai.training_agreement", code="agreement-file") from None
+
+
+def _look(job: Job, agreement: Agreement) -> None:
+    """Whatever can be found out before a key leaves its owner."""
+    given, agreed = [source.party for source in job.sources], [party.id for party in agreement.parties]
+    if sorted(given) != agreed:
+        raise TrainingError("sources are given for %s, the parties are %s" % (", ".join(map(strict.quoted, sorted(given))) or "nobody", ", ".join(agreed)),
+                            where="sources", fix="Give one for each party", code="training-sources")  # fmt: skip
+    if job.isolation == runner.PROCESS:
+        runner.refuse_process(job.own.request.method, job.own.request.tsm_path)
+    else:
+        accounts.numbers(job.limits.user)
+    launch.require_launched_for(agreement, job.own)
+    code.check(code.digest_of(job.code), agreement.code, job.code)
+    memory.require_memory(_nearest(os.path.dirname(job.dest)))
+    if os.path.lexists(job.dest):
+        raise TrainingError("it is there already", where=job.dest, fix="Another run of this job is under way, or was cut off: run it with state: absent",
+                            code="training-dest")  # fmt: skip
+    for source in job.sources:
+        _manifest(source, agreement.party(source.party))
+
+
+def _nearest(path: str) -> str:
+    """What is there of it: in check mode the folder may still have to be made."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _manifest(source: Source, party: Party) -> opener.Sealed:
+    reader = Directory(source.src)
+    try:
+        sealed = opener.read_sealed(reader)
+    finally:
+        reader.close()
+    if sealed.manifest.model_id != party.model_id or sealed.manifest.release < party.minimum_release:
+        raise TrainingError(
+            "it is %s release %d, agreed on is %s from release %d" % (sealed.manifest.model_id, sealed.manifest.release, party.model_id, party.minimum_release),
+            where="data of %s (%s)" % (party.id, source.src), fix="Put the data set there that was agreed on", code="training-data",
+        )  # fmt: skip
+    return sealed
+
+
+class _Run:
+    def __init__(self, job: Job, agreement: Agreement, execute: runner.Runner, fetch: Pull) -> None:
+        self._job, self._agreement, self._execute, self._fetch = job, agreement, execute, fetch
+        self._place = runner.Place(job.dest)
+        self._sessions: Dict[str, str] = {}
+        self._tags: Dict[str, bytes] = {}
+        self._made = False
+        self._uid, self._gid = (os.getuid(), os.getgid()) if job.isolation == runner.PROCESS else accounts.numbers(job.limits.user)
+
+    def run(self) -> List[Dict[str, Any]]:
+        memory.harden_process()
+        try:
+            told = [self._key(source) for source in self._job.sources]
+            self._open()
+            self._work()
+            return told
+        except OSError as error:
+            raise TrainingError("it cannot be read or written (%s)" % error.strerror, where=str(error.filename or self._job.dest), code="training-file") from None
+        finally:
+            for session in self._sessions.values():
+                sessions.sweep_session(self._job.session_directory, session)
+            self._tags.clear()
+            # Never that of another run.
+            if self._made:
+                memory.wipe_tree(self._job.dest, overwrite=False)
+
+    def _key(self, source: Source) -> Dict[str, Any]:
+        """Phase one. What the broker gave out has to be for what was agreed on."""
+        party, session = self._agreement.party(source.party), secrets.token_hex(10)
+        order, own = source.prepared(session)
+        self._sessions[party.id] = session
+        try:
+            told = self._fetch(replace(order, minimum_release=max(order.minimum_release, party.minimum_release)), own, False)
+        except AttestedError as error:
+            raise TrainingError("%s does not release its key: %s" % (party.id, str(error).rstrip(".")), where="party %s" % party.id,
+                                fix="Nothing was opened", code=error.code) from None  # fmt: skip
+        release = sessions.load_session(self._job.session_directory, session).release()
+        if release.model_id != party.model_id or jwk_thumbprint(release.manifest_signer) != party.manifest_signer:
+            raise TrainingError("its key is for %s of the signer %s, which was not agreed on" % (release.model_id, jwk_thumbprint(release.manifest_signer)),
+                                where="party %s" % party.id, fix="Nothing was opened", code="training-key")  # fmt: skip
+        # Before the first data set is opened, so that a manifest that was changed stops all.
+        opener.check_release(_manifest(source, party), release, source.src)
+        self._tags[party.id] = result.tag_key(release.key, self._agreement)
+        return {"party": party.id, **{name: told[name] for name in ("model_id", "release", "key_id", "resource", "anchored")}}
+
+    def _open(self) -> None:
+        """Phase two."""
+        place = self._place
+        os.mkdir(place.root, 0o711)
+        self._made = True
+        os.mkdir(place.data, 0o711)
+        code.copy(self._job.code, place.code, self._agreement.code)
+        for source in self._job.sources:
+            order = opening.Order(
+                dest=os.path.join(place.data, source.party), src=source.src, session=self._sessions[source.party],
+                session_directory=self._job.session_directory, owner=str(self._uid), group=str(self._gid), mode="0400",
+            )  # fmt: skip
+            try:
+                opening.run(order)
+            except AttestedError as error:
+                raise TrainingError("its data does not open: %s" % str(error).rstrip("."), where="party %s" % source.party, fix="The program was not started",
+                                    code=error.code) from None  # fmt: skip
+        os.mkdir(place.log, 0o700)
+        os.mkdir(place.out, 0o700)
+        os.chown(place.out, self._uid, self._gid)
+
+    def _work(self) -> None:
+        job, agreement, place = self._job, self._agreement, self._place
+        if job.isolation == runner.PROCESS:
+            status = runner.run_process(agreement, place, job.limits)
+        else:
+            status = runner.run_unit(agreement, place, job.limits, self._execute, noswap_known(os.uname().release))
+        if status:
+            if runner.agreement_has_log(agreement) and os.path.exists(place.log_file):
+                self._seal((LOG,))
+            raise TrainingError("the program ended with status %d" % status, where="job %s" % agreement.job,
+                                fix="Nothing was released but its log, where one was agreed on", code="training-failed")  # fmt: skip
+        memory.wipe_tree(place.data, overwrite=False)
+        names = tuple(name for name, _who in agreement.outputs)
+        missing = [name for name in names if not os.path.isdir(place.output(name)) or os.path.islink(place.output(name))]
+        if missing:
+            raise TrainingError("the program made no folder %s" % ", ".join(missing), where="job %s" % agreement.job, fix="Nothing was released",
+                                code="training-output")  # fmt: skip
+        self._seal(names)
+
+    def _seal(self, names: Tuple[str, ...]) -> None:
+        """All or nothing: the folder gets its name when the last output is in it."""
+        partial = "%s.partial-%s" % (self._job.results, secrets.token_hex(8))
+        os.makedirs(partial, mode=0o755)
+        try:
+            for name in names:
+                result.seal(self._agreement, name, self._place.output(name), os.path.join(partial, name), self._tags)
+            if os.path.isdir(self._job.results):
+                os.rmdir(self._job.results)
+            os.rename(partial, self._job.results)
+        finally:
+            # Ciphertext only.
+            memory.wipe_tree(partial, overwrite=False)
+
+
+def absent(agreement: Agreement, dest: str, check_mode: bool, execute: runner.Runner) -> bool:
+    """End what a run that was cut off left: its unit, and what lies in memory. Returns whether there was anything."""
+    if not os.path.lexists(dest):
+        return False
+    if os.path.islink(dest) or set(os.listdir(dest)) - {"code", "data", "out", LOG}:
+        raise TrainingError("something is there that is of no job", where=dest, fix="Remove it by hand", code="training-dest")
+    if not check_mode:
+        runner.stop_unit(agreement, execute)
+        memory.wipe_tree(dest, overwrite=False)
+    return True
+
+
+def noswap_known(release: str) -> bool:
+    """tmpfs can be told not to use swap from Linux 6.4 on."""
+    parts = release.split(".")
+    try:
+        return (int(parts[0]), int(parts[1].split("-")[0])) >= (6, 4)
+    except (ValueError, IndexError):
+        return False

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""From the options of the module training_run to a job."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Callable, Dict, Mapping, Tuple
+
+from ansible_collections.attested.ai.plugins.module_utils.kbs.own_evidence import OwnEvidence
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import Order
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull_options import COLLECTION, prepared
+from ansible_collections.attested.ai.plugins.module_utils.target import tpm
+from ansible_collections.attested.ai.plugins.module_utils.target.collect import Request
+from ansible_collections.attested.ai.plugins.module_utils.training import job as jobs
+from ansible_collections.attested.ai.plugins.module_utils.training import runner
+from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+
+# As systemd writes sizes. Nothing else may come into the properties of a unit.
+_SIZE = re.compile(r"[0-9]+[KMGT%]?\Z")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}\Z")
+
+
+def apply(options: Mapping[str, Any], check_mode: bool, execute: runner.Runner) -> Dict[str, Any]:
+    """Raises AttestedError."""
+    agreement = jobs.read_agreement(options["agreement"])
+    directory = os.path.realpath(options["directory"])
+    dest = os.path.join(directory, agreement.job)
+    if options["state"] == "absent":
+        return {"agreement": agreement.digest, "job": agreement.job, "changed": jobs.absent(agreement, dest, check_mode, execute)}
+    limits = _limits(options)
+    if not check_mode:
+        _make(directory)
+    sources = tuple(jobs.Source(source["party"], source["src"], _preparing(options, source)) for source in options["sources"])
+    request = Request(nonce="", **dict({name: options[name] for name in COLLECTION if name in options}, tpm_device=tpm.DEFAULT_DEVICE))
+    job = jobs.Job(
+        options["agreement"], os.path.realpath(options["code"]), dest, os.path.realpath(options["results"]), sources, OwnEvidence(request),
+        options["session_directory"], options["isolation"], limits,
+    )  # fmt: skip
+    return jobs.run(job, check_mode, execute)
+
+
+def _preparing(options: Mapping[str, Any], source: Mapping[str, Any]) -> Callable[[str], Tuple[Order, OwnEvidence]]:
+    def order(session: str) -> Tuple[Order, OwnEvidence]:
+        given = dict(options, tpm_device=tpm.DEFAULT_DEVICE, session=session, directory=options["session_directory"], lifetime=options["session_lifetime"],
+                     minimum_release=1, signer=None, allow_http=False)  # fmt: skip
+        given.update((name, source[name]) for name in ("url", "pins", "ca", "server_name", "resource"))
+        return prepared(given)
+
+    return order
+
+
+def _limits(options: Mapping[str, Any]) -> runner.Limits:
+    for name, form in (("memory_max", _SIZE), ("scratch_size", _SIZE), ("user", _USER)):
+        if not form.match(options[name]):
+            raise TrainingError("%s is no %s" % (ascii(options[name])[:60], "user" if name == "user" else "size such as 4G or 25%"), where=name,
+                                code="training-options")  # fmt: skip
+    if options["user"] == "root" or not 1 <= options["seconds"] <= 31536000:
+        raise TrainingError("the program runs as another user than root, for 1 to 31536000 seconds", where="user, seconds", code="training-options")
+    return runner.Limits(options["user"], options["seconds"], options["memory_max"], options["scratch_size"], options["gpu"])
+
+
+def _make(directory: str) -> None:
+    try:
+        os.makedirs(directory, mode=0o711, exist_ok=True)
+    except OSError as error:
+        raise TrainingError("it cannot be made (%s)" % error.strerror, where=directory, fix="Run as root (become: true)", code="training-dest") from None

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What came out of a job, as ciphertext for those who are to have it.
+
+An output is encrypted like a model, for the result keys of its recipients, and lies beside a statement of which agreement it came from. A public key tells
+nobody who encrypted to it. So the statement bears a tag for each recipient, made with the data key of that recipient's own data set: besides the owner and
+its key broker, only a guest that the broker released that key to has it, which is one that runs this agreement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Dict, Mapping, Tuple, Union
+
+from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe, keysource
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import AGREEMENT_CURVES, SIGNATURE_CURVES, check_public_jwk, load_public_ec, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import Agreement
+from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+
+SCHEMA = "attested.ai/training-result/1"
+STATEMENT = "training-result.json"
+CIPHERTEXT = "sealed"
+SIZE_MAX = 1 << 16
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """``signer`` signed the manifest and was made for this run; ``tags`` are the recipients' by id."""
+
+    agreement: str
+    job: str
+    output: str
+    manifest_sha256: str
+    signer: Mapping[str, str]
+    made_at: str
+    tags: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, raw: bytes, where: str = STATEMENT) -> Statement:
+        """Raises AttestedError."""
+        if len(raw) > SIZE_MAX:
+            raise TrainingError("it is longer than %d bytes" % SIZE_MAX, where=where, code="result-form")
+        names = ("schema", "agreement", "job", "output", "manifest_sha256", "signer", "made_at", "tags")
+        obj = strict.members(strict.loads(raw, where), names, where=where)
+        if obj["schema"] != SCHEMA or not isinstance(obj["tags"], Mapping):
+            raise TrainingError("it is no %s" % SCHEMA, where=where, code="result-form")
+        for name in ("agreement", "manifest_sha256"):
+            strict.decode_hex(obj[name], "%s %s" % (where, name), 32)
+        for tag in obj["tags"].values():
+            strict.decode_hex(tag, where + " tag", 32)
+        if not _TIME.match(strict.text_of(obj["made_at"], where + " made_at", 20)):
+            raise TrainingError("made_at is no time in UTC", where=where, code="result-form")
+        texts = {name: strict.text_of(obj[name], "%s %s" % (where, name), 64) for name in ("job", "output")}
+        signer = check_public_jwk(obj["signer"], SIGNATURE_CURVES, where + " signer")
+        return cls(obj["agreement"], texts["job"], texts["output"], obj["manifest_sha256"], signer, obj["made_at"], dict(obj["tags"]))
+
+    def signed_bytes(self) -> bytes:
+        return jcs.canonicalize(self._members())
+
+    def to_bytes(self) -> bytes:
+        return jcs.canonicalize(dict(self._members(), tags=dict(self.tags)))
+
+    def _members(self) -> Dict[str, Any]:
+        return {"schema": SCHEMA, "agreement": self.agreement, "job": self.job, "output": self.output, "manifest_sha256": self.manifest_sha256,
+                "signer": dict(self.signer), "made_at": self.made_at}  # fmt: skip
+
+    def check(self, agreement: Agreement, output: str, where: str) -> None:
+        """Is it about this output of this agreement? Raises TrainingError."""
+        if self.agreement != agreement.digest or self.job != agreement.job:
+            raise TrainingError("it came from another agreement, %s of the job %s" % (self.agreement, strict.quoted(self.job)), where=where,
+                                fix="Use the agreement that you signed off, and results of it", code="result-other")  # fmt: skip
+        if self.output != output:
+            raise TrainingError("it is the output %s" % strict.quoted(self.output), where=where, code="result-other")
+
+
+def tag_key(data_key: Union[bytes, bytearray], agreement: Agreement) -> bytes:
+    """From a party's data key; good for nothing but the tags of one agreement."""
+    return hmac.new(bytes(data_key), b"attested.ai/training-result/1\0" + bytes.fromhex(agreement.digest), hashlib.sha256).digest()
+
+
+def seal(agreement: Agreement, output: str, source: str, dest: str, tag_keys: Mapping[str, bytes]) -> Statement:
+    """Encrypt the folder ``source`` for the recipients of ``output`` into the new folder ``dest``. Raises AttestedError."""
+    require_cryptography()
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    signer = ec.generate_private_key(ec.SECP256R1())
+    parties = agreement.recipients(output)
+    # The format wants a key-encryption key. Nobody keeps this one: only the recipients can open it.
+    kek, _jwk = keysource.new_kek()
+    recipients = tuple(jwe.Recipient(party.kid, jwe.ECDH, load_public_ec(party.result_key, AGREEMENT_CURVES)) for party in parties)
+    keys = Keys(kek, signer, recipients)
+    at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    request = Request(source, os.path.join(dest, CIPHERTEXT), "%s.%s" % (agreement.job, output), 1)
+    os.mkdir(dest, 0o755)
+    manifest = encrypt(make_plan(request, keys), keys, at)
+    os.unlink(request.state)
+    unsigned = Statement(agreement.digest, agreement.job, output, manifest.digest(), public_jwk(signer), at, {})
+    tags = {party.id: _tag(unsigned, tag_keys[party.id]) for party in parties}
+    statement = Statement(agreement.digest, agreement.job, output, manifest.digest(), public_jwk(signer), at, tags)
+    with os.fdopen(os.open(os.path.join(dest, STATEMENT), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as stream:
+        stream.write(statement.to_bytes())
+    return statement
+
+
+def verify(statement: Statement, party: str, key: bytes, where: str) -> None:
+    """Was it made by who had this party's data key? Raises TrainingError."""
+    tag = statement.tags.get(party)
+    if tag is None:
+        raise TrainingError("it is not for %s" % strict.quoted(party), where=where, code="result-recipient")
+    if not hmac.compare_digest(tag, _tag(statement, key)):
+        raise TrainingError("it was not made by a guest that had the data key of %s, or was changed" % strict.quoted(party), where=where,
+                            fix="Do not use it", code="result-tag")  # fmt: skip
+
+
+def finished(folder: str, agreement: Agreement) -> Tuple[str, ...]:
+    """Outputs of this very agreement that lie there already."""
+    found = []
+    for output, _who in agreement.outputs:
+        try:
+            with open(os.path.join(folder, output, STATEMENT), "rb") as stream:
+                Statement.parse(stream.read(SIZE_MAX + 1)).check(agreement, output, output)
+        except (OSError, AttestedError):
+            continue
+        found.append(output)
+    return tuple(found)
+
+
+def _tag(statement: Statement, key: bytes) -> str:
+    return hmac.new(key, statement.signed_bytes(), hashlib.sha256).hexdigest()
