@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import AGREEMENT_CURVES, jwk_thumbprint
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import jwk_thumbprint
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
 from ansible_collections.attested.ai.plugins.module_utils.training import code
 from ansible_collections.attested.ai.plugins.module_utils.training.agreement import SCHEMA, Agreement
-from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 from ansible_collections.attested.ai.plugins.module_utils.training.job import read_agreement
 from ansible_collections.attested.ai.plugins.plugin_utils.model_client import ClientAction
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
@@ -64,10 +63,6 @@ class ActionModule(ClientAction):
             {**party, "manifest_signer": jwk_thumbprint(public_key(party["manifest_signer"], self)), "result_key": public_key(party["result_key"], self)}
             for party in options["parties"]
         ]
-        for party in parties:
-            if party["result_key"]["crv"] not in AGREEMENT_CURVES:
-                raise TrainingError("it is on %s, %s can be encrypted to" % (party["result_key"]["crv"], " and ".join(AGREEMENT_CURVES)),
-                                    where="result_key of %s" % party["id"], code="agreement-form")  # fmt: skip
         value = {"schema": SCHEMA, "code": digest, **{name: options[name] for name in _MEMBERS}}
         return Agreement.of({**value, "parties": sorted(parties, key=lambda party: party["id"])})
 

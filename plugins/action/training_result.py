@@ -84,7 +84,7 @@ class ActionModule(ClientAction):
         verify_manifest(sealed.raw, sealed.signature, statement.signer, source.name(tree.SIGNATURE))
         if sealed.digest != statement.manifest_sha256:
             raise TrainingError("its manifest is not the one that the statement names", where=source.src, fix="Do not use it", code="result-tag")
-        source.check_files(sealed.manifest)
+        source.check(sealed.manifest)
         return sealed
 
     def _open(self, options: dict[str, t.Any], party: Party, target: opener.Target, sealed: opener.Sealed, source: Directory) -> None:

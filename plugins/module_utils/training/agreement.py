@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import AGREEMENT_CURVES, check_public_jwk, jwk_thumbprint
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import check_public_jwk, jwk_thumbprint
 from ansible_collections.attested.ai.plugins.module_utils.measure.initdata import FIELDS, field_value
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import check_model_id, check_release
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
@@ -24,6 +24,8 @@ SCHEMA = "attested.ai/training-agreement/1"
 ALL = "all"
 # What the program prints goes to this output, if there is one, and to nobody if not.
 LOG = "log"
+# Of result keys: what owners' other keys are on as well.
+CURVES = ("P-256",)
 SIZE_MAX = 1 << 18
 PARTIES_MAX = 32
 OUTPUTS_MAX = 32
@@ -134,7 +136,7 @@ def _party(value: Any, where: str) -> Party:
     return Party(
         _name(obj["id"], where + " id"), check_model_id(obj["model_id"], where + " model_id"),
         check_release(obj["minimum_release"], where + " minimum_release"), obj["manifest_signer"],
-        check_public_jwk(obj["result_key"], AGREEMENT_CURVES, where + " result_key"),
+        check_public_jwk(obj["result_key"], CURVES, where + " result_key"),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import
 from ansible_collections.attested.ai.plugins.module_utils.modelserver import accounts
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import opening
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FILES
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
 from ansible_collections.attested.ai.plugins.module_utils.target import memory
 from ansible_collections.attested.ai.plugins.module_utils.training import code, launch, result, runner
@@ -114,6 +115,9 @@ def _manifest(source: Source, party: Party) -> opener.Sealed:
             "it is %s release %d, agreed on is %s from release %d" % (sealed.manifest.model_id, sealed.manifest.release, party.model_id, party.minimum_release),
             where="data of %s (%s)" % (party.id, source.src), fix="Put the data set there that was agreed on", code="training-data",
         )  # fmt: skip
+    if sealed.manifest.profile != FILES:
+        raise TrainingError("it is of profile %s" % sealed.manifest.profile, where="data of %s (%s)" % (party.id, source.src), fix="Encrypt it with profile files",
+                            code="training-data")  # fmt: skip
     return sealed
 
 

@@ -22,10 +22,10 @@ from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep impor
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe, keysource
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import AGREEMENT_CURVES, SIGNATURE_CURVES, check_public_jwk, load_public_ec, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import SIGNATURE_CURVES, check_public_jwk, load_public_ec, public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan
-from ansible_collections.attested.ai.plugins.module_utils.training.agreement import Agreement
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import CURVES, Agreement
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 
 SCHEMA = "attested.ai/training-result/1"
@@ -99,7 +99,7 @@ def seal(agreement: Agreement, output: str, source: str, dest: str, tag_keys: Ma
     parties = agreement.recipients(output)
     # The format wants a key-encryption key. Nobody keeps this one: only the recipients can open it.
     kek, _jwk = keysource.new_kek()
-    recipients = tuple(jwe.Recipient(party.kid, jwe.ECDH, load_public_ec(party.result_key, AGREEMENT_CURVES)) for party in parties)
+    recipients = tuple(jwe.Recipient(party.kid, jwe.ECDH, load_public_ec(party.result_key, CURVES)) for party in parties)
     keys = Keys(kek, signer, recipients)
     at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     request = Request(source, os.path.join(dest, CIPHERTEXT), "%s.%s" % (agreement.job, output), 1)

@@ -74,12 +74,15 @@ class AttestationService:
                 raise AttestationFailed("REPORT_DATA is different from that in Sample Quote")
             claims = {"svn": primary["svn"], "launch_digest": "abcde", "platform_version": {"major": 1, "minor": 4}, "debug": False}
         elif tee in self.verifiers:
-            claims = self.verifiers[tee](primary, expected.ljust(64, b"\0"))
+            claims = dict(self.verifiers[tee](primary, expected.ljust(64, b"\0")))
         else:
             raise AttestationFailed(f"feature `{tee}-verifier` is not enabled")
         annotated: dict[str, Any] = {}
         if init_data is not None:
             annotated["init_data"], annotated["init_data_claims"] = _init_data(init_data)
+        if "init_data" in claims:
+            # What the hardware says of it, HOST_DATA for instance, is told whether a document came along or not.
+            annotated["init_data"] = claims.pop("init_data")
         annotated["report_data"] = primary["report_data"] if tee == "sample" else expected.hex()
         annotated["runtime_data_claims"] = {**runtime, "additional-evidence": evidence["additional_evidence"]}
         annotated[tee] = claims

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Command line: python -m softtee serve|stop|status|misbehave|roots|reference-values|policy|collateral."""
+"""Command line: python -m softtee serve|stop|status|launch|misbehave|roots|reference-values|policy|collateral."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional
 from softtee import daemon, documents
 from softtee.behaviour import BEHAVIOURS, Behaviour, check_possible, ensure_directory, set_behaviour
 from softtee.errors import SoftTeeError
+from softtee.machine import launch_with
 from softtee.machines import ARCHITECTURES, TEES, Choice, Guest, open_guest
 from softtee.snp_authority import write_private
 
@@ -59,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
     misbehave = command("misbehave", "make the soft TEE misbehave; none makes it behave again. " + "; ".join("%s: %s" % item for item in BEHAVIOURS.items()))
     misbehave.add_argument("behaviour", choices=tuple(BEHAVIOURS), metavar="BEHAVIOUR")
     misbehave.add_argument("--count", type=int, default=0, metavar="N", help="spoil N requests, then behave (default: all; busy: 3)")
+    launch = command("launch", "launch the SEV-SNP guest anew, with this HOST_DATA")
+    launch.add_argument("host_data", metavar="HEX", help="32 bytes")
     command("status", "print as JSON what runs; exit code 3 when nothing does")
     command("stop", "unmount and end the server; nothing to stop is no error")
     return top
@@ -82,6 +85,11 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.command == "status":
         return status(state)
+    if options.command == "launch":
+        if open_guest(state).cpu.tee != "sev-snp":
+            raise SoftTeeError("only a guest of SEV-SNP has HOST_DATA")
+        launch_with(state, options.host_data)
+        return 0
     if options.command == "misbehave":
         guest = open_guest(state)
         check_possible(options.behaviour, guest.cpu.tee, guest.gpus is not None)

@@ -22,6 +22,7 @@ from softtee.snp_authority import PRODUCTS, SnpAuthority, key_pem, write_private
 from softtee.snp_report import DEFAULT_TCB, POLICY_DEBUG, POLICY_RESERVED_ONE, POLICY_SMT, SIGNED, build_report, sign_report
 
 SETTINGS = "machine.json"
+HOST_DATA = "host-data"
 GUEST = "attested.ai soft TEE demonstration guest 1"
 # GUIDs of the certificate table (GHCB specification, extended guest request).
 GUIDS = {
@@ -146,6 +147,7 @@ class Machine:
             chip_id=self._chip(chip) if self.key_kind == "vcek" else b"",
             current_tcb=self._tcb(level),
             signing_key=self.key_kind,
+            host_data=read_host_data(self.state),
             # Made anew for each report would be wrong: the firmware draws it once per launch.
             report_id=hashlib.sha256(b"report id" + self.chip_id).digest(),
         )
@@ -194,6 +196,24 @@ def read_settings(state: Path) -> Dict[str, Any]:
     except (OSError, ValueError) as error:
         raise SoftTeeError("%s cannot be read (%s): remove it to begin anew" % (path, error)) from None
     return settings if isinstance(settings, dict) else {}
+
+
+def launch_with(state: Path, host_data: str) -> None:
+    """From now on the guest is one that was launched with these 32 bytes (hexadecimal) as HOST_DATA."""
+    try:
+        size = len(bytes.fromhex(host_data))
+    except ValueError:
+        size = -1
+    if size != 32:
+        raise SoftTeeError("HOST_DATA is 64 hexadecimal digits")
+    write_private(state / HOST_DATA, host_data.lower().encode("ascii"))
+
+
+def read_host_data(state: Path) -> bytes:
+    try:
+        return bytes.fromhex((state / HOST_DATA).read_text("ascii"))
+    except FileNotFoundError:
+        return bytes(32)
 
 
 def _text(data: bytes) -> str:
