@@ -39,7 +39,8 @@ options:
     choices: [cpu, memory, file, model, attestation, gpu, serving]
     default: [cpu, memory, file, attestation, gpu]
   rounds:
-    description: How often each measurement is taken, from 1 to 1000. Only their median counts in a comparison, which needs several calls of this module on each side.
+    description:
+      - How often each measurement is taken, from 1 to 1000. Only their median counts in a comparison, which needs several calls of this module on each side.
     type: int
     default: 3
   warmup:

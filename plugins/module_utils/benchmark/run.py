@@ -76,7 +76,8 @@ def measure(wanted: Wanted, host: Host) -> Dict[str, Any]:
 def _check(wanted: Wanted) -> None:
     unknown = [part for part in wanted.parts if part not in PARTS]
     if unknown or not wanted.parts:
-        raise BenchmarkError("%s is no part" % ", ".join(map(ascii, unknown)) if unknown else "there is no part", fix="There are %s" % ", ".join(PARTS), code="parts")
+        what = "%s is no part" % ", ".join(map(ascii, unknown)) if unknown else "there is no part"
+        raise BenchmarkError(what, fix="There are %s" % ", ".join(PARTS), code="parts")
     for name, value, least, most in (("rounds", wanted.rounds, 1, 1000), ("warmup", wanted.warmup, 1, 100), ("file_size", wanted.file_size, 4096, MOST_SIZE)):
         if not least <= value <= most:
             raise BenchmarkError("%d is not from %d to %d" % (value, least, most), where=name, code="settings")

@@ -54,7 +54,7 @@ def least_pairs(confidence: float) -> int:
 
 
 def by_order(values: Sequence[float], confidence: float) -> Tuple[float, float]:
-    """The interval that the binomial distribution gives for the median, whatever the values' own distribution. The bootstrap alone is too sure of few values."""
+    """The interval that the binomial distribution gives for the median, whatever the distribution of the values. The bootstrap is too sure of few."""
     ordered, count = sorted(values), len(values)
     below, place = 0.0, 0
     for number in range(count // 2):
