@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Mapping, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import check_public_jwk, jwk_thumbprint
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import check_public_jwk, jwk_thumbprint, load_public_ec
 from ansible_collections.attested.ai.plugins.module_utils.measure.initdata import FIELDS, field_value
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import check_model_id, check_release
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
@@ -136,8 +136,15 @@ def _party(value: Any, where: str) -> Party:
     return Party(
         _name(obj["id"], where + " id"), check_model_id(obj["model_id"], where + " model_id"),
         check_release(obj["minimum_release"], where + " minimum_release"), obj["manifest_signer"],
-        check_public_jwk(obj["result_key"], CURVES, where + " result_key"),
+        _result_key(obj["result_key"], where + " result_key"),
     )  # fmt: skip
+
+
+def _result_key(value: Any, where: str) -> Dict[str, str]:
+    jwk = check_public_jwk(value, CURVES, where)
+    # A point that is on no curve would only be found when there is something to encrypt.
+    load_public_ec(jwk, CURVES, where)
+    return jwk
 
 
 def _outputs(value: Any, ids: Sequence[str], where: str) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
