@@ -215,8 +215,8 @@ outputs:
   type: list
   elements: str
   sample: [metrics, model]
-keys:
-  description: What the brokers gave out. Never a key.
+released:
+  description: For which keys the brokers said yes. Never a key.
   returned: when the job ran
   type: list
   elements: dict

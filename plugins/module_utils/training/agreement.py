@@ -122,10 +122,11 @@ def _parties(value: Any, where: str) -> Tuple[Party, ...]:
     if not isinstance(value, list) or not 1 <= len(value) <= PARTIES_MAX:
         raise _bad("parties is no list of 1 to %d parties" % PARTIES_MAX, where)
     found = tuple(_party(entry, "%s party %d" % (where, index)) for index, entry in enumerate(value))
-    for what, seen in (("id", [party.id for party in found]), ("model_id", [party.model_id for party in found]), ("result_key", [party.kid for party in found])):
+    ids = [party.id for party in found]
+    for what, seen in (("id", ids), ("model_id", [party.model_id for party in found]), ("result_key", [party.kid for party in found])):
         if len(set(seen)) != len(seen):
             raise _bad("two parties have the same %s" % what, where)
-    if [party.id for party in found] != sorted(party.id for party in found):
+    if ids != sorted(ids):
         raise _bad("the parties are not in the order of their ids", where, "Sort them, so that everybody comes to the same digest")
     return found
 
@@ -150,7 +151,8 @@ def _result_key(value: Any, where: str) -> Dict[str, str]:
 def _outputs(value: Any, ids: Sequence[str], where: str) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
     if not isinstance(value, Mapping) or not 1 <= len(value) <= OUTPUTS_MAX:
         raise _bad("outputs is no object of 1 to %d outputs" % OUTPUTS_MAX, where)
-    return tuple((_name(name, where + " output"), _recipients(value[name], ids, "%s output %s" % (where, strict.quoted(name)))) for name in sorted(value, key=str))
+    names = [_name(name, where + " output") for name in sorted(value, key=str)]
+    return tuple((name, _recipients(value[name], ids, "%s output %s" % (where, name))) for name in names)
 
 
 def _recipients(value: Any, ids: Sequence[str], where: str) -> Tuple[str, ...]:

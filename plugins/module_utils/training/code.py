@@ -30,8 +30,8 @@ def copy(source: str, dest: str, expected: str) -> None:
 
 def check(found: str, expected: str, source: str) -> None:
     if found != expected:
-        raise TrainingError("its digest is %s, agreed on is %s" % (found, expected), where=source, fix="Run the program that the owners agreed on, as they have it",
-                            code="training-code")  # fmt: skip
+        raise TrainingError("its digest is %s, agreed on is %s" % (found, expected), where=source,
+                            fix="Run the program that the owners agreed on, as they have it", code="training-code")  # fmt: skip
 
 
 def _read(source: str, dest: Optional[str]) -> str:

@@ -64,9 +64,7 @@ def run(job: Job, check_mode: bool, execute: runner.Runner, fetch: Pull = pull) 
     _look(job, agreement)
     if check_mode:
         return dict(told, changed=True)
-    if os.path.lexists(job.results) and os.listdir(job.results):
-        raise TrainingError("it holds something else than all results of this agreement", where=job.results, fix="Move it away", code="training-results")
-    return dict(told, changed=True, keys=_Run(job, agreement, execute, fetch).run())
+    return dict(told, changed=True, released=_Run(job, agreement, execute, fetch).run())
 
 
 def read_agreement(path: str) -> Agreement:
@@ -74,7 +72,8 @@ def read_agreement(path: str) -> Agreement:
         with open(path, "rb") as stream:
             return Agreement.parse(stream.read(SIZE_MAX + 1), path)
     except OSError as error:
-        raise TrainingError("it cannot be read (%s)" % error.strerror, where=path, fix="Make it with attested.ai.training_agreement", code="agreement-file") from None
+        raise TrainingError("it cannot be read (%s)" % error.strerror, where=path, fix="Make it with attested.ai.training_agreement",
+                            code="agreement-file") from None
 
 
 def _look(job: Job, agreement: Agreement) -> None:
@@ -93,6 +92,9 @@ def _look(job: Job, agreement: Agreement) -> None:
     if os.path.lexists(job.dest):
         raise TrainingError("it is there already", where=job.dest, fix="Another run of this job is under way, or was cut off: run it with state: absent",
                             code="training-dest")  # fmt: skip
+    # The log of a run that failed is replaced; what else lies there is somebody's.
+    if os.path.lexists(job.results) and (os.path.islink(job.results) or not os.path.isdir(job.results) or set(os.listdir(job.results)) - {LOG}):
+        raise TrainingError("it holds something else than all results of this agreement", where=job.results, fix="Move it away", code="training-results")
     for source in job.sources:
         _manifest(source, agreement.party(source.party))
 
@@ -116,8 +118,8 @@ def _manifest(source: Source, party: Party) -> opener.Sealed:
             where="data of %s (%s)" % (party.id, source.src), fix="Put the data set there that was agreed on", code="training-data",
         )  # fmt: skip
     if sealed.manifest.profile != FILES:
-        raise TrainingError("it is of profile %s" % sealed.manifest.profile, where="data of %s (%s)" % (party.id, source.src), fix="Encrypt it with profile files",
-                            code="training-data")  # fmt: skip
+        raise TrainingError("it is of profile %s" % sealed.manifest.profile, where="data of %s (%s)" % (party.id, source.src),
+                            fix="Encrypt it with profile files", code="training-data")  # fmt: skip
     return sealed
 
 
@@ -138,7 +140,8 @@ class _Run:
             self._work()
             return told
         except OSError as error:
-            raise TrainingError("it cannot be read or written (%s)" % error.strerror, where=str(error.filename or self._job.dest), code="training-file") from None
+            raise TrainingError("it cannot be read or written (%s)" % error.strerror, where=str(error.filename or self._job.dest),
+                                code="training-file") from None
         finally:
             for session in self._sessions.values():
                 sessions.sweep_session(self._job.session_directory, session)
@@ -213,8 +216,7 @@ class _Run:
         try:
             for name in names:
                 result.seal(self._agreement, name, self._place.output(name), os.path.join(partial, name), self._tags)
-            if os.path.isdir(self._job.results):
-                os.rmdir(self._job.results)
+            memory.wipe_tree(self._job.results, overwrite=False)
             os.rename(partial, self._job.results)
         finally:
             # Ciphertext only.

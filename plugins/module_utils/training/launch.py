@@ -39,4 +39,5 @@ def launch_field(item: EvidenceItem) -> str:
         return parse_report(item.evidence).host_data.hex()
     if item.type == "tdx":
         return parse_quote(item.evidence).body.mrconfigid.hex()
-    raise TrainingError("evidence of %s is not looked into for this yet" % item.type, where="evidence", fix="Take a guest of SEV-SNP or TDX", code="training-tee")
+    raise TrainingError("evidence of %s is not looked into for this yet" % item.type, where="evidence", fix="Take a guest of SEV-SNP or TDX",
+                        code="training-tee")

@@ -88,8 +88,11 @@ class Lab:
         return job.Job(**values)
 
     def _order(self, name: str):
-        return lambda session: (Order(Server("http://127.0.0.1:1"), "kbs:///default/rows/" + name, guest.Wish(session, directory=str(self.memory / "sessions"))),
-                                OwnEvidence(Collection(nonce="")))  # fmt: skip
+        def order(session):
+            wish = guest.Wish(session, directory=str(self.memory / "sessions"))
+            return Order(Server("http://127.0.0.1:1"), "kbs:///default/rows/" + name, wish), OwnEvidence(Collection(nonce=""))
+
+        return order
 
     def fetch(self, order: Order, _own: OwnEvidence, _check: bool) -> dict:
         """The broker of the party at the end of the resource's name."""
