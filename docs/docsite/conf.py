@@ -12,4 +12,5 @@ html_theme_options = {"display_version": False, "documentation_home_url": "index
 html_show_sphinx = False
 highlight_language = "none"
 # ref.ref: labels of Ansible's own documentation. Those of this collection are held by antsibull-docs lint-collection-docs.
-suppress_warnings = ["ref.ref"]
+# misc.highlighting_failure: excerpts in languages that the highlighter takes for broken.
+suppress_warnings = ["ref.ref", "misc.highlighting_failure"]

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every error code of the source with what it says, as the table of docs/troubleshooting.md.
 
