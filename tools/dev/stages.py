@@ -75,7 +75,7 @@ def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test", cor
 
 
 # They play a whole role again and again, for minutes each; unit tests hold its parts for every commit.
-LONGEST_PLAYS = ("tests/functional/test_trustee_role.py", "tests/functional/test_kata_node_role.py")
+LONGEST_PLAYS = ("tests/functional/test_trustee_role.py", "tests/functional/test_kata_node_role.py", "tests/functional/test_training.py")
 WITHOUT_LONGEST = tuple(f"--ignore={name}" for name in LONGEST_PLAYS)
 # Whether the container can run in which guests are built, and started under libvirt.
 NSPAWN = ("python", "molecule/guest_image/files/nspawn.py", "check")
