@@ -60,7 +60,9 @@ def _leaf(head: Dict[str, Any], authority: str, now: datetime.datetime) -> Any:
     if not x.begins(leaf) <= now <= x.ends(leaf):
         raise _bad("its certificate is out of its time (until %s)" % x.ends(leaf), "Renew it; and compare the clocks")
     if not _same_key(leaf, jwk):
-        raise _bad("its header's key is none of its certificate, so the KBS refuses it", "Give the signer of tokens a key and a certificate that belong together")
+        raise _bad(
+            "its header's key is none of its certificate, so the KBS refuses it", "Give the signer of tokens a key and a certificate that belong together"
+        )
     return leaf
 
 
