@@ -9,16 +9,17 @@ import typing as t
 
 from ansible.plugins.action import ActionBase
 
-# Imported here though the core would on use: ansible-core loads this file once, before it forks a process per host, and each would compile them again.
-from ansible_collections.attested.ai.plugins.module_utils.appraisal import snp, tdx  # noqa: F401 - see above
+from ansible_collections.attested.ai.plugins.module_utils.appraisal import snp, tdx
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation import Attestation
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import ATTESTATION
-from ansible_collections.attested.ai.plugins.plugin_utils.collateral_inputs import load  # noqa: F401 - as above
+from ansible_collections.attested.ai.plugins.plugin_utils.collateral_inputs import load
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
+# Loaded here though they are needed later: ansible-core loads this file once, before it forks a process per host, and each would load them again.
+PRELOADED: t.Final = (snp, tdx, load)
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     **ATTESTATION,
     "nonce": {"type": "str"},

@@ -14,17 +14,15 @@ from __future__ import annotations
 import argparse
 import base64
 import json
-import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPO / "tools" / "vm"))
-sys.path.insert(1, str(REPO / ".cache" / "collections"))
+sys.path += [str(REPO / "tools" / "vm"), str(REPO / ".cache" / "collections")]
+
+import lab as machines  # noqa: E402  # found by the paths above
 
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import load_kek  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import Manifest  # noqa: E402
@@ -74,46 +72,20 @@ def search(disk: Path, plain: list[Path], controls: list[Path], keys: dict[str, 
     return {"held": held, "bytes": disk.stat().st_size, "sectors": found, "sought": most, "keys": spelt}
 
 
-def monitor(lab: Path, name: str, *words: str) -> str:
-    from machine import _ask
-
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.path.relpath(lab / f"{name}.monitor"))
-        connection.settimeout(SECONDS)
-        said = _ask(connection, "")
-        for word in words:
-            said = _ask(connection, word)
-            if "rror" in said:
-                raise SystemExit(f"{word}: {said}")
-    return said
-
-
 def copy(lab: Path, name: str, target: Path) -> dict[str, object]:
     target.unlink(missing_ok=True)
     begin = time.monotonic()
-    monitor(lab, name, f"drive_backup -f virtio0 {target} raw")
-    while "No active jobs" not in monitor(lab, name, "info block-jobs"):
+    machines.monitor(lab, name, f"drive_backup -f virtio0 {target} raw", seconds=SECONDS)
+    while "No active jobs" not in machines.monitor(lab, name, "info block-jobs", seconds=SECONDS):
         if time.monotonic() - begin > SECONDS:
-            raise SystemExit("QEMU does not come to the end of the copy")
+            raise machines.LabError("QEMU does not come to the end of the copy")
         time.sleep(1)
     return {"copy": str(target), "bytes": target.stat().st_size, "seconds": round(time.monotonic() - begin, 1)}
 
 
 def back(lab: Path, name: str, source: Path) -> dict[str, object]:
-    import lab as machines
-    from machine import end
-
-    state = json.loads((lab / "state.json").read_text())
-    facts = state["machines"][name]
-    if not end(facts["pid"], facts["disk"]):
-        raise SystemExit(f"{name} does not run")
-    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(source), facts["disk"]], check=True, stdin=subprocess.DEVNULL)
-    machine = machines.machine_of(lab, name)
-    machine.start()
-    assert machine.process is not None
-    facts["pid"] = machine.process.pid
-    (lab / "state.json").write_text(json.dumps(state, indent=1))
-    return {"answers_after": round(machine.wait())}
+    machines.cut(lab, name, source)
+    return {"put_back": str(source)}
 
 
 def main() -> int:
@@ -135,7 +107,10 @@ def main() -> int:
         plain = [path for path in sorted(options.plain.rglob("*")) if path.is_file() and any(True for _sector in sectors(path))] if options.plain else []
         said = search(Path(options.words[0]), plain, options.control, keys)
     else:
-        said = (copy if options.action == "copy" else back)(lab, options.words[0], Path(options.words[1]))
+        try:
+            said = (copy if options.action == "copy" else back)(lab, options.words[0], Path(options.words[1]))
+        except machines.LabError as error:
+            sys.exit(f"host_disk: {error}")
     print(json.dumps(said))
     return 0 if said.get("held", True) else 1
 

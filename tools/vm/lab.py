@@ -15,13 +15,14 @@ import argparse
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 from image import LabError, hardware_of, image, overlay_of
-from machine import Machine, end, say
+from machine import Machine, _ask, end, say
 
 CACHE = Path(__file__).resolve().parents[2] / ".cache" / "vm"
 PROXY = str(Path(__file__).with_name("aptcache.py"))
@@ -112,18 +113,35 @@ def machine_of(lab: Path, name: str) -> Machine:
     return Machine(name, Path(facts["disk"]), lab, key=Path(facts["key"]), port=facts["port"], hardware=hardware_of(facts["release"]))
 
 
-def cut(lab: Path, name: str) -> None:
-    """Take the power from a machine, and give it back. What its kernel had not written is lost."""
+def cut(lab: Path, name: str, disk: Path | None = None) -> None:
+    """Take the power from a machine, and give it back. What its kernel had not written is lost. With ``disk`` it starts from this copy (raw)."""
     state = json.loads((lab / "state.json").read_text())
     facts = state["machines"][name]
     if not end(facts["pid"], facts["disk"]):
         raise LabError(f"{name} does not run")
+    if disk is not None:
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(disk), facts["disk"]], check=True, stdin=subprocess.DEVNULL)
     machine = machine_of(lab, name)
     machine.start()
     assert machine.process is not None
     facts["pid"] = machine.process.pid
     (lab / "state.json").write_text(json.dumps(state, indent=1))
     say(f"{name}: answers after {machine.wait():.0f} s")
+
+
+def monitor(lab: Path, name: str, *words: str, seconds: float = 60) -> str:
+    """What QEMU says to the last of these commands. Raises LabError where it says that one failed."""
+    said = ""
+    with socket.socket(socket.AF_UNIX) as connection:
+        # Unix sockets have short paths only.
+        connection.connect(os.path.relpath(lab / f"{name}.monitor"))
+        connection.settimeout(seconds)
+        _ask(connection, "")
+        for word in words:
+            said = _ask(connection, word)
+            if "rror" in said:
+                raise LabError(f"{word}: {said}")
+    return said
 
 
 def report(lab: Path) -> None:

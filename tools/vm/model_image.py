@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from pathlib import Path
 
 import lab as machines
 from image import LabError
-from machine import _ask, say
+from machine import say
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".cache" / "collections"))
 
@@ -171,16 +170,7 @@ class Trial:
             wait_for(lambda: 'id "d0"' not in self.monitor("info pci") or "")
 
     def monitor(self, *words: str) -> str:
-        said = ""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(os.path.relpath(PLACE / "one.monitor"))
-            connection.settimeout(60)
-            _ask(connection, "")
-            for word in words:
-                said = _ask(connection, word)
-                if "rror" in said:
-                    raise LabError(f"{word}: {said}")
-        return said
+        return machines.monitor(PLACE, "one", *words)
 
 
 def wait_for(found: object, seconds: float = 60) -> str:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 
 import fleet_lab as lab
@@ -47,20 +48,8 @@ def test_slices_merge_into_what_one_run_keeps(tmp_path, order):
         # As AWX slices: every n-th host.
         slices = [dict(list(found.items())[number::3]) for number in range(3)]
         if order == "at once":
-            failures = []
-
-            def one(part, failures=failures):
-                try:
-                    watch(tmp_path / "sliced", part)
-                except BaseException as error:  # noqa: BLE001 - told by the test's own thread
-                    failures.append(error)
-
-            threads = [threading.Thread(target=one, args=(part,)) for part in slices]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert not failures
+            with ThreadPoolExecutor(len(slices)) as pool:
+                list(pool.map(functools.partial(watch, tmp_path / "sliced"), slices))
         else:
             for part in slices:
                 watch(tmp_path / "sliced", part)

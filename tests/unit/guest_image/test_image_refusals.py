@@ -16,6 +16,12 @@ from role_lab import play  # noqa: E402
 pytestmark = pytest.mark.costly
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ somebody"
 FACTS = {"user_uid": 0, "user_id": "root", "distribution": "Debian", "distribution_version": "13", "distribution_major_version": "13"}
+
+
+def source(**other):
+    return {"uris": "https://packages.example.org", "suites": "a", "components": "main", "key": "KEY", **other}
+
+
 # Name of the case: variables, and a part of what is said; nothing where it is taken.
 CASES = {
     "good": ({"packages": ["vim=2:9.1", "g++"], "cmdline": ["quiet", "loglevel=3 initcall_debug"]}, ""),
@@ -30,13 +36,10 @@ CASES = {
     "quoted": ({"cmdline": ['"systemd.import_credentials=yes"']}, "has systemd.import_credentials=yes, which"),
     "half-quoted": ({"cmdline": ["'systemd.unit'=rescue.target"]}, "has systemd.unit=rescue.target, which"),
     "outside": ({"files": [{"src": "x", "dest": "/usr/../../etc/passwd"}]}, "a dest with `..` in it"),
-    "source": ({"sources": [{"uris": "https://packages.example.org/debian", "suites": "./", "components": "", "key": "KEY"}]}, ""),
-    "two-sources": ({"sources": [{"uris": "https://packages.example.org https://other.example.org", "suites": "a",
-        "components": "main", "key": "KEY"}]}, "one address"),
-    "flat-source": ({"sources": [{"uris": "https://packages.example.org", "suites": "a/", "components": "main", "key": "KEY"}]},
-        "none for a suite that ends"),
-    "no-public-key": ({"sources": [{"uris": "https://packages.example.org", "suites": "a", "components": "main", "key": "OTHER"}]},
-        "as key the path of an armored"),
+    "source": ({"sources": [source(suites="./", components="")]}, ""),
+    "two-sources": ({"sources": [source(uris="https://packages.example.org https://other.example.org")]}, "one address"),
+    "flat-source": ({"sources": [source(suites="a/")]}, "none for a suite that ends"),
+    "no-public-key": ({"sources": [source(key="OTHER")]}, "as key the path of an armored"),
     "name": ({"name": "../lab"}, "cannot be used in file names"),
     "nobody": ({"authorized_keys": []}, "guest_image_authorized_keys is empty"),
     "private": ({"authorized_keys": [KEY, "-----BEGIN OPENSSH %s KEY-----" % "PRIVATE"]}, "(it is not shown)"),
