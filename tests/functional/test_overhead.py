@@ -21,13 +21,16 @@ def test_both_sides_on_one_machine(tmp_path):
     inventory = {f"overhead_{side}": {"hosts": {f"guest-{side}": here}} for side in ("with", "without")}
     (tmp_path / "inventory.json").write_text(json.dumps(inventory))
     # So large a model fits into the host that was given, and not into this machine, which was measured.
-    settings = {**SETTINGS, "overhead_benchmark_plan_model": {**SETTINGS["overhead_benchmark_plan_model"], "size": "8000 GB"}}
+    files = {f"overhead_benchmark_{side}": f"report/overhead/guest-{side}-{side}.json" for side in ("with", "without")}
+    settings = {**SETTINGS, **files, "overhead_benchmark_plan_model": {**SETTINGS["overhead_benchmark_plan_model"], "size": "8000 GB"}}
     command = [sys.executable, "-m", "ansible", "playbook", "-i", "inventory.json", "attested.ai.overhead_benchmark", "-e", json.dumps(settings)]
-    environment = {**os.environ, "PWD": str(tmp_path), "COLUMNS": "140", "ANSIBLE_NOCOLOR": "1"}
+    # As a program starts it that changed its folder and not PWD.
+    environment = {**os.environ, "PWD": str(tmp_path / "elsewhere"), "COLUMNS": "140", "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     text = " ".join((done.stdout + done.stderr).split())
     folder = tmp_path / "report" / "overhead"
     assert done.returncode == 2 and "and the model needs" in text and "Traceback" not in text, text
+    assert not (tmp_path / "elsewhere").exists()
     assert len(json.loads((folder / "guest-with-with.json").read_text())) == 2
     compared = json.loads((folder / "comparison.json").read_text())
     assert compared["schema"] == "attested.ai/overhead-comparison/1" and compared["differences"] == []
