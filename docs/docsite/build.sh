@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-3.0-or-later
 # The documentation site as static pages: build.sh DEST
-# Needs antsibull-docs, sphinx, myst-parser and sphinx-ansible-theme on PATH, and the collection where ansible-doc finds it.
+# Needs what requirements/site.txt lists on PATH (tools/dev/make_venv.sh .venv-site requirements/site.txt), and the collection where ansible-doc finds it.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 [ $# -eq 1 ] || { echo "usage: $0 DEST" >&2; exit 2; }
