@@ -62,6 +62,9 @@ class Double:
         if len(parts) == 2:
             if method == "DELETE":
                 del self.stored[parts[0]][number]
+                # As AWX: what belongs to it goes with it.
+                for kind, field in (("schedules", "unified_job_template"), ("workflow_job_template_nodes", "workflow_job_template")):
+                    self.stored[kind] = {one: fields for one, fields in self.stored[kind].items() if fields.get(field) != number}
                 return 204, None
             item.update(body if method == "PATCH" else {})
             return 200, item

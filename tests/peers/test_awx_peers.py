@@ -54,21 +54,25 @@ def test_objects_are_made_once_changed_when_they_differ_and_taken_away(awx, tmp_
         assert done.returncode == status and "Traceback" not in done.stdout, done.stdout[-6000:] + done.stderr
         return done.stdout
 
+    # Check mode has nothing yet that templates could belong to: it says so, and does not pretend.
+    assert "organizations" in play("--check", status=2) and double.writes == []
     play()
     bios = double.named("job_templates", "attested.ai bios")
     assert double.links["job_templates", bios["id"], "credentials"] == [1, 2]
     assert json.loads(bios["extra_vars"])["bios_password"].startswith("{{ lookup(")
     types = double.named("credential_types", "attested.ai BMC")
     assert types["injectors"]["env"]["ATTESTED_BMC_PASSWORD_FILE"] == "{{ tower.filename.bmc_password }}"
-    assert len(double.stored["job_templates"]) == 19 and len(double.surveys) == 18
+    assert len(double.stored["job_templates"]) == 20 and len(double.surveys) == 19
     nodes = {one["identifier"]: one["id"] for one in double.stored["workflow_job_template_nodes"].values()}
     assert double.links["workflow_job_template_nodes", nodes["attest"], "failure_nodes"] == [nodes["revoke"]]
     assert double.links["workflow_job_template_nodes", nodes["attest"], "success_nodes"] == [nodes["approve"]]
     # The second time nothing is written and nothing said to be.
     said = play()
     assert "changed=0" in said and double.writes == [], (said, double.writes)
-    # No longer to be revoked: the node must go, or it would run as a root.
-    assert "changed=1 " in play(awx_workflow_revoke="")
+    assert len(double.stored["schedules"]) == 2
+    # No longer to be revoked: the node must go, or it would run as a root. A schedule without a rule goes, too.
+    assert "changed=2 " in play(awx_workflow_revoke="", awx_preflight_rrule="")
+    assert [one["name"] for one in double.stored["schedules"].values()] == ["attested.ai round"]
     assert "revoke" not in {one["identifier"] for one in double.stored["workflow_job_template_nodes"].values()}
     assert double.links["workflow_job_template_nodes", nodes["attest"], "failure_nodes"] in ([], [nodes["revoke"]])
     play("--check", awx_state="absent")

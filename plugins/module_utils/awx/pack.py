@@ -19,10 +19,7 @@ _PATH: t.Final = "{{ lookup('ansible.builtin.env', '%s') }}"
 
 def pack(data: Table, settings: Table, specifications: Table) -> dict[str, list[dict[str, t.Any]]]:
     """All objects. ``specifications`` are options of roles by the names of roles. Raises AttestedError."""
-    unknown = sorted(set(settings["credentials"]) - set(data["credential_types"]))
-    if unknown:
-        fix = "Known are %s, and machine" % ", ".join(data["credential_types"])
-        raise AttestedError("no type of credential is called %s" % ", ".join(unknown), where="awx_credentials", fix=fix)
+    _check_names(data, settings)
     organization = settings["organization"]
     found: dict[str, list[dict[str, t.Any]]] = {
         "aap_organizations": [{"name": organization, "description": "Confidential AI infrastructure"}] if settings["organization_create"] else [],
@@ -36,6 +33,20 @@ def pack(data: Table, settings: Table, specifications: Table) -> dict[str, list[
         "controller_schedules": _schedules(data, settings),
     }
     return found
+
+
+def _check_names(data: Table, settings: Table) -> None:
+    """A name that is none would be left out without a word: a node would work on all hosts, a template would lack its variables."""
+    targets = [one["id"] for one in data["workflow"]["nodes"] if not one.get("approval") and one["id"] != "revoke"]
+    for name, known in (
+        ("credentials", data["credential_types"]),
+        ("template_variables", data["templates"]),
+        ("questions", data["templates"]),
+        ("workflow_targets", targets),
+    ):
+        unknown = sorted(set(settings[name]) - set(known))
+        if unknown:
+            raise AttestedError("nothing is called %s" % ", ".join(unknown), where="awx_%s" % name, fix="Known are %s" % ", ".join(known))
 
 
 def credential_type(described: Table) -> dict[str, t.Any]:
@@ -71,7 +82,8 @@ def template(name: str, data: Table, settings: Table, specifications: Table) -> 
         own = {"target": {**TARGET, "required": target == "required"}, **own}
     ask = [*own, *described.get("ask", data["ask"] if options else []), *settings["questions"].get(name, [])]
     asked = survey(name, {**options, **own}, ask, without=variables)
-    extra = {**described.get("variables", {}), **settings["variables"], **settings["template_variables"].get(name, {}), **variables}
+    # What makes a template what it is (revoke: keys alone) is not widened by variables of all jobs.
+    extra = {**settings["variables"], **described.get("variables", {}), **settings["template_variables"].get(name, {}), **variables}
     return {
         "name": _name(settings, name),
         "description": described["description"],
@@ -187,14 +199,13 @@ def _sources(settings: Table) -> list[dict[str, t.Any]]:
 
 
 def _schedules(data: Table, settings: Table) -> list[dict[str, t.Any]]:
+    """Without a rule there is none, also where there was one."""
     return [
         {
             "name": _name(settings, one["name"]),
             "unified_job_template": _name(settings, one["template"]),
             "organization": settings["organization"],
-            "rrule": settings[one["rrule"]],
-            "enabled": True,
+            **({"rrule": settings[one["rrule"]], "enabled": True} if settings[one["rrule"]] else {"state": "absent"}),
         }
         for one in data["schedules"]
-        if settings[one["rrule"]]
     ]

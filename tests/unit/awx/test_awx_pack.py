@@ -107,8 +107,23 @@ def test_secrets_travel_in_files_and_only_where_a_credential_is(objects):
     assert passwords == {"tdx_quoting_pccs_user_token", "tdx_quoting_pccs_admin_token"}
     assert by["attested.ai deploy model"]["credentials"] == ["ssh"] and not by["attested.ai deploy model"]["extra_vars"]
     assert by["attested.ai attest"]["job_slice_count"] == 4 and by["attested.ai monitor"]["job_slice_count"] == 1
-    with pytest.raises(AttestedError, match="known|Known"):
-        packing.pack(DATA, {**SETTINGS, "credentials": {"ssh": "x"}}, SPECIFICATIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("credentials", "ssh"), ("template_variables", "atest"), ("questions", "atest"), ("workflow_targets", "atest"), ("workflow_targets", "revoke")],
+)
+def test_names_that_are_none_are_not_passed_over(name, given):
+    with pytest.raises(AttestedError, match=f"nothing is called {given}") as caught:
+        packing.pack(DATA, {**SETTINGS, name: {given: []}}, SPECIFICATIONS)
+    assert f"awx_{name}" in str(caught.value)
+
+
+def test_variables_of_all_jobs_do_not_widen_what_a_failure_starts():
+    found = packing.pack(DATA, {**SETTINGS, "variables": {"decommission_steps": ["keys", "models"], "x": 1}}, SPECIFICATIONS)
+    by = {one["name"]: one["extra_vars"] for one in found["controller_templates"]}
+    assert by["attested.ai revoke"] == {**by["attested.ai revoke"], "decommission_steps": ["keys"], "x": 1}
+    assert by["attested.ai decommission"]["decommission_steps"] == ["keys", "models"]
 
 
 def reached(nodes, start, kinds):
@@ -145,7 +160,11 @@ def test_without_an_image_or_paths_nothing_is_made_for_them():
     settings = {**SETTINGS, "execution_environment_image": "", "execution_environment": "", "inventory_state_path": "", "organization_create": False}
     found = packing.pack(DATA, settings, SPECIFICATIONS)
     assert found["aap_organizations"] == found["controller_execution_environments"] == [] and len(found["controller_inventory_sources"]) == 1
-    assert all("execution_environment" not in one for one in found["controller_templates"]) and len(found["controller_schedules"]) == 1
+    assert all("execution_environment" not in one for one in found["controller_templates"])
+    # One that was there goes.
+    assert [(one["name"], one.get("state"), "rrule" in one) for one in found["controller_schedules"]] == [
+        ("attested.ai round", None, True), ("attested.ai look", "absent", False),
+    ]  # fmt: skip
 
 
 def test_the_file_keeps_braces_for_awx_and_for_jobs(tmp_path, objects):
