@@ -15,13 +15,13 @@ import json
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ansible_collections.attested.ai.plugins.module_utils.endorsements.bundle import join, split
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, KeyReleaseError
-from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.bundle import join_signed, split_signed
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, KeyReleaseError
+from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwk as keys
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jws
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import format_time, parse_time
 
 SCHEMA = "attested.ai/edge-bundle/1"
@@ -32,7 +32,7 @@ BUNDLE_MAX = 64 << 20
 COLLATERAL_MAX = 16 << 20
 MODELS_MAX = 256
 NUMBER_MAX = 2**53 - 1
-_CLAIMS_MAX, _SIGNATURE_MAX = 1 << 20, 4096
+_CLAIMS_MAX = 1 << 20
 _FIXED = ("gateway", "gateway_key", "ledger_key", "sequence", "created_at", "not_before", "not_after", "collateral_until", "acknowledged", "models")
 _MODEL = ("model_id", "release", "minimum_release", "key_id", "uses", "manifest_sha256", "signer")
 _AGAIN = "Ask the centre for it again; nothing was taken from it"
@@ -122,8 +122,7 @@ def write_bundle(bundle: Bundle, signing_key: Any) -> bytes:
     """The bytes of a bundle. ``signing_key`` is an EC private key on P-256 or P-384. Raises FormatError if it would be too large."""
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in sorted(bundle.files.items())}
     text = json.dumps(dict(bundle.claims(), files=digests), indent=1, ensure_ascii=True).encode("ascii") + b"\n"
-    signature = jcs.canonicalize(jws.sign_detached(text, signing_key, typ=SCHEMA)) + b"\n"
-    data = join([(CLAIMS, text), (SIGNATURE, signature)] + [(path, bundle.files[path]) for path in sorted(bundle.files)])
+    data = join_signed((CLAIMS, SIGNATURE), text, sorted(bundle.files.items()), signing_key, SCHEMA)
     # Read once as a gateway will: what it would refuse is told here.
     read_bundle(data, signing_key.public_key(), "the bundle to be made")
     return data
@@ -134,17 +133,9 @@ def read_bundle(data: bytes, public_key: Any, where: str = "edge bundle") -> Bun
     try:
         if len(data) > BUNDLE_MAX:
             raise FormatError("it is larger than %d bytes" % BUNDLE_MAX, where=where)
-        members = split(data, where)
-        if [name for name, _content in members[:2]] != [CLAIMS, SIGNATURE]:
-            raise FormatError("it does not begin with %s and %s" % (CLAIMS, SIGNATURE), where=where)
-        text, signature = members[0][1], members[1][1]
-        if len(text) > _CLAIMS_MAX or len(signature) > _SIGNATURE_MAX:
-            raise FormatError("what it says of itself, or its signature, is too large", where=where)
-        try:
-            jws.verify_detached(strict.loads(signature, where), text, public_key, SCHEMA, where)
-        except AttestedError as error:
-            raise KeyReleaseError(error.what, where=error.where or where, fix=_AGAIN, code="edge-signature") from None
-        return _parse(text, members[2:], where)
+        refused = partial(KeyReleaseError, fix=_AGAIN, code="edge-signature")
+        text, members = split_signed(data, (CLAIMS, SIGNATURE), public_key, SCHEMA, where, _CLAIMS_MAX, refused)
+        return _parse(text, members, where)
     except FormatError as error:
         raise KeyReleaseError(error.what, where=error.where or where, fix=error.fix or _AGAIN, code="edge-format") from None
 

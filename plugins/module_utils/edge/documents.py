@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Dict, Mapping
 
 from ansible_collections.attested.ai.plugins.module_utils.edge.bundle import NUMBER_MAX, check_name
-from ansible_collections.attested.ai.plugins.module_utils.endorsements.bundle import join, split
+from ansible_collections.attested.ai.plugins.module_utils.endorsements.bundle import join_signed, split_signed
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwk as keys
@@ -20,7 +21,8 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release imp
 
 CARD, STATE, REPORT = "attested.ai/edge-card/1", "attested.ai/edge-state/1", "attested.ai/edge-report/1"
 REPORT_MAX = 64 << 20
-_PARTS = ("report.json", "report.jws", "ledger.jsonl", "ledger.jsonl.head")
+_CLAIMS, _PARTS = ("report.json", "report.jws"), ("ledger.jsonl", "ledger.jsonl.head")
+_CLAIMS_MAX = 4096
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,7 @@ class Report:
         payload = {"schema": REPORT, "gateway": self.gateway, "made_at": format_time(self.made_at), "sequence": self.sequence, "start": self.start,
                    "lines_sha256": hashlib.sha256(self.lines).hexdigest(), "head_sha256": hashlib.sha256(self.head).hexdigest()}  # fmt: skip
         text = jcs.canonicalize(payload) + b"\n"
-        signature = jcs.canonicalize(jws.sign_detached(text, signing_key, typ=REPORT)) + b"\n"
-        return join(list(zip(_PARTS, (text, signature, self.lines, self.head))))
+        return join_signed(_CLAIMS, text, list(zip(_PARTS, (self.lines, self.head))), signing_key, REPORT)
 
     @classmethod
     def open(cls, data: bytes, public: Any, where: str) -> Report:
@@ -106,14 +107,11 @@ class Report:
         try:
             if len(data) > REPORT_MAX:
                 raise FormatError("it is larger than %d bytes" % REPORT_MAX, where=where)
-            members = split(data, where)
+            refused = partial(KeyReleaseError, fix="It is of another gateway, or was changed", code="edge-report-signature")
+            text, members = split_signed(data, _CLAIMS, public, REPORT, where, _CLAIMS_MAX, refused)
             if tuple(name for name, _content in members) != _PARTS:
-                raise FormatError("it does not consist of %s" % ", ".join(_PARTS), where=where)
-            text, signature, lines, head = (content for _name, content in members)
-            try:
-                jws.verify_detached(strict.loads(signature, where), text, public, REPORT, where)
-            except AttestedError as error:
-                raise KeyReleaseError(error.what, where=where, fix="It is of another gateway, or was changed", code="edge-report-signature") from None
+                raise FormatError("%s were expected behind them" % " and ".join(_PARTS), where=where)
+            lines, head = (content for _name, content in members)
             names = ("schema", "gateway", "made_at", "sequence", "start", "lines_sha256", "head_sha256")
             found = strict.members(strict.loads(text, where), names, where=where)
             sums = tuple(hashlib.sha256(part).hexdigest() for part in (lines, head))

@@ -22,9 +22,9 @@ _NEW = "Bring this gateway's ledger to the centre and install a new bundle"
 class Problem:
     """Why nothing is released. ``code`` is stable."""
 
-    code: str
     what: str
     fix: str
+    code: str
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ def mark(gateway: str, sequence: int) -> str:
 def _problems(bundle: Bundle, now: datetime, newest: datetime) -> List[Problem]:
     found = []
     if now + CLOCK_SLACK < newest:
-        found.append(Problem("edge-clock-back", "the clock says %s, but %s was seen before: it was set back" % (format_time(now), format_time(newest)),
-                             "Set the clock right. If it was the earlier time that was wrong, only a gateway prepared anew helps"))  # fmt: skip
+        found.append(Problem("the clock says %s, but %s was seen before: it was set back" % (format_time(now), format_time(newest)), code="edge-clock-back",
+                             fix="Set the clock right. If it was the earlier time that was wrong, only a gateway prepared anew helps"))  # fmt: skip
     if now < bundle.not_before:
-        found.append(Problem("edge-not-yet", "it begins at %s" % format_time(bundle.not_before), "Wait, or have the centre make another"))
+        found.append(Problem("it begins at %s" % format_time(bundle.not_before), fix="Wait, or have the centre make another", code="edge-not-yet"))
     if now > bundle.not_after:
-        found.append(Problem("edge-expired", "it ended at %s" % format_time(bundle.not_after), _NEW))
+        found.append(Problem("it ended at %s" % format_time(bundle.not_after), fix=_NEW, code="edge-expired"))
     if bundle.collateral_until is not None and now > bundle.collateral_until:
-        found.append(Problem("edge-collateral-ended", "the first piece of its collateral ended at %s" % format_time(bundle.collateral_until), _NEW))
+        found.append(Problem("the first piece of its collateral ended at %s" % format_time(bundle.collateral_until), fix=_NEW, code="edge-collateral-ended"))
     return found
 
 

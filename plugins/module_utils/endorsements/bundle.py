@@ -17,7 +17,8 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.store import (
     PATH_MAX,
@@ -62,8 +63,29 @@ def write_bundle(entries: Mapping[str, Entry], files: Mapping[str, bytes], creat
         "entries": {path: entries[path].to_dict() for path in sorted(entries)},
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=True).encode("ascii") + b"\n"
-    signature = jcs.canonicalize(jws.sign_detached(text, signing_key, typ=SCHEMA)) + b"\n"
-    return join([(MANIFEST, text), (SIGNATURE, signature)] + [(path, files[path]) for path in sorted(entries)])
+    return join_signed((MANIFEST, SIGNATURE), text, [(path, files[path]) for path in sorted(entries)], signing_key, SCHEMA)
+
+
+def join_signed(names: Tuple[str, str], text: bytes, members: Sequence[Tuple[str, bytes]], signing_key: Any, typ: str) -> bytes:
+    """The archive that ``split_signed`` reads: ``text`` and the signature over it under these names, then the members."""
+    signature = jcs.canonicalize(jws.sign_detached(text, signing_key, typ=typ)) + b"\n"
+    return join([(names[0], text), (names[1], signature), *members])
+
+
+def split_signed(data: bytes, names: Tuple[str, str], public_key: Any, typ: str, where: str, largest: int,
+                 refused: Callable[..., AttestedError]) -> Tuple[bytes, List[Tuple[str, bytes]]]:  # fmt: skip
+    """(the text that this key signed, the members after it). Raises FormatError for the form, and what ``refused`` makes of another signature."""
+    members = split(data, where)
+    if tuple(name for name, _content in members[:2]) != names:
+        raise FormatError("it does not begin with %s and %s" % names, where=where)
+    text, signature = members[0][1], members[1][1]
+    if len(text) > largest or len(signature) > _SIGNATURE_MAX:
+        raise FormatError("what it says of itself, or its signature, is too large", where=where)
+    try:
+        jws.verify_detached(strict.loads(signature, where), text, public_key, typ, where)
+    except AttestedError as error:
+        raise refused(error.what, where=error.where or where) from None
+    return text, members[2:]
 
 
 def join(members: Sequence[Tuple[str, bytes]]) -> bytes:
@@ -80,17 +102,9 @@ def read_bundle(data: bytes, public_key: Any, where: str = "bundle") -> Bundle:
     if public_key is None:
         raise EndorsementError("it is read only with the public key of its signer", where=where, fix="Give public_key", code="bundle-key")
     try:
-        members = split(data, where)
-        if [name for name, _content in members[:2]] != [MANIFEST, SIGNATURE]:
-            raise FormatError("it does not begin with %s and %s" % (MANIFEST, SIGNATURE), where=where)
-        text, signature = members[0][1], members[1][1]
-        if len(text) > _MANIFEST_MAX or len(signature) > _SIGNATURE_MAX:
-            raise FormatError("its manifest or signature is too large", where=where)
-        try:
-            jws.verify_detached(strict.loads(signature, where), text, public_key, SCHEMA, where)
-        except AttestedError as error:
-            raise EndorsementError(error.what, where=error.where or where, fix=_AGAIN, code="bundle-signature") from None
-        return _judge(text, members[2:], where)
+        refused = partial(EndorsementError, fix=_AGAIN, code="bundle-signature")
+        text, members = split_signed(data, (MANIFEST, SIGNATURE), public_key, SCHEMA, where, _MANIFEST_MAX, refused)
+        return _judge(text, members, where)
     except FormatError as error:
         raise EndorsementError(error.what, where=error.where or where, fix=_AGAIN, code="bundle-format") from None
 
