@@ -22,7 +22,7 @@ def test_what_guides_tell_to_type_and_write_is_there(known):
     seen = collections.Counter()
     wrong = [one for guide in guides() for one in problems(guide, known, seen)]
     assert not wrong, "\n".join(wrong)
-    assert seen["names"] > 500 and seen["tasks"] > 50 and seen["variables"] > 100 and seen["commands"] > 20 and seen["links"] > 100, seen
+    assert seen["names"] > 300 and seen["tasks"] > 50 and seen["variables"] > 100 and seen["commands"] > 20 and seen["links"] > 100, seen
 
 
 TASK = "```yaml\n- name: X\n  %s\n```\n"
