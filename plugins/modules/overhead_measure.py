@@ -89,7 +89,7 @@ options:
     description: File with the certificates that the server's has to come from. The default are those of the machine.
     type: path
   serving_timeout:
-    description: Seconds within which the server must send the next bytes.
+    description: Seconds within which the server must send the next bytes, from 1 to 3600.
     type: int
     default: 120
   concurrency:

@@ -53,7 +53,7 @@ def _warnings(one: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any]) -> list[
     found = []
     if one["machine"].get("tee") in (None, "none"):
         found.append("The side called on says of itself that it runs in no TEE: nothing here is a cost of confidential computing")
-    if other["machine"].get("tee") not in (None, "none"):
+    if other["machine"].get("tee") not in (None, "none", "unknown"):
         found.append(f"The side called off says of itself that it runs in a TEE ({other['machine']['tee']})")
     if one["machine"].get("gpu") and one["machine"].get("gpu_cc") != "on":
         found.append(f"The GPU of the side called on is in CC mode: {one['machine'].get('gpu_cc') or 'unknown'}")
@@ -77,9 +77,21 @@ def _row(name: str, one: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any], co
     # Rounds of one pass are no pairs: whatever slowed one of them slowed the others, too.
     found = interval([plain.median(values) for values in on], [plain.median(values) for values in off], confidence)
     row.update(ratio=found.middle, low=found.low, high=found.high, effect=_effect(found))
-    if one["machine"].get("tee") in (None, "none"):
-        return {**row, "verdict": published.NOT_COMPARABLE, "because": "not comparable, because neither side is known to be a TEE", "figure": ""}
+    why = _no_pair(one["machine"], other["machine"])
+    if why:
+        return {**row, "verdict": published.NOT_COMPARABLE, "because": f"not comparable, because {why}", "figure": ""}
     return {**row, **published.verdict(name, found, one["machine"], differs)}
+
+
+def _no_pair(one: t.Mapping[str, t.Any], other: t.Mapping[str, t.Any]) -> str:
+    """Why the difference between the sides is not that of confidential computing. Two sides in a TEE would cost nothing, and pass."""
+    if one.get("tee") in (None, "none"):
+        return "neither side is known to be a TEE"
+    if other.get("tee") != "none":
+        return "the side called off is not known to run in no TEE"
+    if one.get("gpu") and (one.get("gpu_cc"), other.get("gpu_cc")) != ("on", "off"):
+        return f"CC mode of the GPU is {one.get('gpu_cc') or 'unknown'} on the side called on, {other.get('gpu_cc') or 'unknown'} on the other"
+    return ""
 
 
 def _flat(passes: t.Sequence[t.Sequence[float]]) -> list[float]:

@@ -78,7 +78,12 @@ def _check(wanted: Wanted) -> None:
     if unknown or not wanted.parts:
         what = "%s is no part" % ", ".join(map(ascii, unknown)) if unknown else "there is no part"
         raise BenchmarkError(what, fix="There are %s" % ", ".join(PARTS), code="parts")
-    for name, value, least, most in (("rounds", wanted.rounds, 1, 1000), ("warmup", wanted.warmup, 1, 100), ("file_size", wanted.file_size, 4096, MOST_SIZE)):
+    for name, value, least, most in (
+        ("rounds", wanted.rounds, 1, 1000),
+        ("warmup", wanted.warmup, 1, 100),
+        ("file_size", wanted.file_size, 4096, MOST_SIZE),
+        ("serving_timeout", wanted.endpoint.timeout if wanted.endpoint else 1, 1, 3600),
+    ):
         if not least <= value <= most:
             raise BenchmarkError("%d is not from %d to %d" % (value, least, most), where=name, code="settings")
     for name, values, least, most in (

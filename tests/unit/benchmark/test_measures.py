@@ -156,6 +156,7 @@ def test_what_fails_in_one_round_is_left_out_of_all_and_named(monkeypatch):
         ({"sizes": (1 << 40,)}, "settings"),
         ({"sizes": ()}, "settings"),
         ({"concurrency": (0,)}, "settings"),
+        ({"endpoint": serving.Endpoint("http://127.0.0.1:9", b"{}", {}, timeout=-1)}, "settings"),
         ({"parts": ("model",), "model": "/nowhere/at/all"}, "model-path"),
     ],
 )
