@@ -16,6 +16,11 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs import plan
 from ansible_collections.attested.ai.plugins.module_utils.kbs.admin import AdminClient
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
 from ansible_collections.attested.ai.plugins.module_utils.kbs.state import RESOURCE
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import jwk_thumbprint, public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import load_signing_key
+from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+from ansible_collections.attested.ai.plugins.module_utils.training.job import read_agreement
+from ansible_collections.attested.ai.plugins.module_utils.training.result import tag_key
 from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.kbs_task import (
     ADMIN_SPEC,
@@ -49,6 +54,9 @@ ARGUMENT_SPEC: dict[str, dict[str, t.Any]] = {
     "minimum_release": {"type": "int"},
     "ledger": {"type": "path"},
     "counter": {"type": "dict"},
+    "agreement": {"type": "path"},
+    # The path of a file, no key.
+    "result_key": {"type": "path", "no_log": False},
 }
 
 
@@ -63,7 +71,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _result, options = self.validate_argument_spec(
             argument_spec=ARGUMENT_SPEC, mutually_exclusive=ONE_ADMIN, required_one_of=ONE_ADMIN, required_by=WITH_ADMIN,
-            required_if=[("state", PRESENT, ["model", "kek", "signer"])])  # fmt: skip
+            required_if=[("state", PRESENT, ["model", "kek", "signer"])], required_together=[("agreement", "result_key")])  # fmt: skip
         told: dict[str, t.Any] = {}
         try:
             place = Resource.parse(options["path"], "path").path
@@ -83,9 +91,22 @@ class ActionModule(ActionBase):
     def _content(self, options: t.Mapping[str, t.Any], told: dict[str, t.Any]) -> bytes:
         """What is stored. The counters are raised first: a key that a guest may have was never below them."""
         offer = load_offer(local_path(self, options["model"]), KekSource(self, options["kek"]).load, public_key(options["signer"], self))
+        purpose = self._purpose(offer, options)
         lowest = self._lowest(offer, options)
         told.update(key_id=offer.manifest.key_id, model_id=offer.manifest.model_id, release=offer.manifest.release, minimum_release=lowest)
-        return offer.model_key(lowest).to_json()
+        return offer.model_key(lowest, *purpose).to_json()
+
+    def _purpose(self, offer: Offer, options: t.Mapping[str, t.Any]) -> tuple[str, bytes]:
+        """Models, or jobs of one agreement, with the owner's tag key for that. Raises AttestedError."""
+        if options["agreement"] is None:
+            return "", b""
+        agreement = read_agreement(local_path(self, options["agreement"]))
+        private = load_signing_key(local_path(self, options["result_key"]))
+        party = agreement.party_of(jwk_thumbprint(public_jwk(private)))
+        if (offer.manifest.digest(), jwk_thumbprint(offer.signer)) != (party.manifest_sha256, party.manifest_signer):
+            raise TrainingError("it is not the data set that %s brings by the agreement, or another key signed it" % party.id, where=options["model"],
+                                fix="Give the data set that was agreed on", code="training-data")  # fmt: skip
+        return agreement.digest, tag_key(private, agreement)
 
     def _lowest(self, offer: Offer, options: t.Mapping[str, t.Any]) -> int:
         besides = counter_of(self, options["counter"])

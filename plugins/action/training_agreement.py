@@ -19,7 +19,7 @@ from ansible_collections.attested.ai.plugins.plugin_utils.public_key import publ
 PARTY: t.Final[dict[str, dict[str, t.Any]]] = {
     "id": {"type": "str", "required": True},
     "model_id": {"type": "str", "required": True},
-    "minimum_release": {"type": "int", "default": 1},
+    "manifest_sha256": {"type": "str", "required": True},
     "manifest_signer": {"type": "raw", "required": True},
     "result_key": {"type": "raw", "required": True, "no_log": False},
 }

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""training_result: an owner opens a result of a job with its own key, after it was found to come from a guest that had the owner's data key."""
+"""training_result: an owner opens a result of a job with its own key, after it was found to come from a guest that had the owner's tag key."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import typing as t
 
@@ -13,16 +14,13 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import 
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import load_signing_key
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import tree
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, Manifest
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import unwrap_dek
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.signature import verify_manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import wipe
 from ansible_collections.attested.ai.plugins.module_utils.training import result
-from ansible_collections.attested.ai.plugins.module_utils.training.agreement import Agreement, Party
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import Party
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 from ansible_collections.attested.ai.plugins.module_utils.training.job import read_agreement
-from ansible_collections.attested.ai.plugins.plugin_utils.key_source import KekSource
 from ansible_collections.attested.ai.plugins.plugin_utils.model_client import ClientAction, read_small
 
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
@@ -31,10 +29,8 @@ ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     "output": {"type": "str", "required": True},
     "src": {"type": "path", "required": True},
     "dest": {"type": "path", "required": True},
-    # Paths of files and addresses, no keys.
+    # The path of a file, no key.
     "key": {"type": "path", "required": True, "no_log": False},
-    "kek": {"type": "raw", "required": True, "no_log": False},
-    "data": {"type": "path", "required": True},
 }
 
 
@@ -53,31 +49,30 @@ class ActionModule(ClientAction):
         where = os.path.join(folder, result.STATEMENT)
         statement = result.Statement.parse(read_small(where, result.SIZE_MAX, "statement"), where)
         statement.check(agreement, output, where)
-        result.verify(statement, party.id, self._tag_key(options, agreement, party), where)
-        source = Directory(os.path.join(folder, result.CIPHERTEXT))
-        try:
+        private = self._private(options["key"], party)
+        result.verify(statement, party.id, result.tag_key(private, agreement), where)
+        with contextlib.closing(Directory(os.path.join(folder, result.CIPHERTEXT))) as source:
             sealed = self._sealed(source, statement)
             target = opener.Target(source.src, dest)
             opener.require_ours(dest)
             changed = not opener.is_open(target, sealed)
-            if changed and not self._task.check_mode:
-                self._open(options, party, target, sealed, source)
-        finally:
-            source.close()
-        return {"changed": changed, "dest": dest, "made_at": statement.made_at, "agreement": agreement.digest,
+            # In check mode as well: what cannot be opened is not said to be.
+            key = bytearray(jwe.unwrap_general(dict(sealed.manifest.dek), private, party.kid, "key of the result"))
+            try:
+                if changed and not self._task.check_mode:
+                    os.makedirs(os.path.dirname(dest), mode=0o700, exist_ok=True)
+                    opener.decrypt(target, sealed, key, source=source)
+            finally:
+                wipe(key)
+        return {"changed": changed, "dest": dest, "made_at": statement.made_at, "succeeded": statement.succeeded, "agreement": agreement.digest,
                 "files": [entry.path for entry in sealed.manifest.files]}  # fmt: skip
 
-    def _tag_key(self, options: dict[str, t.Any], agreement: Agreement, party: Party) -> bytes:
-        """From the data key of the owner's own data set, which its key-encryption key opens."""
-        path = os.path.join(self.local(options["data"]), tree.MANIFEST)
-        manifest = Manifest.parse(read_small(path, MAX_SIZE, "manifest"), path)
-        if manifest.model_id != party.model_id:
-            raise TrainingError("it is %s, the data set of %s is %s" % (manifest.model_id, party.id, party.model_id), where=path, code="result-data")
-        key = unwrap_dek(manifest.dek, KekSource(self, options["kek"]).load())
-        try:
-            return result.tag_key(key, agreement)
-        finally:
-            wipe(key)
+    def _private(self, path: str, party: Party) -> t.Any:
+        """The private half of the owner's result key. Raises AttestedError."""
+        private = load_signing_key(self.local(path))
+        if jwk_thumbprint(public_jwk(private)) != party.kid:
+            raise TrainingError("it is not the result key of %s in the agreement" % party.id, where=f"key {path}", code="result-key")
+        return private
 
     def _sealed(self, source: Directory, statement: result.Statement) -> opener.Sealed:
         sealed = opener.read_sealed(source)
@@ -86,14 +81,3 @@ class ActionModule(ClientAction):
             raise TrainingError("its manifest is not the one that the statement names", where=source.src, fix="Do not use it", code="result-tag")
         source.check(sealed.manifest)
         return sealed
-
-    def _open(self, options: dict[str, t.Any], party: Party, target: opener.Target, sealed: opener.Sealed, source: Directory) -> None:
-        private = load_signing_key(self.local(options["key"]))
-        if jwk_thumbprint(public_jwk(private)) != party.kid:
-            raise TrainingError("it is not the result key of %s in the agreement" % party.id, where=f"key {options['key']}", code="result-key")
-        key = bytearray(jwe.unwrap_general(dict(sealed.manifest.dek), private, party.kid, "key of the result"))
-        try:
-            os.makedirs(os.path.dirname(target.dest), mode=0o700, exist_ok=True)
-            opener.decrypt(target, sealed, key, source=source)
-        finally:
-            wipe(key)

@@ -18,6 +18,7 @@ author: attested.ai contributors (@attested-ai)
 extends_documentation_fragment:
   - attested.ai.attributes
   - attested.ai.attributes.actiongroup_ai
+  - attested.ai.guest_pull
 attributes:
   check_mode:
     support: full
@@ -60,10 +61,6 @@ options:
     description: The name in its certificate, if it is another than that of O(url).
     type: str
     default: ""
-  timeout:
-    description: Seconds for one whole answer.
-    type: int
-    default: 20
   allow_http:
     description: Speak without TLS to other machines, too, for a trial. Keys are encrypted to the guest all the same, but anybody on the way could answer.
     type: bool
@@ -79,56 +76,6 @@ options:
   signer:
     description: Public key (JWK) that has to be the manifest's signer. What comes with the key counts if it is not given.
     type: dict
-  init_data:
-    description: File on the guest with the init-data that it was launched with. The KBS compares it with the evidence, and its policy may ask for it.
-    type: path
-  method:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    choices: [auto, configfs, ioctl, azure]
-    default: auto
-  tsm_path:
-    description: As in M(attested.ai.tee_evidence).
-    type: path
-    default: /sys/kernel/config/tsm/report
-  device:
-    description: As in M(attested.ai.tee_evidence).
-    type: path
-    default: /dev/sev-guest
-  tpm_device:
-    description: As in M(attested.ai.tee_evidence).
-    type: path
-    default: /dev/tpmrm0
-  privlevel:
-    description: As in M(attested.ai.tee_evidence).
-    type: int
-  gpus:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    choices: [none, auto, required]
-    default: none
-  switches:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    choices: [none, auto, required]
-    default: auto
-  nvml_library:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    default: libnvidia-ml.so.1
-  nscq_library:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    default: libnvidia-nscq.so.2
-  event_log:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    choices: [none, auto, required]
-    default: auto
-  event_log_path:
-    description: As in M(attested.ai.tee_evidence).
-    type: path
-    default: /sys/firmware/acpi/tables/data/CCEL
 notes:
   - Needs the Python library cryptography (38 or newer), as Debian 12 and Ubuntu 24.04 package it.
 seealso:
@@ -221,7 +168,7 @@ from typing import NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import pull
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull_options import prepared
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull_options import BROKER, GUEST_PULL, prepared
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import harden_process
 from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
 
@@ -229,27 +176,11 @@ ARGUMENT_SPEC = {
     "session": {"type": "str", "required": True},
     "directory": {"type": "path", "default": "/run/attested-ai"},
     "lifetime": {"type": "int", "default": 900},
-    "url": {"type": "str", "required": True},
-    "pins": {"type": "list", "elements": "str", "default": []},
-    "ca": {"type": "str", "default": ""},
-    "server_name": {"type": "str", "default": ""},
-    "timeout": {"type": "int", "default": 20},
     "allow_http": {"type": "bool", "default": False},
-    "resource": {"type": "str", "required": True},
     "minimum_release": {"type": "int", "default": 1},
     "signer": {"type": "dict", "no_log": False},
-    "init_data": {"type": "path"},
-    "method": {"type": "str", "choices": ["auto", "configfs", "ioctl", "azure"], "default": "auto"},
-    "tsm_path": {"type": "path", "default": "/sys/kernel/config/tsm/report"},
-    "device": {"type": "path", "default": "/dev/sev-guest"},
-    "tpm_device": {"type": "path", "default": "/dev/tpmrm0"},
-    "privlevel": {"type": "int"},
-    "gpus": {"type": "str", "choices": ["none", "auto", "required"], "default": "none"},
-    "switches": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
-    "nvml_library": {"type": "str", "default": "libnvidia-ml.so.1"},
-    "nscq_library": {"type": "str", "default": "libnvidia-nscq.so.2"},
-    "event_log": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
-    "event_log_path": {"type": "path", "default": "/sys/firmware/acpi/tables/data/CCEL"},
+    **BROKER,
+    **GUEST_PULL,
 }
 
 

@@ -59,6 +59,16 @@ options:
   ledger:
     description: Directory of the release ledger, whose counter of minimum releases is then kept to and raised.
     type: path
+  agreement:
+    description:
+      - File with an agreement (M(attested.ai.training_agreement)). The key is then for jobs of this agreement only, and is stored together with a key for the
+        tags of their results. Guests that ask for a model, or run another agreement, refuse it.
+      - Use a resource of its own for each agreement, and grant it for what guests of this agreement were launched with, and for nothing else. Whoever gets it
+        can make results that M(attested.ai.training_result) believes.
+    type: path
+  result_key:
+    description: File with the private half (PEM) of the owner's result key in O(agreement). The key for tags is derived from it. It stays here.
+    type: path
 seealso:
   - module: attested.ai.kbs_policy
   - module: attested.ai.kbs_resource
@@ -78,6 +88,20 @@ EXAMPLES = r"""
     kek: secrets/kek.jwk
     signer: secrets/signer.pub.jwk
     ledger: ledger
+
+- name: Let guests that run this agreement fetch the key of a data set
+  attested.ai.kbs_model_key:
+    url: [https://kbs.example.org:8080]
+    ca_path: kbs-ca.pem
+    admin_key: secrets/kbs-admin.pem
+    issuer: ops.example.org
+    state_path: state/kbs.json
+    path: default/training-key/cells-1
+    model: encrypted/cells
+    kek: secrets/kek.jwk
+    signer: secrets/signer.pub.jwk
+    agreement: agreement.json
+    result_key: secrets/result.pem
 """
 
 RETURN = r"""

@@ -56,10 +56,10 @@ options:
         description: Name of its data set, as M(attested.ai.model_encrypt) was told.
         type: str
         required: true
-      minimum_release:
-        description: Lowest release of the data set that may be used.
-        type: int
-        default: 1
+      manifest_sha256:
+        description: SHA-256 of its manifest, which names this release and each of its files, as M(attested.ai.model_encrypt) returned it.
+        type: str
+        required: true
       manifest_signer:
         description: Public key that signed the data set's manifest, as a JWK or the path of a JWK or PEM file. Its thumbprint is in the agreement.
         type: raw
@@ -86,8 +86,16 @@ EXAMPLES = r"""
     code: program
     command: [/usr/bin/python3, "{code}/train.py", "{data}", "{out}"]
     parties:
-      - {id: clinic-a, model_id: cells-a, manifest_signer: a/signer.pub.jwk, result_key: a/result.pub.pem}
-      - {id: clinic-b, model_id: cells-b, manifest_signer: b/signer.pub.jwk, result_key: b/result.pub.pem}
+      - id: clinic-a
+        model_id: cells-a
+        manifest_sha256: 7c9e66790f1b3ad2c4e58b0d6f7a1e2c3b4d5f60718293a4b5c6d7e8f9a0b1c2
+        manifest_signer: a/signer.pub.jwk
+        result_key: a/result.pub.pem
+      - id: clinic-b
+        model_id: cells-b
+        manifest_sha256: 1b3ad2c4e58b0d6f7a1e2c3b4d5f60718293a4b5c6d7e8f9a0b1c27c9e66790f
+        manifest_signer: b/signer.pub.jwk
+        result_key: b/result.pub.pem
     outputs: {metrics: all, model: [clinic-a]}
   register: agreed
 

@@ -11,8 +11,8 @@ short_description: Open a result of a job that ran over the data of several owne
 version_added: 0.1.0
 description:
   - Opens one output of M(attested.ai.training_run) with the owner's own key.
-  - Before that it finds out whether the output came from this very agreement, and from a guest to which the owner's key broker had released the key of the
-    owner's data set. Anybody can encrypt to a public key; only such a guest can make the tag.
+  - Before that it finds out whether the output came from this very agreement, and from a guest to which the owner's key broker had released what
+    M(attested.ai.kbs_model_key) stored for jobs of it. Anybody can encrypt to a public key; only such a guest can make the tag.
   - Runs on the controller, whatever the host of the task.
 author: attested.ai contributors (@attested-ai)
 extends_documentation_fragment:
@@ -22,7 +22,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Agreement, tag, signature and sizes are checked. Nothing is decrypted.
+    details: Agreement, key, tag, signature and sizes are checked. Nothing is decrypted.
   diff_mode:
     support: none
   idempotent:
@@ -52,15 +52,8 @@ options:
     description: File with the private half (PEM) of the owner's result key. Nobody else may read it.
     type: path
     required: true
-  kek:
-    description: Key-encryption key of the owner's data set, in any form that M(attested.ai.model_encrypt) takes.
-    type: raw
-    required: true
-  data:
-    description: Directory with the owner's encrypted data set, or at least its manifest, of the release that was trained on.
-    type: path
-    required: true
 seealso:
+  - module: attested.ai.kbs_model_key
   - module: attested.ai.training_agreement
   - module: attested.ai.training_run
 """
@@ -74,8 +67,6 @@ EXAMPLES = r"""
     src: results
     dest: opened/model
     key: secrets/result.pem
-    kek: secrets/kek.jwk
-    data: encrypted/cells
 """
 
 RETURN = r"""
@@ -95,6 +86,11 @@ made_at:
   returned: success
   type: str
   sample: "2026-11-28T12:00:00Z"
+succeeded:
+  description: Whether the program did what it should. If not, this is its log.
+  returned: success
+  type: bool
+  sample: true
 agreement:
   description: SHA-256 of the agreement.
   returned: success

@@ -20,22 +20,28 @@ author: attested.ai contributors (@attested-ai)
 extends_documentation_fragment:
   - attested.ai.attributes
   - attested.ai.attributes.actiongroup_ai
+  - attested.ai.guest_pull
 attributes:
   check_mode:
     support: full
-    details: Agreement, launch, program and manifests are looked at. No broker is asked.
+    details:
+      - Agreement, launch, program and manifests are looked at. No broker is asked.
+      - Results that lie there count as done by what they say. Otherwise they do not, see below.
   diff_mode:
     support: none
   idempotent:
     support: full
-    details: Where all results of this very agreement lie in O(results), nothing is done.
+    details:
+      - Where all results of this very agreement lie in O(results), made or verified since the guest booted, nothing is done.
+      - If the guest does not know them, the brokers are asked for the keys, and all tags are checked with them. The program does not run again. Results with
+        a wrong tag are an error.
 options:
   agreement:
     description: File on the guest with the agreement, from M(attested.ai.training_agreement).
     type: path
     required: true
   state:
-    description: V(absent) ends what a run that was cut off left, and removes it from memory. Results stay.
+    description: V(absent) ends what a run that was cut off left, and removes it from memory. Results stay, and are verified anew by the next run.
     type: str
     choices: [present, absent]
     default: present
@@ -45,7 +51,7 @@ options:
   results:
     description:
       - Folder on the guest for the results, as ciphertext. It appears in one step. Required if O(state=present).
-      - If the program fails and the agreement has an output C(log), that alone is there.
+      - If the program fails and the agreement has an output C(log), that alone is there, and it says so. It does not count as a result.
     type: path
   directory:
     description: Folder in memory that is never swapped, in which the job has a folder while it runs.
@@ -82,25 +88,22 @@ options:
         type: str
         default: ""
       resource:
-        description: The resource with the key, stored by M(attested.ai.kbs_model_key).
+        description: The resource with the key, stored by M(attested.ai.kbs_model_key) for this agreement.
         type: str
         required: true
-  timeout:
-    description: Seconds for one whole answer of a broker.
-    type: int
-    default: 20
   session_directory:
     description: Directory of the sessions, in memory.
     type: path
     default: /run/attested-ai
   session_lifetime:
-    description: Seconds within which all keys have to be there and all data sets open.
+    description: Seconds within which a broker has to release its key. How long it takes to open the data does not count.
     type: int
     default: 900
   isolation:
     description:
       - V(unit) runs the program in a transient unit of systemd.
-      - V(process) is for trials with the Soft TEE. It is refused unless O(method=configfs) and O(tsm_path) is none of the kernel's.
+      - V(process) is for trials with the Soft TEE. It is refused unless O(method=configfs) and O(tsm_path) is not on the kernel's configfs,
+        wherever that is mounted.
     type: str
     choices: [unit, process]
     default: unit
@@ -124,52 +127,6 @@ options:
     description: Whether it sees the devices of the guest.
     type: bool
     default: false
-  init_data:
-    description: As in M(attested.ai.guest_key_pull).
-    type: path
-  method:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    choices: [auto, configfs, ioctl]
-    default: auto
-  tsm_path:
-    description: As in M(attested.ai.tee_evidence).
-    type: path
-    default: /sys/kernel/config/tsm/report
-  device:
-    description: As in M(attested.ai.tee_evidence).
-    type: path
-    default: /dev/sev-guest
-  privlevel:
-    description: As in M(attested.ai.tee_evidence).
-    type: int
-  gpus:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    choices: [none, auto, required]
-    default: none
-  switches:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    choices: [none, auto, required]
-    default: auto
-  nvml_library:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    default: libnvidia-ml.so.1
-  nscq_library:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    default: libnvidia-nscq.so.2
-  event_log:
-    description: As in M(attested.ai.tee_evidence).
-    type: str
-    choices: [none, auto, required]
-    default: auto
-  event_log_path:
-    description: As in M(attested.ai.tee_evidence).
-    type: path
-    default: /sys/firmware/acpi/tables/data/CCEL
 notes:
   - Needs the Python library cryptography (38 or newer), and root and systemd with O(isolation=unit).
 seealso:
@@ -189,12 +146,12 @@ EXAMPLES = r"""
         src: /var/lib/attested-training/data/clinic-a
         url: https://kbs.a.example.org:8080
         pins: [sha256:3f2a1c0d9e8b7a6f5e4d3c2b1a0f9e8d7c6b5a4938271605f4e3d2c1b0a99887]
-        resource: kbs:///default/model-key/cells-1
+        resource: kbs:///default/training-key/cells-1
       - party: clinic-b
         src: /var/lib/attested-training/data/clinic-b
         url: https://kbs.b.example.org:8080
         pins: [sha256:88a7990a1b2c3d4e5f60718293a4b5c6d7e8f9a0b1c2d3e4f5a6b7c8d9e0f1a2]
-        resource: kbs:///default/model-key/cells-1
+        resource: kbs:///default/training-key/cells-1
   become: true
 """
 
@@ -217,10 +174,10 @@ outputs:
   sample: [metrics, model]
 released:
   description: For which keys the brokers said yes. Never a key.
-  returned: when the job ran
+  returned: when keys were fetched
   type: list
   elements: dict
-  sample: [{party: clinic-a, model_id: cells-a, release: 1, key_id: cells-a-1-4f9a02c7, resource: "kbs:///default/model-key/cells-1", anchored: false}]
+  sample: [{party: clinic-a, model_id: cells-a, release: 1, key_id: cells-a-1-4f9a02c7, resource: "kbs:///default/training-key/cells-1", anchored: false}]
 code:
   description: A stable word for the reason of a failure, for instance V(training-code), V(training-launch), V(kbs-evidence) or V(kbs-policy-denied).
   returned: failure
@@ -232,18 +189,11 @@ from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull_options import BROKER, GUEST_PULL
 from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
 from ansible_collections.attested.ai.plugins.module_utils.training.options import apply
 
-SOURCE = {
-    "party": {"type": "str", "required": True},
-    "src": {"type": "path", "required": True},
-    "url": {"type": "str", "required": True},
-    "pins": {"type": "list", "elements": "str", "default": []},
-    "ca": {"type": "str", "default": ""},
-    "server_name": {"type": "str", "default": ""},
-    "resource": {"type": "str", "required": True},
-}
+SOURCE = {"party": {"type": "str", "required": True}, "src": {"type": "path", "required": True}, **BROKER}
 ARGUMENT_SPEC = {
     "agreement": {"type": "path", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -251,7 +201,6 @@ ARGUMENT_SPEC = {
     "results": {"type": "path"},
     "directory": {"type": "path", "default": "/run/attested-training"},
     "sources": {"type": "list", "elements": "dict", "options": SOURCE},
-    "timeout": {"type": "int", "default": 20},
     "session_directory": {"type": "path", "default": "/run/attested-ai"},
     "session_lifetime": {"type": "int", "default": 900},
     "isolation": {"type": "str", "choices": ["unit", "process"], "default": "unit"},
@@ -260,17 +209,7 @@ ARGUMENT_SPEC = {
     "memory_max": {"type": "str", "default": "90%"},
     "scratch_size": {"type": "str", "default": "25%"},
     "gpu": {"type": "bool", "default": False},
-    "init_data": {"type": "path"},
-    "method": {"type": "str", "choices": ["auto", "configfs", "ioctl"], "default": "auto"},
-    "tsm_path": {"type": "path", "default": "/sys/kernel/config/tsm/report"},
-    "device": {"type": "path", "default": "/dev/sev-guest"},
-    "privlevel": {"type": "int"},
-    "gpus": {"type": "str", "choices": ["none", "auto", "required"], "default": "none"},
-    "switches": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
-    "nvml_library": {"type": "str", "default": "libnvidia-ml.so.1"},
-    "nscq_library": {"type": "str", "default": "libnvidia-nscq.so.2"},
-    "event_log": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
-    "event_log_path": {"type": "path", "default": "/sys/firmware/acpi/tables/data/CCEL"},
+    **GUEST_PULL,
 }
 
 

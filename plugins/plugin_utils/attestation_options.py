@@ -7,20 +7,9 @@ from __future__ import annotations
 
 import typing as t
 
-COLLECTION: t.Final[dict[str, dict[str, t.Any]]] = {
-    "tsm_path": {"type": "path", "default": "/sys/kernel/config/tsm/report"},
-    "method": {"type": "str", "choices": ["auto", "configfs", "ioctl", "azure"], "default": "auto"},
-    "device": {"type": "path", "default": "/dev/sev-guest"},
-    "tpm_device": {"type": "path", "default": "/dev/tpmrm0"},
-    "privlevel": {"type": "int"},
-    "gpus": {"type": "str", "choices": ["none", "auto", "required"], "default": "none"},
-    "switches": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
-    "nvml_library": {"type": "str", "default": "libnvidia-ml.so.1"},
-    "nscq_library": {"type": "str", "default": "libnvidia-nscq.so.2"},
-    "event_log": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
-    "event_log_path": {"type": "path", "default": "/sys/firmware/acpi/tables/data/CCEL"},
-    "ssh_dir": {"type": "path", "default": "/etc/ssh"},
-}
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import pull_options
+
+COLLECTION: t.Final[dict[str, dict[str, t.Any]]] = {**pull_options.COLLECTION, "ssh_dir": {"type": "path", "default": "/etc/ssh"}}
 # What of these the module tee_evidence takes as they are.
 PASSED_ON: t.Final = tuple(COLLECTION)
 

@@ -32,10 +32,10 @@ class Offer:
         """The data key with its context, ready to be sealed."""
         return self.model_key(minimum_release).key_release(evidence_digest, not_after)
 
-    def model_key(self, minimum_release: int) -> ModelKey:
-        """The data key with what it may be used for."""
+    def model_key(self, minimum_release: int, agreement: str = "", tag_key: bytes = b"") -> ModelKey:
+        """The data key with what it may be used for: models, or jobs of one agreement."""
         manifest = self.manifest
-        return ModelKey(manifest.model_id, manifest.release, minimum_release, manifest.key_id, self.signer, self._data_key())
+        return ModelKey(manifest.model_id, manifest.release, minimum_release, manifest.key_id, self.signer, self._data_key(), agreement, tag_key)
 
     def prove(self) -> None:
         """Raise unless the data key opens: better told before a guest is asked."""

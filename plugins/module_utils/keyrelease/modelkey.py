@@ -17,11 +17,12 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release imp
 SCHEMA = "attested.ai/model-key/1"
 SIZE_MAX = 16384
 _MEMBERS = ("schema", "model_id", "release", "minimum_release", "key", "key_id", "manifest_signer")
+_FOR_JOB = ("agreement", "tag_key")
 
 
 @dataclass(frozen=True)
 class ModelKey:
-    """See KeyRelease for the members."""
+    """See KeyRelease for the members. With ``agreement``, its SHA-256, it is for jobs of that one only, whose results are tagged with ``tag_key``."""
 
     model_id: str
     release: int
@@ -29,6 +30,8 @@ class ModelKey:
     key_id: str
     manifest_signer: Mapping[str, str]
     key: bytes = field(repr=False)
+    agreement: str = ""
+    tag_key: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         # The rest is checked by what is made of it, in which the numbers are compared first.
@@ -38,8 +41,10 @@ class ModelKey:
 
     def to_json(self) -> bytes:
         """Canonical JSON, with the key in it."""
+        for_job = {"agreement": self.agreement, "tag_key": strict.encode_base64url(self.tag_key)} if self.agreement else {}
         return jcs.canonicalize(
             {
+                **for_job,
                 "schema": SCHEMA,
                 "model_id": self.model_id,
                 "release": self.release,
@@ -51,15 +56,32 @@ class ModelKey:
         )
 
     @classmethod
-    def from_json(cls, data: bytes, where: str) -> ModelKey:
-        """Read it strictly. Raises KeyReleaseError (model-key-form); no message shows the content."""
+    def from_json(cls, data: bytes, where: str, agreement: str = "") -> ModelKey:
+        """Read it strictly. Raises KeyReleaseError (model-key-form, model-key-purpose); no message shows the content.
+
+        A key for jobs of one agreement is refused by whoever does not ask for that one, and a key for models by whoever asks for one."""
+        found = cls._read(data, where)
+        if found.agreement != agreement:
+            what = "jobs of the agreement %s" % found.agreement if found.agreement else "models"
+            wanted = "jobs of the agreement %s" % agreement if agreement else "models"
+            raise KeyReleaseError("it is a key for %s, asked for is one for %s" % (what, wanted), where=where, code="model-key-purpose",
+                                  fix="Store it with attested.ai.kbs_model_key in a resource of its own, for jobs with agreement and result_key")
+        return found
+
+    @classmethod
+    def _read(cls, data: bytes, where: str) -> ModelKey:
         try:
             if len(data) > SIZE_MAX:
                 raise KeyReleaseError("it is %d bytes long" % len(data))
-            obj = strict.members(strict.loads(data), _MEMBERS)
+            obj = strict.members(strict.loads(data), _MEMBERS, _FOR_JOB)
             if obj["schema"] != SCHEMA:
                 raise KeyReleaseError("its schema is %s" % strict.quoted(obj["schema"]))
             values = {name: obj[name] for name in _MEMBERS[1:] if name != "key"}
+            if any(name in obj for name in _FOR_JOB):
+                # Both or none.
+                strict.members(obj, _MEMBERS + _FOR_JOB)
+                strict.decode_hex(obj["agreement"], "agreement", 32)
+                values.update(agreement=obj["agreement"], tag_key=strict.decode_base64url(obj["tag_key"], "tag_key", 32, 32))
             return cls(key=strict.decode_base64url(obj["key"], "key", 32, 32), **values)
         except AttestedError as error:
             # What a JSON error quotes may be part of a key.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
@@ -40,6 +40,9 @@ class Order:
     minimum_release: int = 1
     signer: Optional[Mapping[str, str]] = None
     anchor: str = ANCHOR
+    # For a job: the SHA-256 of its agreement, and who takes what its results are tagged with.
+    agreement: str = ""
+    keep_tag_key: Optional[Callable[[bytes], None]] = field(default=None, repr=False)
 
 
 def pull(order: Order, own: OwnEvidence, check_mode: bool, transport: Callable[[Server], Transport] = make_transport) -> Dict[str, Any]:
@@ -56,8 +59,10 @@ def pull(order: Order, own: OwnEvidence, check_mode: bool, transport: Callable[[
     try:
         key = sessions.load_session(order.session.directory, order.session.session).private_key()
         client = GuestClient(patient(transport(order.server), Patience()), order.server.url, key)
-        found, digest = _fetched(client, own, place)
+        found, digest = _fetched(client, own, place, order.agreement)
         lifetime = timedelta(seconds=order.session.lifetime)
+        if order.keep_tag_key is not None:
+            order.keep_tag_key(found.tag_key)
         release = found.key_release(digest, datetime.now(timezone.utc).replace(microsecond=0) + lifetime, order.minimum_release, order.signer)
         guest.apply(replace(order.session, release=seal(release, made["jwk"])), False)
     except BaseException:
@@ -67,7 +72,7 @@ def pull(order: Order, own: OwnEvidence, check_mode: bool, transport: Callable[[
             "filesystem": made["filesystem"], "anchored": anchored, "changed": True, "resource": place.uri}  # fmt: skip
 
 
-def _fetched(client: GuestClient, own: OwnEvidence, place: Resource) -> Tuple[ModelKey, str]:
+def _fetched(client: GuestClient, own: OwnEvidence, place: Resource, agreement: str) -> Tuple[ModelKey, str]:
     tee = own.tee()
     client.attest(tee, own)
     try:
@@ -77,7 +82,7 @@ def _fetched(client: GuestClient, own: OwnEvidence, place: Resource) -> Tuple[Mo
             raise
         client.attest(tee, own)
         data = client.resource(place)
-    return ModelKey.from_json(data, "%s of %s" % (place.uri, client.where)), own.digest
+    return ModelKey.from_json(data, "%s of %s" % (place.uri, client.where), agreement), own.digest
 
 
 def _told(release: KeyRelease) -> Dict[str, Any]:

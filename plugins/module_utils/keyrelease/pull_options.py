@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.kbs.own_evidence import OwnEvidence
@@ -15,9 +15,30 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.guest impor
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import Order
 from ansible_collections.attested.ai.plugins.module_utils.target.collect import Request
 
-COLLECTION = (
-    "method", "tsm_path", "device", "tpm_device", "privlevel", "gpus", "switches", "nvml_library", "nscq_library", "event_log", "event_log_path",
-)  # fmt: skip
+# How evidence is collected.
+COLLECTION: Dict[str, Dict[str, Any]] = {
+    "method": {"type": "str", "choices": ["auto", "configfs", "ioctl", "azure"], "default": "auto"},
+    "tsm_path": {"type": "path", "default": "/sys/kernel/config/tsm/report"},
+    "device": {"type": "path", "default": "/dev/sev-guest"},
+    "tpm_device": {"type": "path", "default": "/dev/tpmrm0"},
+    "privlevel": {"type": "int"},
+    "gpus": {"type": "str", "choices": ["none", "auto", "required"], "default": "none"},
+    "switches": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
+    "nvml_library": {"type": "str", "default": "libnvidia-ml.so.1"},
+    "nscq_library": {"type": "str", "default": "libnvidia-nscq.so.2"},
+    "event_log": {"type": "str", "choices": ["none", "auto", "required"], "default": "auto"},
+    "event_log_path": {"type": "path", "default": "/sys/firmware/acpi/tables/data/CCEL"},
+}
+# Where a key is. One for each owner where there are several.
+BROKER: Dict[str, Dict[str, Any]] = {
+    "url": {"type": "str", "required": True},
+    "pins": {"type": "list", "elements": "str", "default": []},
+    "ca": {"type": "str", "default": ""},
+    "server_name": {"type": "str", "default": ""},
+    "resource": {"type": "str", "required": True},
+}
+# What the doc fragment attested.ai.guest_pull describes.
+GUEST_PULL: Dict[str, Dict[str, Any]] = {"timeout": {"type": "int", "default": 20}, "init_data": {"type": "path"}, **COLLECTION}
 _INIT_DATA_MAX = 1 << 20
 
 

@@ -17,7 +17,7 @@ from typing import Any, Dict, Mapping, Sequence, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import check_public_jwk, jwk_thumbprint, load_public_ec
 from ansible_collections.attested.ai.plugins.module_utils.measure.initdata import FIELDS, field_value
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import check_model_id, check_release
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import check_model_id
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 
 SCHEMA = "attested.ai/training-agreement/1"
@@ -36,11 +36,11 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}\Z")
 
 @dataclass(frozen=True)
 class Party:
-    """An owner: its data set, who signs that data set's manifest, and the key that its results are encrypted to."""
+    """An owner: its data set, by the digest of its manifest and who signed that, and the key that its results are encrypted to."""
 
     id: str
     model_id: str
-    minimum_release: int
+    manifest_sha256: str
     manifest_signer: str
     result_key: Mapping[str, str]
 
@@ -49,7 +49,7 @@ class Party:
         return jwk_thumbprint(self.result_key)
 
     def to_dict(self) -> Dict[str, Any]:
-        return {"id": self.id, "model_id": self.model_id, "minimum_release": self.minimum_release, "manifest_signer": self.manifest_signer,
+        return {"id": self.id, "model_id": self.model_id, "manifest_sha256": self.manifest_sha256, "manifest_signer": self.manifest_signer,
                 "result_key": dict(self.result_key)}  # fmt: skip
 
 
@@ -111,6 +111,13 @@ class Agreement:
                 return party
         raise TrainingError("%s is no party of the agreement" % strict.quoted(name), where=self.job, code="agreement-party")
 
+    def party_of(self, kid: str) -> Party:
+        """Whose result key it is, by its thumbprint. Raises TrainingError."""
+        for party in self.parties:
+            if party.kid == kid:
+                return party
+        raise TrainingError("it is the result key of no party of the agreement", where=self.job, code="agreement-party")
+
 
 def code_digest(files: Mapping[str, Tuple[int, str]]) -> str:
     """SHA-256 that names a program: ``files`` are paths with size and SHA-256 of each."""
@@ -132,11 +139,11 @@ def _parties(value: Any, where: str) -> Tuple[Party, ...]:
 
 
 def _party(value: Any, where: str) -> Party:
-    obj = strict.members(value, ("id", "model_id", "minimum_release", "manifest_signer", "result_key"), where=where)
+    obj = strict.members(value, ("id", "model_id", "manifest_sha256", "manifest_signer", "result_key"), where=where)
+    strict.decode_hex(obj["manifest_sha256"], where + " manifest_sha256", 32)
     strict.decode_base64url(obj["manifest_signer"], where + " manifest_signer", 32, 32)
     return Party(
-        _name(obj["id"], where + " id"), check_model_id(obj["model_id"], where + " model_id"),
-        check_release(obj["minimum_release"], where + " minimum_release"), obj["manifest_signer"],
+        _name(obj["id"], where + " id"), check_model_id(obj["model_id"], where + " model_id"), obj["manifest_sha256"], obj["manifest_signer"],
         _result_key(obj["result_key"], where + " result_key"),
     )  # fmt: skip
 

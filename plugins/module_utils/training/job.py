@@ -4,14 +4,17 @@
 """A job from one end to the other, in the guest: look at everything, fetch every key, open every data set, run, encrypt, wipe.
 
 Two phases. While one owner's broker still refuses, nothing is opened; when the last key is there, all is opened, and only then does the program start.
+A key lies in its session until its broker has answered, and from then on in this process only, however long it takes to open all data.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, List, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
@@ -21,11 +24,10 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import 
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import Order, pull
 from ansible_collections.attested.ai.plugins.module_utils.modelserver import accounts
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import opening
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FILES
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
 from ansible_collections.attested.ai.plugins.module_utils.target import memory
-from ansible_collections.attested.ai.plugins.module_utils.training import code, launch, result, runner
+from ansible_collections.attested.ai.plugins.module_utils.training import code, done, launch, result, runner
 from ansible_collections.attested.ai.plugins.module_utils.training.agreement import LOG, SIZE_MAX, Agreement, Party
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 
@@ -58,13 +60,14 @@ def run(job: Job, check_mode: bool, execute: runner.Runner, fetch: Pull = pull) 
     """The return values of the module. Raises AttestedError; then nothing was released, and no plaintext and no key is left."""
     agreement = read_agreement(job.agreement)
     told: Dict[str, Any] = {"agreement": agreement.digest, "job": agreement.job, "outputs": [name for name, _who in agreement.outputs]}
-    done = result.finished(job.results, agreement)
-    if len(done) == len(agreement.outputs):
+    # The folder belongs to the host. What this boot does not know of is believed when all owners' tags have been checked.
+    found = result.finished(job.results, agreement)
+    if found and done.known(os.path.dirname(job.dest), agreement, found):
         return dict(told, changed=False)
-    _look(job, agreement)
+    _look(job, agreement, there=bool(found))
     if check_mode:
-        return dict(told, changed=True)
-    return dict(told, changed=True, released=_Run(job, agreement, execute, fetch).run())
+        return dict(told, changed=not found)
+    return dict(told, changed=not found, released=_Run(job, agreement, execute, fetch).run(found))
 
 
 def read_agreement(path: str) -> Agreement:
@@ -76,8 +79,8 @@ def read_agreement(path: str) -> Agreement:
                             code="agreement-file") from None
 
 
-def _look(job: Job, agreement: Agreement) -> None:
-    """Whatever can be found out before a key leaves its owner."""
+def _look(job: Job, agreement: Agreement, there: bool) -> None:
+    """Whatever can be found out before a key leaves its owner. ``there``: results are, and only have to be verified."""
     given, agreed = [source.party for source in job.sources], [party.id for party in agreement.parties]
     if sorted(given) != agreed:
         raise TrainingError("sources are given for %s, the parties are %s" % (", ".join(map(strict.quoted, sorted(given))) or "nobody", ", ".join(agreed)),
@@ -93,8 +96,8 @@ def _look(job: Job, agreement: Agreement) -> None:
         raise TrainingError("it is there already", where=job.dest, fix="Another run of this job is under way, or was cut off: run it with state: absent",
                             code="training-dest")  # fmt: skip
     # The log of a run that failed is replaced; what else lies there is somebody's.
-    if os.path.lexists(job.results) and (os.path.islink(job.results) or not os.path.isdir(job.results) or set(os.listdir(job.results)) - {LOG}):
-        raise TrainingError("it holds something else than all results of this agreement", where=job.results, fix="Move it away", code="training-results")
+    if not there and os.path.lexists(job.results) and (os.path.islink(job.results) or not os.path.isdir(job.results) or set(os.listdir(job.results)) - {LOG}):
+        raise TrainingError("it holds something else than all results of this agreement, of a program that succeeded", where=job.results, fix="Move it away", code="training-results")
     for source in job.sources:
         _manifest(source, agreement.party(source.party))
 
@@ -107,15 +110,14 @@ def _nearest(path: str) -> str:
 
 
 def _manifest(source: Source, party: Party) -> opener.Sealed:
-    reader = Directory(source.src)
-    try:
+    with contextlib.closing(Directory(source.src)) as reader:
         sealed = opener.read_sealed(reader)
-    finally:
-        reader.close()
-    if sealed.manifest.model_id != party.model_id or sealed.manifest.release < party.minimum_release:
+    if (sealed.manifest.model_id, sealed.digest) != (party.model_id, party.manifest_sha256):
         raise TrainingError(
-            "it is %s release %d, agreed on is %s from release %d" % (sealed.manifest.model_id, sealed.manifest.release, party.model_id, party.minimum_release),
-            where="data of %s (%s)" % (party.id, source.src), fix="Put the data set there that was agreed on", code="training-data",
+            "it is %s release %d with the manifest %s, agreed on is %s with %s"
+            % (sealed.manifest.model_id, sealed.manifest.release, sealed.digest, party.model_id, party.manifest_sha256),
+            where="data of %s (%s)" % (party.id, source.src), fix="Put the data set there that was agreed on. A newer release is another agreement",
+            code="training-data",
         )  # fmt: skip
     if sealed.manifest.profile != FILES:
         raise TrainingError("it is of profile %s" % sealed.manifest.profile, where="data of %s (%s)" % (party.id, source.src),
@@ -123,28 +125,41 @@ def _manifest(source: Source, party: Party) -> opener.Sealed:
     return sealed
 
 
+@dataclass(frozen=True)
+class _Released:
+    """What a broker gave out for a data set, in locked memory."""
+
+    source: Source
+    sealed: opener.Sealed
+    key: bytearray = field(repr=False)
+
+
 class _Run:
     def __init__(self, job: Job, agreement: Agreement, execute: runner.Runner, fetch: Pull) -> None:
         self._job, self._agreement, self._execute, self._fetch = job, agreement, execute, fetch
         self._place = runner.Place(job.dest)
-        self._sessions: Dict[str, str] = {}
+        self._released: List[_Released] = []
         self._tags: Dict[str, bytes] = {}
         self._made = False
         self._uid, self._gid = (os.getuid(), os.getgid()) if job.isolation == runner.PROCESS else accounts.numbers(job.limits.user)
 
-    def run(self) -> List[Dict[str, Any]]:
+    def run(self, found: Sequence[result.Statement]) -> List[Dict[str, Any]]:
         memory.harden_process()
         try:
             told = [self._key(source) for source in self._job.sources]
-            self._open()
-            self._work()
+            if found:
+                self._verify(found)
+            else:
+                self._open()
+                found = self._work()
+            done.remember(os.path.dirname(self._job.dest), self._agreement, found)
             return told
         except OSError as error:
             raise TrainingError("it cannot be read or written (%s)" % error.strerror, where=str(error.filename or self._job.dest),
                                 code="training-file") from None
         finally:
-            for session in self._sessions.values():
-                sessions.sweep_session(self._job.session_directory, session)
+            for released in self._released:
+                memory.wipe(released.key)
             self._tags.clear()
             # Never that of another run.
             if self._made:
@@ -154,20 +169,32 @@ class _Run:
         """Phase one. What the broker gave out has to be for what was agreed on."""
         party, session = self._agreement.party(source.party), secrets.token_hex(10)
         order, own = source.prepared(session)
-        self._sessions[party.id] = session
         try:
-            told = self._fetch(replace(order, minimum_release=max(order.minimum_release, party.minimum_release)), own, False)
+            told = self._fetch(replace(order, agreement=self._agreement.digest, keep_tag_key=partial(self._tags.__setitem__, party.id)), own, False)
+            release = sessions.load_session(self._job.session_directory, session).release()
         except AttestedError as error:
             raise TrainingError("%s does not release its key: %s" % (party.id, str(error).rstrip(".")), where="party %s" % party.id,
                                 fix="Nothing was opened", code=error.code) from None  # fmt: skip
-        release = sessions.load_session(self._job.session_directory, session).release()
+        finally:
+            sessions.sweep_session(self._job.session_directory, session)
         if release.model_id != party.model_id or jwk_thumbprint(release.manifest_signer) != party.manifest_signer:
             raise TrainingError("its key is for %s of the signer %s, which was not agreed on" % (release.model_id, jwk_thumbprint(release.manifest_signer)),
                                 where="party %s" % party.id, fix="Nothing was opened", code="training-key")  # fmt: skip
         # Before the first data set is opened, so that a manifest that was changed stops all.
-        opener.check_release(_manifest(source, party), release, source.src)
-        self._tags[party.id] = result.tag_key(release.key, self._agreement)
+        sealed = _manifest(source, party)
+        opener.check_release(sealed, release, source.src)
+        key = bytearray(release.key)
+        memory.lock_memory(key)
+        self._released.append(_Released(source, sealed, key))
         return {"party": party.id, **{name: told[name] for name in ("model_id", "release", "key_id", "resource", "anchored")}}
+
+    def _verify(self, found: Sequence[result.Statement]) -> None:
+        """In the place of phase two, where results lie that this boot does not know of."""
+        try:
+            result.verify_all(found, self._agreement, self._tags, self._job.results)
+        except TrainingError as error:
+            raise TrainingError("what lies there says that it is of this agreement, but %s" % error.what, where=self._job.results,
+                                fix="Find out who put it there, move it away, and run the job", code="training-results") from None  # fmt: skip
 
     def _open(self) -> None:
         """Phase two."""
@@ -175,22 +202,28 @@ class _Run:
         os.mkdir(place.root, 0o711)
         self._made = True
         os.mkdir(place.data, 0o711)
+        memory.require_memory(place.data)
         code.copy(self._job.code, place.code, self._agreement.code)
-        for source in self._job.sources:
-            order = opening.Order(
-                dest=os.path.join(place.data, source.party), src=source.src, session=self._sessions[source.party],
-                session_directory=self._job.session_directory, owner=str(self._uid), group=str(self._gid), mode="0400",
-            )  # fmt: skip
+        for released in self._released:
             try:
-                opening.run(order)
+                self._decrypt(released)
             except AttestedError as error:
-                raise TrainingError("its data does not open: %s" % str(error).rstrip("."), where="party %s" % source.party, fix="The program was not started",
-                                    code=error.code) from None  # fmt: skip
+                raise TrainingError("its data does not open: %s" % str(error).rstrip("."), where="party %s" % released.source.party,
+                                    fix="The program was not started", code=error.code) from None  # fmt: skip
         os.mkdir(place.log, 0o700)
         os.mkdir(place.out, 0o700)
         os.chown(place.out, self._uid, self._gid)
 
-    def _work(self) -> None:
+    def _decrypt(self, released: _Released) -> None:
+        source, sealed = released.source, released.sealed
+        target = opener.Target(source.src, os.path.join(self._place.data, source.party), min(8, len(os.sched_getaffinity(0))), self._uid, self._gid)
+        with contextlib.closing(Directory(source.src)) as reader:
+            reader.check(sealed.manifest)
+            opener.check_space(target.dest, sealed.manifest)
+            opener.decrypt(target, sealed, released.key, source=reader)
+        memory.wipe(released.key)
+
+    def _work(self) -> Tuple[result.Statement, ...]:
         job, agreement, place = self._job, self._agreement, self._place
         if job.isolation == runner.PROCESS:
             status = runner.run_process(agreement, place, job.limits)
@@ -198,7 +231,7 @@ class _Run:
             status = runner.run_unit(agreement, place, job.limits, self._execute, noswap_known(os.uname().release))
         if status:
             if runner.agreement_has_log(agreement) and os.path.exists(place.log_file):
-                self._seal((LOG,))
+                self._seal((LOG,), succeeded=False)
             raise TrainingError("the program ended with status %d" % status, where="job %s" % agreement.job,
                                 fix="Nothing was released but its log, where one was agreed on", code="training-failed")  # fmt: skip
         memory.wipe_tree(place.data, overwrite=False)
@@ -207,32 +240,37 @@ class _Run:
         if missing:
             raise TrainingError("the program made no folder %s" % ", ".join(missing), where="job %s" % agreement.job, fix="Nothing was released",
                                 code="training-output")  # fmt: skip
-        self._seal(names)
+        return self._seal(names)
 
-    def _seal(self, names: Tuple[str, ...]) -> None:
+    def _seal(self, names: Tuple[str, ...], succeeded: bool = True) -> Tuple[result.Statement, ...]:
         """All or nothing: the folder gets its name when the last output is in it."""
-        partial = "%s.partial-%s" % (self._job.results, secrets.token_hex(8))
-        os.makedirs(partial, mode=0o755)
+        unnamed = "%s.partial-%s" % (self._job.results, secrets.token_hex(8))
+        os.makedirs(unnamed, mode=0o755)
         try:
-            for name in names:
-                result.seal(self._agreement, name, self._place.output(name), os.path.join(partial, name), self._tags)
+            made = tuple(
+                result.seal(self._agreement, name, self._place.output(name), os.path.join(unnamed, name), self._tags, succeeded) for name in names
+            )  # fmt: skip
             memory.wipe_tree(self._job.results, overwrite=False)
-            os.rename(partial, self._job.results)
+            os.rename(unnamed, self._job.results)
+            return made
         finally:
             # Ciphertext only.
-            memory.wipe_tree(partial, overwrite=False)
+            memory.wipe_tree(unnamed, overwrite=False)
 
 
 def absent(agreement: Agreement, dest: str, check_mode: bool, execute: runner.Runner) -> bool:
-    """End what a run that was cut off left: its unit, and what lies in memory. Returns whether there was anything."""
-    if not os.path.lexists(dest):
-        return False
-    if os.path.islink(dest) or set(os.listdir(dest)) - {"code", "data", "out", LOG}:
+    """End what a run that was cut off left: its unit, and what lies in memory. Results are forgotten. Returns whether there was anything."""
+    note = done.note(os.path.dirname(dest), agreement)
+    there = os.path.lexists(dest)
+    if there and (os.path.islink(dest) or not os.path.isdir(dest) or set(os.listdir(dest)) - {"code", "data", "out", LOG}):
         raise TrainingError("something is there that is of no job", where=dest, fix="Remove it by hand", code="training-dest")
-    if not check_mode:
+    if there and not check_mode:
         runner.stop_unit(agreement, execute)
         memory.wipe_tree(dest, overwrite=False)
-    return True
+    noted = os.path.lexists(note)
+    if noted and not check_mode:
+        os.unlink(note)
+    return there or noted
 
 
 def noswap_known(release: str) -> bool:

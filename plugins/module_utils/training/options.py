@@ -11,8 +11,7 @@ from typing import Any, Callable, Dict, Mapping, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.kbs.own_evidence import OwnEvidence
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import Order
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull_options import COLLECTION, prepared
-from ansible_collections.attested.ai.plugins.module_utils.target import tpm
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull_options import BROKER, COLLECTION, prepared
 from ansible_collections.attested.ai.plugins.module_utils.target.collect import Request
 from ansible_collections.attested.ai.plugins.module_utils.training import job as jobs
 from ansible_collections.attested.ai.plugins.module_utils.training import runner
@@ -34,7 +33,7 @@ def apply(options: Mapping[str, Any], check_mode: bool, execute: runner.Runner) 
     if not check_mode:
         _make(directory)
     sources = tuple(jobs.Source(source["party"], source["src"], _preparing(options, source)) for source in options["sources"])
-    request = Request(nonce="", **dict({name: options[name] for name in COLLECTION if name in options}, tpm_device=tpm.DEFAULT_DEVICE))
+    request = Request(nonce="", **{name: options[name] for name in COLLECTION})
     job = jobs.Job(
         options["agreement"], os.path.realpath(options["code"]), dest, os.path.realpath(options["results"]), sources, OwnEvidence(request),
         options["session_directory"], options["isolation"], limits,
@@ -44,9 +43,9 @@ def apply(options: Mapping[str, Any], check_mode: bool, execute: runner.Runner) 
 
 def _preparing(options: Mapping[str, Any], source: Mapping[str, Any]) -> Callable[[str], Tuple[Order, OwnEvidence]]:
     def order(session: str) -> Tuple[Order, OwnEvidence]:
-        given = dict(options, tpm_device=tpm.DEFAULT_DEVICE, session=session, directory=options["session_directory"], lifetime=options["session_lifetime"],
-                     minimum_release=1, signer=None, allow_http=False)  # fmt: skip
-        given.update((name, source[name]) for name in ("url", "pins", "ca", "server_name", "resource"))
+        given = dict(options, session=session, directory=options["session_directory"], lifetime=options["session_lifetime"], minimum_release=1, signer=None,
+                     allow_http=False)  # fmt: skip
+        given.update((name, source[name]) for name in BROKER)
         return prepared(given)
 
     return order

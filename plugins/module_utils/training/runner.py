@@ -15,6 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
+from ansible_collections.attested.ai.plugins.module_utils.target import memory
 from ansible_collections.attested.ai.plugins.module_utils.training.agreement import LOG, Agreement
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 
@@ -22,7 +23,9 @@ UNIT, PROCESS = "unit", "process"
 # (exit status, standard output, standard error) of a command.
 Runner = Callable[[Sequence[str]], Tuple[int, str, str]]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Where configfs usually is; it may be mounted anywhere. What cannot be told is not believed to be something else.
 _KERNEL = "/sys/kernel/"
+_NO_SOFT_TEE = ("configfs", "sysfs", "unknown")
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def command(agreement: Agreement, place: Place) -> List[str]:
 
 def refuse_process(method: str, tsm_path: str) -> None:
     """Raises TrainingError where a plain process would have real data to lose."""
-    if method != "configfs" or os.path.realpath(tsm_path).startswith(_KERNEL):
+    path = os.path.realpath(tsm_path)
+    if method != "configfs" or path.startswith(_KERNEL) or memory.memory_filesystem(path).kind in _NO_SOFT_TEE:
         raise TrainingError("a plain process is for the Soft TEE only, and this evidence comes from the kernel", where="isolation",
                             fix="Leave isolation at unit", code="training-isolation")  # fmt: skip
 

@@ -6,14 +6,18 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 from dataclasses import replace
 
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import jwe
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.modelkey import ModelKey
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import unwrap_dek
+from ansible_collections.attested.ai.plugins.module_utils.target import memory
 from ansible_collections.attested.ai.plugins.module_utils.training import job as jobs
 from ansible_collections.attested.ai.plugins.module_utils.training import result, runner
 from ansible_collections.attested.ai.plugins.module_utils.training.agreement import SIZE_MAX, Agreement
@@ -47,8 +51,8 @@ BAD = {
     "one data set for two": party(1, model_id="rows-a"),
     "parties out of order": lambda value: value["parties"].reverse(),
     "party with more": party(0, note="x"),
-    "release that is no number": party(0, minimum_release=True),
-    "release 0": party(0, minimum_release=0),
+    "short digest of the data": party(0, manifest_sha256="00" * 31),
+    "digest of the data in capitals": party(0, manifest_sha256="AB" * 32),
     "signer in hexadecimal": party(0, manifest_signer="00" * 32),
     "private key": lambda value: value["parties"][0]["result_key"].update(d="AA"),
     "one result key for two": lambda value: value["parties"][1].update(result_key=value["parties"][0]["result_key"]),
@@ -89,7 +93,7 @@ def test_job_runs_once_and_each_gets_what_was_agreed(lab):
     done = lab.run()
     assert done["changed"] and lab.asked == ["a", "b"] and [key["party"] for key in done["released"]] == ["a", "b"]
     # Nothing stays in memory, and nothing readable in the results.
-    assert [path for path in lab.memory.rglob("*") if path.is_file() and path.name != ".lock"] == []
+    assert [path for path in lab.memory.rglob("*") if path.is_file() and path.name not in (".lock", lab.agreement.digest + ".done")] == []
     assert not any(b"1 2" in path.read_bytes() for path in (lab.folder / "results").rglob("*") if path.is_file())
     for output, who in (("metrics", "ab"), ("log", "ab"), ("model", "a")):
         folder = lab.folder / "results" / output
@@ -97,7 +101,7 @@ def test_job_runs_once_and_each_gets_what_was_agreed(lab):
         statement.check(lab.agreement, output, "here")
         manifest = Manifest.parse((folder / "sealed" / "model-manifest.json").read_bytes())
         for name, owner in lab.owners.items():
-            key = result.tag_key(unwrap_dek(lab.manifests[name].dek, owner.kek), lab.agreement)
+            key = lab.tag_keys()[name]
             if name in who:
                 assert len(jwe.unwrap_general(dict(manifest.dek), owner.result)) == 32
                 result.verify(statement, name, key, "here")
@@ -106,9 +110,11 @@ def test_job_runs_once_and_each_gets_what_was_agreed(lab):
                 jwe.unwrap_general(dict(manifest.dek), owner.result)
             with pytest.raises(AttestedError, match="not for 'b'"):
                 result.verify(statement, name, key, "here")
-        # A host that puts another model in its place has no owner's data key.
-        key = result.tag_key(unwrap_dek(lab.manifests["a"].dek, lab.owners["a"].kek), lab.agreement)
-        for forged in (replace(statement, manifest_sha256="00" * 32), replace(statement, made_at="2020-01-01T00:00:00Z")):
+        # A host that puts another model in its place has no owner's tag key.
+        assert statement.succeeded
+        key = lab.tag_keys()["a"]
+        changes = ({"manifest_sha256": "00" * 32}, {"made_at": "2020-01-01T00:00:00Z"}, {"succeeded": False}, {"signer": public_jwk(lab.owners["a"].signer)})
+        for forged in (replace(statement, **change) for change in changes):
             with pytest.raises(AttestedError, match="was not made by a guest"):
                 result.verify(forged, "a", key, "here")
         with pytest.raises(AttestedError, match="it is the output"):
@@ -140,6 +146,7 @@ REFUSED = {
     "a signature that was changed": (lambda lab: _flip(lab, "b", "model-manifest.jws"), None, "ab"),
     "data of the other owner": (lambda lab: lab.data("b").rename(lab.folder / "x") and lab.data("a").rename(lab.data("b")), None, ""),
     "something in the job's place": (lambda lab: (lab.memory / "count").mkdir(), "training-dest", ""),
+    "newer data than was agreed on": (lambda lab: lab.encrypt("b", 3), "training-data", ""),
     "other results": (lambda lab: (lab.folder / "results" / "x").mkdir(parents=True), "training-results", ""),
 }
 
@@ -166,6 +173,88 @@ def test_program_that_fails_gives_only_its_log(make_lab):
         lab.run()
     assert sorted(path.name for path in (lab.folder / "results").iterdir()) == ["log"]
     assert not (lab.memory / "count").exists()
+    # The log says so, under the owners' tags.
+    statement = result.Statement.parse((lab.folder / "results" / "log" / result.STATEMENT).read_bytes())
+    assert not statement.succeeded
+    result.verify_all([statement], lab.agreement, lab.tag_keys(), "here")
+
+
+def test_log_of_a_failure_is_no_result_even_where_nothing_else_was_agreed_on(make_lab):
+    lab = make_lab(rows="stop")
+    lab.agree(outputs={"log": "all"})
+    for _again in range(2):
+        with pytest.raises(AttestedError, match="ended with status 3"):
+            lab.run()
+    assert lab.asked == ["a", "b"] * 2
+
+
+def _planted(lab, tag_keys):
+    """Results as somebody makes them who knows all that is public, and these keys for tags."""
+    plain = lab.folder / "evil"
+    plain.mkdir()
+    (plain / "n").write_text("backdoor")
+    for output, _who in lab.agreement.outputs:
+        (lab.folder / "results").mkdir(exist_ok=True)
+        result.seal(lab.agreement, output, str(plain), str(lab.folder / "results" / output), tag_keys)
+
+
+def test_planted_results_are_not_believed(lab):
+    # The data keys themselves, as another agreement's guests have had them, make no tags.
+    _planted(lab, {name: bytes(unwrap_dek(lab.manifests[name].dek, owner.kek)) for name, owner in lab.owners.items()})
+    with pytest.raises(AttestedError, match="was not made by a guest that had the tag key of 'a'") as raised:
+        lab.run()
+    assert raised.value.code == "training-results" and lab.asked == ["a", "b"]
+    assert list(lab.memory.glob("*.done")) == [] and not (lab.memory / "count").exists()
+
+
+def test_results_of_an_earlier_boot_are_verified_and_not_made_again(lab):
+    lab.run()
+    before = {path: path.read_bytes() for path in (lab.folder / "results").rglob("*") if path.is_file()}
+    (note,) = lab.memory.glob("*.done")
+    assert note.stat().st_mode & 0o077 == 0
+    note.unlink()
+    assert not lab.run(check_mode=True)["changed"] and lab.asked == ["a", "b"]
+    again = lab.run()
+    assert not again["changed"] and lab.asked == ["a", "b"] * 2 and len(again["released"]) == 2
+    assert before == {path: path.read_bytes() for path in (lab.folder / "results").rglob("*") if path.is_file()}
+    assert not lab.run()["changed"] and lab.asked == ["a", "b"] * 2
+    # What is put in their place is seen, though a note is there, and so is a note that others may write.
+    note.chmod(0o666)
+    lab.run()
+    assert lab.asked == ["a", "b"] * 3
+    shutil.rmtree(lab.folder / "results")
+    _planted(lab, {name: b"\0" * 32 for name in lab.owners})
+    with pytest.raises(AttestedError, match="move it away"):
+        lab.run()
+
+
+def test_key_for_another_purpose_is_refused(lab):
+    for lab.stored_for in ("", "11" * 32):
+        with pytest.raises(AttestedError, match="asked for is one for jobs of the agreement " + lab.agreement.digest) as raised:
+            lab.run()
+        assert raised.value.code == "model-key-purpose" and lab.left() == []
+    key = ModelKey("rows-a", 2, 1, "k", public_jwk(lab.owners["a"].signer), b"k" * 32, "22" * 32, b"t" * 32)
+    assert ModelKey.from_json(key.to_json(), "here", "22" * 32) == key and "ttt" not in repr(key)
+    # Whoever asks for a model does not ask for an agreement.
+    with pytest.raises(AttestedError, match="asked for is one for models"):
+        ModelKey.from_json(key.to_json(), "here")
+    for change in ({"tag_key": None}, {"agreement": None}, {"agreement": ""}, {"tag_key": "AA"}, {"agreement": "22"}):
+        value = {name: entry for name, entry in {**json.loads(key.to_json()), **change}.items() if entry is not None}
+        with pytest.raises(AttestedError) as raised:
+            ModelKey.from_json(jcs.canonicalize(value), "here", "22" * 32)
+        assert raised.value.code == "model-key-form"
+
+
+def test_data_may_take_longer_to_open_than_a_session_lasts(lab, monkeypatch):
+    opened = jobs.opener.decrypt
+
+    def slow(*args, **options):
+        # No session lasts until here, and so no key lies in a file.
+        assert [path for path in (lab.memory / "sessions").iterdir() if path.is_dir()] == []
+        return opened(*args, **options)
+
+    monkeypatch.setattr(jobs.opener, "decrypt", slow)
+    assert lab.run()["changed"]
 
 
 def test_sources_have_to_be_the_parties(lab):
@@ -176,10 +265,16 @@ def test_sources_have_to_be_the_parties(lab):
     assert lab.asked == []
 
 
-def test_plain_process_is_refused_where_evidence_is_real(lab):
+def test_plain_process_is_refused_where_evidence_is_real(lab, monkeypatch):
     for method, path in (("configfs", "/sys/kernel/config/tsm/report"), ("auto", "/tmp/tsm"), ("ioctl", "/tmp/tsm")):
         with pytest.raises(AttestedError, match="Soft TEE only"):
             runner.refuse_process(method, path)
+    # Mounted, or bound, somewhere else.
+    runner.refuse_process("configfs", str(lab.folder))
+    for kind in ("configfs", "unknown"):
+        monkeypatch.setattr(memory, "memory_filesystem", lambda path, kind=kind: memory.MemoryFs(kind, "/mnt/config", False, ""))
+        with pytest.raises(AttestedError, match="Soft TEE only"):
+            runner.refuse_process("configfs", "/mnt/config/tsm/report")
 
 
 def test_unit_has_no_network_and_no_rights(lab):
@@ -214,6 +309,14 @@ def test_absent_and_options(lab):
     (lab.memory / "count" / "data").mkdir(parents=True)
     assert apply(options, True, lambda _argv: (0, "", ""))["changed"] and (lab.memory / "count").exists()
     assert apply(options, False, lambda _argv: (0, "", ""))["changed"] and not (lab.memory / "count").exists()
+    # What was known of results is forgotten with it.
+    note = lab.memory / (lab.agreement.digest + ".done")
+    note.touch()
+    assert apply(options, False, lambda _argv: (0, "", ""))["changed"] and not note.exists()
+    (lab.memory / "count").write_text("a file")
+    with pytest.raises(AttestedError, match="of no job"):
+        apply(options, False, lambda _argv: (0, "", ""))
+    (lab.memory / "count").unlink()
     (lab.memory / "count" / "home").mkdir(parents=True)
     with pytest.raises(AttestedError, match="of no job"):
         apply(options, False, lambda _argv: (0, "", ""))

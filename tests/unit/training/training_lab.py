@@ -16,13 +16,14 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.evidence impor
 from ansible_collections.attested.ai.plugins.module_utils.kbs.own_evidence import OwnEvidence
 from ansible_collections.attested.ai.plugins.module_utils.kbs.transport import Server
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import guest, keysource
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.modelkey import ModelKey
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import jwk_thumbprint, public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import Order
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.release import KeyRelease, seal
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan, unwrap_dek
 from ansible_collections.attested.ai.plugins.module_utils.target.collect import Request as Collection
-from ansible_collections.attested.ai.plugins.module_utils.training import code, job
+from ansible_collections.attested.ai.plugins.module_utils.training import code, job, result
 from ansible_collections.attested.ai.plugins.module_utils.training.agreement import SCHEMA, Agreement
 from cryptography.hazmat.primitives.asymmetric import ec
 from softtee.snp_report import build_report
@@ -50,12 +51,10 @@ class Lab:
         self.folder, self.memory = folder, memory
         self.owners = {name: Owner(keysource.new_kek()[0], ec.generate_private_key(ec.SECP256R1())) for name in "ab"}
         self.manifests = {}
-        for name, owner in self.owners.items():
+        for name in self.owners:
             (folder / "plain" / name).mkdir(parents=True)
             (folder / "plain" / name / "rows").write_text(rows + name)
-            keys = Keys(owner.kek, owner.signer)
-            request = Request(str(folder / "plain" / name), str(self.data(name)), "rows-" + name, 2)
-            self.manifests[name] = encrypt(make_plan(request, keys), keys, "2026-01-01T00:00:00Z")
+            self.manifests[name] = self.encrypt(name, 2)
         (folder / "code").mkdir()
         (folder / "code" / "go.py").write_text(PROGRAM)
         self.agreement = Agreement.of(self.members())
@@ -64,13 +63,19 @@ class Lab:
         self.asked: list = []
         self.refusing = ""
         self.other_key = ""
+        self.stored_for = self.agreement.digest
 
     def data(self, name: str) -> Path:
         return self.folder / "data" / name
 
+    def encrypt(self, name: str, release: int):
+        keys = Keys(self.owners[name].kek, self.owners[name].signer)
+        request = Request(str(self.folder / "plain" / name), str(self.data(name)), "rows-" + name, release, replace=True)
+        return encrypt(make_plan(request, keys), keys, "2026-01-01T00:00:00Z")
+
     def members(self) -> dict:
         parties = [
-            {"id": name, "model_id": "rows-" + name, "minimum_release": 2, "manifest_signer": jwk_thumbprint(public_jwk(owner.signer)),
+            {"id": name, "model_id": "rows-" + name, "manifest_sha256": self.manifests[name].digest(), "manifest_signer": jwk_thumbprint(public_jwk(owner.signer)),
              "result_key": public_jwk(owner.result)} for name, owner in self.owners.items()
         ]  # fmt: skip
         return {"schema": SCHEMA, "job": "count", "code": code.digest_of(str(self.folder / "code")), "parties": parties,
@@ -104,6 +109,10 @@ class Lab:
         made, manifest, owner = guest.apply(order.session, False), self.manifests[name], self.owners[self.other_key or name]
         until = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(seconds=60)
         key = bytes(unwrap_dek(manifest.dek, self.owners[name].kek))
+        # As it is stored for the agreement that the owners signed off, and read in a guest for the one that this guest runs.
+        stored = ModelKey(manifest.model_id, manifest.release, 1, manifest.key_id, public_jwk(owner.signer), key, self.stored_for,
+                          result.tag_key(self.owners[name].result, self.agreement))  # fmt: skip
+        order.keep_tag_key(ModelKey.from_json(stored.to_json(), order.resource, order.agreement).tag_key)
         release = KeyRelease(manifest.model_id, manifest.release, order.minimum_release, key, manifest.key_id, public_jwk(owner.signer), "00" * 32, until)
         guest.apply(guest.Wish(order.session.session, directory=order.session.directory, release=seal(release, made["jwk"])), False)
         return {"model_id": manifest.model_id, "release": manifest.release, "key_id": manifest.key_id, "resource": order.resource, "anchored": False}
@@ -111,9 +120,18 @@ class Lab:
     def run(self, check_mode: bool = False, **changes: object) -> dict:
         return job.run(self.job(**changes), check_mode, lambda _argv: (1, "", "no unit here"), self.fetch)
 
+    def agree(self, **members: object) -> None:
+        """Another agreement, as if it had been this one from the beginning."""
+        self.agreement = Agreement.of({**self.members(), **members})
+        self.launched = self.stored_for = self.agreement.digest
+        (self.folder / "agreement.json").write_bytes(self.agreement.to_bytes())
+
+    def tag_keys(self) -> dict:
+        return {name: result.tag_key(owner.result, self.agreement) for name, owner in self.owners.items()}
+
     def left(self) -> list:
         """Plaintext, keys and ciphertext of results that are somewhere."""
-        found = [path for path in self.memory.rglob("*") if path.is_file() and path.name != ".lock"]
+        found = [path for path in self.memory.rglob("*") if path.is_file() and path.name != ".lock" and path.suffix != ".done"]
         return found + list(self.folder.glob("results*"))
 
     def close(self) -> None:
