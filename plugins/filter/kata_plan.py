@@ -10,59 +10,6 @@ import typing as t
 from ansible_collections.attested.ai.plugins.plugin_utils import kata as core
 from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded, unlazy
 
-DOCUMENTATION = r"""
-name: kata_plan
-short_description: Make the values of Kata's chart, or say what stands against it
-version_added: 0.1.0
-author: attested.ai contributors (@attested-ai)
-description:
-  - Takes what is wanted of Kata on a cluster, and what the cluster says, and returns the values for the chart C(kata-deploy), or for Confidential Containers'
-    chart around it. All shims are off but those that are named; what pods may set by annotations is closed; images go by digest.
-  - It asks nobody and changes nothing. The roles P(attested.ai.kata#role) and P(attested.ai.coco#role) use it.
-positional: _input, release, runtime_classes, nodes
-options:
-  _input:
-    description: Options as the variables of the role, without its name before them. Unknown ones are errors.
-    type: dict
-    required: true
-  release:
-    description: The Helm release that is there, as C(kubernetes.core.helm_info) returns it in C(status).
-    type: dict
-  runtime_classes:
-    description: All runtime classes of the cluster.
-    type: list
-    elements: dict
-    required: true
-  nodes:
-    description: All nodes of the cluster.
-    type: list
-    elements: dict
-    required: true
-  replace:
-    description: Whether a release may be removed and installed again where it cannot be upgraded.
-    type: bool
-    default: false
-seealso:
-  - plugin: attested.ai.kata_state
-    plugin_type: filter
-  - plugin: attested.ai.kata_node
-    plugin_type: filter
-"""
-
-EXAMPLES = r"""
-- name: What would the chart get?
-  ansible.builtin.debug:
-    msg: "{{ ({'version': '4.3.0', 'shims': ['qemu-snp'], 'allow_image_tags': true} | attested.ai.kata_plan({}, [], nodes.resources)).chart_values }}"
-"""
-
-RETURN = r"""
-_value:
-  description:
-    - C(action) (install, upgrade or replace), C(chart_values), C(classes), C(kata) (the release), C(removed) (shims that go), C(notes), and C(refusals),
-      each with C(id), C(what), C(fix) and C(source).
-  type: dict
-"""
-
 
 @guarded
 def kata_plan(options: t.Any, release: t.Any, runtime_classes: t.Any, nodes: t.Any, replace: bool = False) -> dict[str, t.Any]:

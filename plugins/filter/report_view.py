@@ -11,44 +11,6 @@ from ansible_collections.attested.ai.plugins.plugin_utils import report_fleet as
 from ansible_collections.attested.ai.plugins.plugin_utils import report_view as core
 from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded, unlazy
 
-DOCUMENTATION = r"""
-name: report_view
-short_description: Shape runs into what the attestation report shows
-version_added: 0.1.0
-author: attested.ai contributors (@attested-ai)
-description:
-  - Takes a list of runs, as in the variable C(report_runs) of the role P(attested.ai.report#role), and returns what its page shows.
-  - Members of a run that are not documented there are left out, so that nothing that was registered by accident reaches the page.
-positional: _input
-options:
-  _input:
-    description: The runs.
-    type: list
-    elements: dict
-    required: true
-  title:
-    description: Title of the page.
-    type: str
-    default: Attestation report
-seealso:
-  - plugin: attested.ai.report_document
-    plugin_type: filter
-  - plugin: attested.ai.report_runs
-    plugin_type: filter
-"""
-
-EXAMPLES = r"""
-- name: Stop unless everything came out as expected
-  ansible.builtin.assert:
-    that: (report_runs | attested.ai.report_view).status == "ok"
-"""
-
-RETURN = r"""
-_value:
-  description: The data of the page. C(status) is V(ok), V(bad) or V(none), C(as_expected), C(accepted) and C(refused) count runs.
-  type: dict
-"""
-
 
 @guarded
 def report_view(runs: t.Any, title: str = "Attestation report") -> dict[str, t.Any]:

@@ -15,60 +15,6 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey 
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import plain
 from ansible_collections.attested.ai.plugins.plugin_utils.filter_guard import guarded
 
-DOCUMENTATION = r"""
-name: sealed_secret
-short_description: Make a sealed secret of Confidential Containers
-version_added: 0.1.0
-author: attested.ai contributors (@attested-ai)
-description:
-  - Takes the URI of a resource of a KBS (a vault secret) or the payload of an envelope, and returns C(sealed.) with header, payload and signature, as a
-    Secret of Kubernetes may hold it. The secret itself is not in it.
-  - It is signed by ES256. Unsigned ones are refused by guests since Confidential Containers 0.19.
-  - Signatures differ each time. Give what is deployed as O(previous); if it says the same and holds by this key it is returned as it is.
-positional: _input
-options:
-  _input:
-    description:
-      - C(kbs:///repository/type/tag), or the same without the scheme.
-      - Or a dictionary with C(provider) (C(aliyun) or C(aws)), C(key_id), C(encrypted_key), C(encrypted_data), C(iv) and, if needed, C(provider_settings)
-        and C(annotations), for a secret that a cloud's key service encrypted.
-    type: raw
-    required: true
-  signing_key:
-    description: EC P-256 private key on the controller, PEM, mode 0600. An absolute path, or one from the working directory.
-    type: path
-    required: true
-  kid:
-    description: Where guests find the public key, a resource of the KBS or the name of a file that the guest has.
-    type: str
-    default: kbs:///default/signing-key/sealed-secret
-  previous:
-    description: The sealed secret that is deployed, if there is one.
-    type: str
-    default: ""
-seealso:
-  - plugin: attested.ai.sealed_secret_jwk
-    plugin_type: filter
-  - module: attested.ai.kbs_resource
-"""
-
-EXAMPLES = r"""
-- name: Put a sealed secret where the pod looks for it
-  kubernetes.core.k8s:
-    definition:
-      apiVersion: v1
-      kind: Secret
-      metadata: {name: registry-token, namespace: inference}
-      stringData:
-        token: "{{ 'kbs:///default/tokens/registry' | attested.ai.sealed_secret(signing_key='secrets/sealed.pem') }}"
-"""
-
-RETURN = r"""
-_value:
-  description: The sealed secret.
-  type: str
-"""
-
 
 def _key(path: str) -> t.Any:
     return load_signing_key(os.path.expanduser(str(path)))
