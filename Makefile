@@ -14,10 +14,11 @@ STAGES ?=
 export ANSIBLE_COLLECTIONS_PATH = $(REPO)/.cache/collections
 export ANSIBLE_CONFIG = $(REPO)/ansible.cfg
 
-.PHONY: help demo test test-vm lint unit bench fuzz lock clean demo-environment test-packages
+.PHONY: help demo demo-train test test-vm lint unit bench fuzz lock clean demo-environment test-packages
 
 help:
 	@echo 'make demo    from a plain machine to an attested, encrypted model that answers (no TEE needed)'
+	@echo 'make demo-train  three owners train one classifier, and none shows its records (no TEE needed)'
 	@echo 'make test    everything that CI runs'
 	@echo 'make test-vm roles on real machines: Debian under QEMU, with kernels, GRUB and reboots (about an hour)'
 	@echo 'make lint    the static checks alone'
@@ -29,6 +30,13 @@ help:
 
 demo: demo-environment
 	@PATH="$(REPO)/.venv/bin:$$PATH" .venv/bin/ansible-playbook attested.ai.demo $(ARGS)
+
+# An environment of its own: nothing else needs scikit-learn.
+demo-train:
+	@$(DEV)/system_packages.sh demo
+	@$(DEV)/make_venv.sh .venv-train requirements/train.txt
+	@$(DEV)/link_collection.sh
+	@PATH="$(REPO)/.venv-train/bin:$$PATH" .venv-train/bin/ansible-playbook -i localhost, attested.ai.demo_train $(ARGS)
 
 demo-environment:
 	@echo 'Preparing (what is there already is kept):'
