@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role makes of its sources: an empty variable is none, at both ends of the copy; and what was digested arrives as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROLE = Path(__file__).resolve().parents[3] / "roles" / "training_job"
+BROKER = {"url": "https://kbs.example.org", "resource": "kbs:///default/training-key/cells-1"}
+SOURCES = [
+    {"party": "a", "data": "/srv/a", "src": "", **BROKER},
+    {"party": "b", "data": "", "src": "/srv/b", **BROKER},
+    {"party": "c", "data": "/srv/c", **BROKER},
+    {"party": "d", "src": "/srv/d", **BROKER},
+]
+
+
+def _task(file, name):
+    tasks = DataLoader().load_from_file(str(ROLE / "tasks" / file), trusted_as_template=True)
+    return next(task for task in tasks if task["name"] == name)
+
+
+def _templar(**given):
+    values = DataLoader().load_from_file(str(ROLE / "vars" / "main.yml"), trusted_as_template=True)
+    return Templar(DataLoader(), {**values, "training_job_home": "/h", "__training_job_agreed": {"digest": "ab" * 32}, **given})
+
+
+def test_empty_is_not_given():
+    templar, here = _templar(training_job_sources=SOURCES), "/h/" + "ab" * 8 + "/data/"
+    copied = templar.template(_task("present.yml", "Bring the ciphertexts")["loop"])
+    assert [one["party"] for one in copied] == ["a", "c"]
+    given = templar.template(trust_as_template("{{ __training_job_given }}"))
+    assert {one["party"]: one["src"] for one in given} == {"a": here + "a", "b": "/srv/b", "c": here + "c", "d": "/srv/d"}
+
+
+@pytest.mark.parametrize("source", [*SOURCES, {}, {"data": "", "src": ""}, {"data": "/srv/a", "src": "/srv/a"}])
+def test_one_of_both_is_asked_for(source):
+    that = _task("assert.yml", "Stop unless it is clear where each ciphertext is")["ansible.builtin.assert"]["that"]
+    assert _templar(item=source).evaluate_conditional(that) == (source in SOURCES)
+
+
+def test_copies_are_not_decrypted():
+    for name in ("Bring agreement and program", "Bring the ciphertexts"):
+        assert _task("present.yml", name)["ansible.builtin.copy"]["decrypt"] is False
