@@ -4,7 +4,7 @@
 # For maintainers, after a change of an .in file or to renew all versions (--upgrade). Usage: lock.sh [--upgrade]
 set -eu
 cd "$(dirname "$0")/../.."
-for name in demo test importer floor peers; do
+for name in demo train test importer floor peers site; do
   .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
     --custom-compile-command "make lock" "$@" "requirements/$name.in" --output-file "requirements/$name.txt"
 done

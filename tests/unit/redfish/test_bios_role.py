@@ -29,7 +29,7 @@ def run(tmp_path: Path, running: Service, *plays: dict, arguments: tuple[str, ..
     environment.setdefault("ANSIBLE_COLLECTIONS_PATH", os.pathsep.join(sys.path))
     # The host itself does not exist: only its management controller is talked to.
     command = [sys.executable, "-m", "ansible", "playbook", "-i", "host7.invalid,", str(tmp_path / "play.json"), *arguments]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=300, cwd=tmp_path)
     assert PASSWORD not in done.stdout and done.returncode == (2 if fails else 0), done.stdout
     return done.stdout.split("\nPLAY [")[1:]
 
