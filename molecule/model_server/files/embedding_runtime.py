@@ -61,6 +61,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", OPTIONS.port), Handler)
         self.model, self.model_id = EmbeddingModel(OPTIONS.model), "embedding"
 
+    def handle_error(self, _request: object, _client_address: object) -> None:
+        """The front looks whether it answers, and goes."""
+
 
 if __name__ == "__main__":
     Server().serve_forever()

@@ -134,6 +134,9 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.model = model
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who only looked whether it answers has gone; and a trace could hold parts of a request."""
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Server

@@ -104,6 +104,9 @@ class MetricsServer(ThreadingHTTPServer):
         self.socket = listener
         self.metrics, self.front, self.path = metrics, front, path
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """As for the front."""
+
 
 class MetricsHandler(BaseHTTPRequestHandler):
     server: MetricsServer

@@ -8,9 +8,11 @@ import json
 import os
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
+import urllib.request
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -221,6 +223,19 @@ def test_onnx_refuses_what_does_not_fit(onnx, request_body):
     with pytest.raises(FormatError) as caught:
         onnx.infer(request_body)
     assert "patient" not in str(caught.value)
+
+
+def test_onnx_says_nothing_of_who_only_looked_whether_it_answers(onnx, capfd):
+    with onnx_server.Server(0, onnx) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for _attempt in range(3):
+            with socket.create_connection(server.server_address) as client:
+                # It ends with a reset.
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_address[1]}/v2/health/live", timeout=10) as answer:
+            assert answer.status == 200
+        server.shutdown()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_onnx_wants_one_model(tmp_path):
