@@ -42,7 +42,9 @@ mkdir -p /etc/modprobe.d /etc/modules-load.d /etc/udev/rules.d /etc/security/lim
 touch -d @1000 /boot/initrd.img-6.17.0
 """
 PROGRAMS = {
-    "update-initramfs": 'echo "update-initramfs $*" >>{base}/ran; touch /boot/initrd.img-6.17.0',
+    # It takes the rules of udev along.
+    "update-initramfs": """echo "update-initramfs $*" >>{base}/ran; touch /boot/initrd.img-6.17.0
+find /etc/udev/rules.d -name '*attested-ai*' >{base}/taken-along""",
     "modprobe": 'echo "modprobe $*" >>{base}/ran',
     # What the rules come to: devices without a driver are bound.
     "udevadm": """echo "udevadm $*" >>{base}/ran
@@ -142,5 +144,7 @@ def test_the_role_sets_up_reboots_switches_verifies_and_takes_back(tmp_path):
     assert set(machine.modes().values()) == {"on"} and '"verdict": "ready"' in found["second"]
     assert re.search(r"changed=0 ", found["third"]), found["third"]
     assert files["absent"] == ["opt/attested-ai"] and (tmp_path / "ran").read_text().count("update-initramfs") == 2
+    # Otherwise the next boot would bind the GPUs as before.
+    assert (tmp_path / "taken-along").read_text() == ""
     assert "devices that are still bound to vfio-pci" in found["absent"]
     assert re.search(r"changed=0 ", found["gone"]), found["gone"]

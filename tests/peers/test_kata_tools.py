@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -22,10 +23,6 @@ import kata_unit_lab as lab  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.kubernetes import kata, kata_node  # noqa: E402
 from ansible_collections.attested.ai.plugins.plugin_utils import kata as core  # noqa: E402
 
-try:
-    import kubernetes_validate
-except ImportError:
-    kubernetes_validate = None
 HELM, CHARTS = os.environ.get("HELM", ""), os.environ.get("KATA_CHARTS", "")
 CONTAINERDS = [name for name in os.environ.get("CONTAINERD", "").split(":") if name]
 VERSIONS = sorted(os.listdir(CHARTS)) if CHARTS else []
@@ -63,7 +60,7 @@ def test_katas_charts_take_every_value(version, mode, tmp_path):
         wanted = ["cc_init_data"] if shim.coco else []
         assert kata_node.toml(configs["dropin-%s.toml" % name], name)["hypervisor"][shim.hypervisor]["enable_annotations"] == wanted
     assert "io.katacontainers.*" not in configs["containerd-user-dropin.toml"]
-    for one in objects if kubernetes_validate else ():
+    for one in objects:
         if one["apiVersion"] in ("v1", "apps/v1", "batch/v1", "node.k8s.io/v1", "rbac.authorization.k8s.io/v1"):
             for release in ("1.30", "1.33", "1.35"):
                 kubernetes_validate.validate(one, release, strict=True)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -24,11 +25,6 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(REPO / "tests/unit/tru
 import pod_api_lab  # noqa: E402
 import trustee_lab  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.trustee import plan  # noqa: E402
-
-try:
-    import kubernetes_validate
-except ImportError:
-    kubernetes_validate = None
 
 HELM, CHART = os.environ.get("HELM", ""), os.environ.get("TRUSTEE_CHART", "")
 pytestmark = pytest.mark.skipif(not HELM or not CHART, reason="no real Helm with Trustee's chart: HELM and TRUSTEE_CHART name neither")
@@ -53,7 +49,7 @@ def test_the_chart_itself_is_set_right(tmp_path):
     assert sorted(one["kind"] for one in objects) == ["ConfigMap"] * 3 + ["Deployment"] * 3 + ["NetworkPolicy"] * 2 + ["Service"] * 4
     assert "insecure_http = true" not in done.stdout and "latest" not in done.stdout and "emptyDir" in done.stdout
     for version in ("1.30", "1.33"):
-        for one in objects if kubernetes_validate is not None else []:
+        for one in objects:
             kubernetes_validate.validate(one, version, strict=True)
 
 

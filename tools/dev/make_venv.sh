@@ -9,6 +9,12 @@ if ! python=$("$(dirname "$0")/find_python.sh" ${3:+"$3"}); then
   echo "No Python ${3:-from 3.11 to 3.13} with venv and ensurepip found. On Debian or Ubuntu: apt-get install python3-venv" >&2
   exit 1
 fi
+# Two runs at once would take it from under each other, and leave a stamp on the half of it.
+if command -v flock >/dev/null; then
+  mkdir -p .cache
+  exec 9>".cache/$(basename "$venv").lock"
+  flock 9
+fi
 stamp=$(cat "$list" "$0" | sha256sum | cut -c1-16)-$("$python" -c 'import sys; print(sys.executable, sys.version_info[:3])')
 if [ -f "$venv/.complete" ] && [ "$(cat "$venv/.complete")" = "$stamp" ]; then
   exit 0
