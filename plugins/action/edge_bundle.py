@@ -9,21 +9,17 @@ import hashlib
 import typing as t
 from dataclasses import replace
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.attested.ai.plugins.module_utils.edge.bundle import BUNDLE_MAX, COLLATERAL, POLICY, REFERENCES, Bundle, read_bundle
 from ansible_collections.attested.ai.plugins.module_utils.edge.limits import Standing, standing
 from ansible_collections.attested.ai.plugins.module_utils.endorsements import bundle as collateral_bundles
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
-from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs
+from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.attested.ai.plugins.plugin_utils.edge_files import read_file
 from ansible_collections.attested.ai.plugins.plugin_utils.edge_gateway import Found, Gateway, now
 from ansible_collections.attested.ai.plugins.plugin_utils.edge_make import MODEL_SPEC, make
 from ansible_collections.attested.ai.plugins.plugin_utils.edge_source import edge_offer
-from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
 
 PREPARED, MADE, INSTALLED, INSPECTED = "prepared", "made", "installed", "inspected"
@@ -53,22 +49,16 @@ REQUIRED: t.Final = [
 ]
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     _supports_check_mode = True
-    _supports_async = False
-    _requires_connection = False
+    argument_spec = ARGUMENT_SPEC
+    rules: t.ClassVar[dict[str, t.Any]] = {"required_if": REQUIRED}
 
-    @failure_as_result
-    def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
-        super().run(tmp, task_vars)
-        _result, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC, required_if=REQUIRED)
-        try:
-            return getattr(self, "_" + options["state"])(options, bool(self._task.check_mode))
-        except AttestedError as error:
-            raise AnsibleActionFail(str(error), result={"code": error.code}) from None
+    def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        return getattr(self, "_" + options["state"])(options, bool(self._task.check_mode))
 
     def _prepared(self, options: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
-        card, made = Gateway(local_path(self, options["gateway"])).prepare(options["name"], check)
+        card, made = Gateway(self.local(options["gateway"])).prepare(options["name"], check)
         if not card.key:
             return {"changed": True, "msg": "the gateway %s would be made" % card.name}
         return {"changed": made, "card": card.to_dict(), "fingerprint": card.fingerprint}
@@ -79,7 +69,7 @@ class ActionModule(ActionBase):
         return {"changed": made, "edge": left, "sequence": bundle.sequence, "diff": self._diff("", _lines(bundle)) if made else {}}
 
     def _installed(self, options: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
-        gateway, path, signer = Gateway(local_path(self, options["gateway"])), local_path(self, options["bundle"]), public_key(options["signer"], self)
+        gateway, path, signer = Gateway(self.local(options["gateway"])), self.local(options["bundle"]), public_key(options["signer"], self)
         data = read_file(path, BUNDLE_MAX, "bundle")
         bundle, digest = read_bundle(data, signer, path), hashlib.sha256(data).hexdigest()
         with gateway.locked(check):
@@ -105,11 +95,11 @@ class ActionModule(ActionBase):
         if (options["gateway"] is None) == (options["bundle"] is None):
             raise AttestedError("one was expected, no more and no less", where="gateway, bundle", fix="Give the gateway's directory, or a bundle's file")
         if options["bundle"] is not None:
-            path = local_path(self, options["bundle"])
+            path = self.local(options["bundle"])
             bundle = read_bundle(read_file(path, BUNDLE_MAX, "bundle"), signer, path)
             current = standing(bundle, now(), bundle.created_at, ())
         else:
-            gateway = Gateway(local_path(self, options["gateway"]))
+            gateway = Gateway(self.local(options["gateway"]))
             with gateway.locked(check):
                 current = gateway.found(signer).standing(now())
         return {"changed": False, "edge": current.to_dict(), "sequence": current.bundle.sequence}

@@ -9,18 +9,15 @@ import os
 import typing as t
 from contextlib import suppress
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.attested.ai.plugins.module_utils.edge.documents import REPORT_MAX, Report
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, KeyReleaseError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import ledger
-from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
+from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.attested.ai.plugins.plugin_utils.edge_centre import Centre, findings
 from ansible_collections.attested.ai.plugins.plugin_utils.edge_files import read_file, write_file
 from ansible_collections.attested.ai.plugins.plugin_utils.edge_gateway import Gateway, now
-from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
 
 EXPORTED, RECEIVED = "exported", "received"
@@ -37,22 +34,16 @@ REQUIRED: t.Final = [("state", EXPORTED, ["gateway", "signer"]), ("state", RECEI
 DISPLAY = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     _supports_check_mode = True
-    _supports_async = False
-    _requires_connection = False
+    argument_spec = ARGUMENT_SPEC
+    rules: t.ClassVar[dict[str, t.Any]] = {"required_if": REQUIRED}
 
-    @failure_as_result
-    def run(self, tmp: t.Any = None, task_vars: dict | None = None) -> dict:
-        super().run(tmp, task_vars)
-        _result, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC, required_if=REQUIRED)
-        try:
-            return getattr(self, "_" + options["state"])(options, bool(self._task.check_mode))
-        except AttestedError as error:
-            raise AnsibleActionFail(str(error), result={"code": error.code}) from None
+    def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        return getattr(self, "_" + options["state"])(options, bool(self._task.check_mode))
 
     def _exported(self, options: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
-        gateway, dest = Gateway(local_path(self, options["gateway"])), local_path(self, options["report"])
+        gateway, dest = Gateway(self.local(options["gateway"])), self.local(options["report"])
         with gateway.locked(check):
             found = gateway.found(public_key(options["signer"], self))
             known = 0 if found.bundle is None else found.bundle.acknowledged[0]
@@ -69,7 +60,7 @@ class ActionModule(ActionBase):
         return {"changed": not same, "since": since, "count": found.report.count - since, "head": found.report.head}
 
     def _received(self, options: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
-        centre, path = Centre(local_path(self, options["centre"]), options["name"]), local_path(self, options["report"])
+        centre, path = Centre(self.local(options["centre"]), options["name"]), self.local(options["report"])
         data = read_file(path, REPORT_MAX, "report")
         with centre.locked(check):
             record = centre.record()

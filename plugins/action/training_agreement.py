@@ -13,7 +13,7 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile 
 from ansible_collections.attested.ai.plugins.module_utils.training import code
 from ansible_collections.attested.ai.plugins.module_utils.training.agreement import SCHEMA, Agreement
 from ansible_collections.attested.ai.plugins.module_utils.training.job import read_agreement
-from ansible_collections.attested.ai.plugins.plugin_utils.model_client import ClientAction
+from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
 
 PARTY: t.Final[dict[str, dict[str, t.Any]]] = {
@@ -34,7 +34,7 @@ ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
 _MEMBERS = ["job", "command", "parties", "outputs"]
 
 
-class ActionModule(ClientAction):
+class ActionModule(ControllerAction):
     _supports_check_mode = True
     argument_spec = ARGUMENT_SPEC
     rules: t.ClassVar[dict[str, t.Any]] = {"required_together": [_MEMBERS], "required_by": {"job": ["code"]}}

@@ -21,7 +21,8 @@ from ansible_collections.attested.ai.plugins.module_utils.training import result
 from ansible_collections.attested.ai.plugins.module_utils.training.agreement import Party
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 from ansible_collections.attested.ai.plugins.module_utils.training.job import read_agreement
-from ansible_collections.attested.ai.plugins.plugin_utils.model_client import ClientAction, read_small
+from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.attested.ai.plugins.plugin_utils.model_client import read_small
 
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     "agreement": {"type": "path", "required": True},
@@ -34,7 +35,7 @@ ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
 }
 
 
-class ActionModule(ClientAction):
+class ActionModule(ControllerAction):
     _supports_check_mode = True
     argument_spec = ARGUMENT_SPEC
 

@@ -8,22 +8,17 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import appraise
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import Result
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import ConnectionBinding
-from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import read_secret, replace_file
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.client import AttestedServer, Verified
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.failure import ServingError
-from ansible_collections.attested.ai.plugins.plugin_utils.action_failure import failure_as_result
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import APPRAISAL
+from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.attested.ai.plugins.plugin_utils.endorsement_inputs import read_endorsements
-from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
 
 CLIENT: t.Final[dict[str, dict[str, t.Any]]] = {
     **APPRAISAL,
@@ -37,31 +32,8 @@ CLIENT: t.Final[dict[str, dict[str, t.Any]]] = {
 _OVER_TLS = ConnectionBinding("https", (), False, "the connection is https: its TLS key is compared with the attested one instead")
 
 
-class ClientAction(ActionBase):
-    """Runs on the controller, whatever the host of the task."""
-
-    _supports_async = False
-    _requires_connection = False
-    argument_spec: t.ClassVar[dict[str, dict[str, t.Any]]]
-    rules: t.ClassVar[dict[str, t.Any]] = {}
-
-    @failure_as_result
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        result = super().run(tmp, task_vars)
-        _validated, options = self.validate_argument_spec(self.argument_spec, **self.rules)
-        try:
-            result.update(self.work(options))
-        except AttestedError as error:
-            raise AnsibleActionFail(str(error), result={"code": error.code}) from None
-        except OSError as error:
-            raise AnsibleActionFail(f"{error.filename or 'file'}: it cannot be read or written ({error.strerror})", result={"code": "file"}) from None
-        return result
-
-    def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
-        raise NotImplementedError
-
-    def local(self, path: str) -> str:
-        return local_path(self, path)
+class ClientAction(ControllerAction):
+    """What asks a model server."""
 
     def server(self, options: t.Mapping[str, t.Any]) -> AttestedServer:
         """A client that has verified the server by the policy of the task. Raises AttestedError."""
