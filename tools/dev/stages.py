@@ -77,6 +77,12 @@ def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test", cor
 # They play a whole role again and again, for minutes each; unit tests hold its parts for every commit.
 LONGEST_PLAYS = ("tests/functional/test_trustee_role.py", "tests/functional/test_kata_node_role.py", "tests/functional/test_training.py")
 WITHOUT_LONGEST = tuple(f"--ignore={name}" for name in LONGEST_PLAYS)
+# Collections of the ansible package, where a scenario needs some.
+WITH_PEERS = (
+    f"{DEV}/make_venv.sh .venv-peers requirements/peers.txt && "
+    "peers=$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))') && "
+    'ANSIBLE_COLLECTIONS_PATH="$ANSIBLE_COLLECTIONS_PATH:$peers" %smolecule test --scenario-name %s'
+)
 # Whether the container can run in which guests are built, and started under libvirt.
 NSPAWN = ("python", "molecule/guest_image/files/nspawn.py", "check")
 
@@ -120,19 +126,11 @@ STAGES = (
     Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True, cores=2),
     Stage("vm-snp-host-12", "vm", (("env", "ATTESTED_RELEASE=bookworm", "molecule", "test", "--scenario-name", "snp_host"),), long=True, cores=2),
     Stage("vm-guest-image", "vm", (NSPAWN, ("molecule", "test", "--scenario-name", "guest_image"),), long=True, cores=2),
+    Stage("vm-confidential-vm", "vm", (NSPAWN, ("sh", "-c", WITH_PEERS % ("", "confidential_vm"))), long=True, cores=2),
     Stage(
-        "vm-confidential-vm",
+        "kubernetes",
         "vm",
-        (
-            NSPAWN,
-            (
-                "sh",
-                "-c",
-                f"{DEV}/make_venv.sh .venv-peers requirements/peers.txt && "
-                "peers=$(.venv-peers/bin/python -c 'import sysconfig; print(sysconfig.get_path(\"purelib\"))') && "
-                'ANSIBLE_COLLECTIONS_PATH="$ANSIBLE_COLLECTIONS_PATH:$peers" molecule test --scenario-name confidential_vm',
-            ),
-        ),
+        (("python", "molecule/kubernetes/files/api.py", "check"), ("sh", "-c", WITH_PEERS % ('PYTHONPATH="$PYTHONPATH:$peers" ', "kubernetes"))),
         long=True,
         cores=2,
     ),
