@@ -15,7 +15,7 @@ sys.path.insert(0, str(UNIT / "hosts"))
 from role_lab import play  # noqa: E402
 
 MKOSI = """#!{python}
-import pathlib, re, sys
+import json, pathlib, re, sys
 sys.path.insert(0, {lab!r})
 from uki_lab import pe
 project = pathlib.Path.cwd()
@@ -23,7 +23,8 @@ text = (project / "mkosi.conf").read_text()
 value = lambda name: re.search("^%s=(.*)$" % name, text, re.MULTILINE).group(1)
 out, base = pathlib.Path(value("OutputDirectory")), value("Output")
 line = "roothash=" + "ab" * 32 + " " + value("KernelCommandLine")
-parts = dict(raw=b"disk", vmlinuz=b"kernel", initrd=b"initrd")
+packages = [dict(type="deb", name="nvidia-kernel-open-dkms", version={driver!r}, architecture="amd64")]
+parts = dict(manifest=json.dumps(dict(packages=packages)).encode(), raw=b"disk", vmlinuz=b"kernel", initrd=b"initrd")
 for name, content in parts.items():
     (out / (base + "." + name)).write_bytes(content)
 (out / (base + ".efi")).write_bytes(pe([(".linux", parts["vmlinuz"]), (".cmdline", line.encode()), (".initrd", parts["initrd"])]))
@@ -33,7 +34,7 @@ for name, content in parts.items():
 def test_a_version_is_built_once_and_check_mode_says_so(tmp_path, monkeypatch):
     programs, image = tmp_path / "bin", tmp_path / "images/guest/1"
     programs.mkdir()
-    for name, text in (("mkosi", MKOSI.format(python=sys.executable, lab=str(UNIT / "guest_image"))), ("apt-get", "#!/bin/sh\n")):
+    for name, text in (("mkosi", MKOSI.format(python=sys.executable, lab=str(UNIT / "guest_image"), driver="550.163.01-4")), ("apt-get", "#!/bin/sh\n")):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
@@ -65,3 +66,7 @@ def test_a_version_is_built_once_and_check_mode_says_so(tmp_path, monkeypatch):
     (tmp_path / "serve").write_text("two\n")
     status, said = run("--check")
     assert status == 2 and "was built of something else" in said, said
+    # The manifest of the image is what says which driver it has.
+    status, said = run(guest_image_version="2", guest_image_variant="gpu")
+    assert status == 2 and "The image has NVIDIA's driver 550.163.01, and 570.86.15 is the least" in said, said
+    assert not (tmp_path / "images/guest/2/image.json").exists()
