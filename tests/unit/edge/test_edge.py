@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.attested.ai.plugins.module_utils.edge import bundle as bundles
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.bundle import join, split
 from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease import ledger
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import chain, ledger
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe import unwrap_general
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import load_kek
 from ansible_collections.attested.ai.plugins.plugin_utils import edge_gateway
@@ -284,7 +284,7 @@ def test_a_power_cut_never_gives_a_key_uncounted(field, monkeypatch, moment):
     with monkeypatch.context() as patched:
         patched.setattr(edge_gateway, "replace_file", cutting(edge_gateway.replace_file))
         for name in ("replace_file", "_write"):
-            patched.setattr(ledger, name, cutting(getattr(ledger, name)))
+            patched.setattr(chain, name, cutting(getattr(chain, name)))
         try:
             handed_over = code(field.release()) == "done"
         except Cut:
