@@ -10,7 +10,7 @@ import typing as t
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import appraise
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import Result
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import ConnectionBinding
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import OVER_TLS
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import read_secret, replace_file
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.client import AttestedServer, Verified
@@ -29,7 +29,6 @@ CLIENT: t.Final[dict[str, dict[str, t.Any]]] = {
     "model_id": {"type": "str"},
     "minimum_release": {"type": "int"},
 }
-_OVER_TLS = ConnectionBinding("https", (), False, "the connection is https: its TLS key is compared with the attested one instead")
 
 
 class ClientAction(ControllerAction):
@@ -66,7 +65,7 @@ class Judge:
     def __call__(self, document: EvidenceDocument, nonce: bytes) -> Result:
         result = appraise(
             document, policy=self._policy, reference_values=self._reference_values, endorsements=self._endorsements, expected_nonce=nonce,
-            at=self._at or evaluation_time(None), connection=_OVER_TLS, enforce_chain_of_trust=True,
+            at=self._at or evaluation_time(None), connection=OVER_TLS, enforce_chain_of_trust=True,
         )  # fmt: skip
         if not result.accepted:
             raise ServingError(result.explain(), fix="Nothing was sent", code="refused")

@@ -221,3 +221,62 @@ def test_program_is_put_in_place_once(play, tmp_path):
     assert play([task], check_mode=True)["program"]["changed"] is True and not (tmp_path / "p.pyz").exists()
     first, second = play([task]), play([task])
     assert first["program"]["changed"] is True and second["program"]["changed"] is False, first.output
+
+
+def test_a_dossier_holds_without_the_server(play, front, tmp_path):
+    """Three records of a real server, one of them with somebody in between; then only files are left, and a play that was handed over."""
+    common = {"operation": "add", "path": str(tmp_path / "dossier"), "deployment": "minilm", "signing_key": str(tmp_path / "dossier.pem"),
+              "create_signing_key": True, "policy": str(front.guest.policy), "reference_values": str(front.guest.reference_values)}  # fmt: skip
+
+    def add(url, register, **more):
+        return {"name": "Add", "attested.ai.evidence_dossier": {**common, "url": url, **more}, "register": register}
+
+    between = Between(front.port)
+    added = play([add(front.url, "first"), add(f"https://127.0.0.1:{between.port}", "relayed", fail_on_refusal=False), add(front.url, "second")])
+    between.close()
+    assert added.status == 0, added.output
+    first, relayed, second = (added.results[name] for name in ("first", "relayed", "second"))
+    assert first["accepted"] and second["accepted"] and [one["seq"] for one in (first, relayed, second)] == [1, 2, 3]
+    assert {state["state"]: state["shown"] for state in first["states"]} == {"at-rest": False, "in-transit": True, "in-use": True}
+    assert not relayed["accepted"] and relayed["result"]["accepted"] and "another key" in relayed["msg"]
+    # Nobody answers any more from here on: what is left are files.
+    front.process.send_signal(signal.SIGSTOP)
+    try:
+        about = {"path": str(tmp_path / "dossier"), "public_key": str(tmp_path / "dossier" / "dossier.pub.jwk")}
+        later = play([
+            {"name": "Verify", "attested.ai.evidence_dossier": {"operation": "verify", "known_head": first["head"], **about}, "register": "verified"},
+            {"name": "Export", "attested.ai.evidence_dossier": {"operation": "export", "dest": str(tmp_path / "out"), **about}},
+            {"name": "Show", "ansible.builtin.include_role": {"name": "attested.ai.report"},
+             "vars": {"report_runs": "{{ verified.runs }}", "report_directory": str(tmp_path / "page")}},
+        ])  # fmt: skip
+        assert later.status == 0, later.output
+        assert later.results["verified"]["refused"] == 1 and later.results["verified"]["head"] == second["head"]
+        assert "States of the data by workload" in next((tmp_path / "page").glob("*.html")).read_text()
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(tmp_path / "out" / "verify.yml"), "-e", f"key={about['public_key']}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, stdin=subprocess.DEVNULL)
+        assert done.returncode == 0 and "ok=4 " in " ".join(done.stdout.split()), done.stdout + done.stderr
+    finally:
+        front.process.send_signal(signal.SIGCONT)
+
+
+def test_the_playbook_keeps_a_record_of_each_server(front, tmp_path):
+    hosts = {"served": {"model_server_url": front.url}, "silent": {"model_server_url": f"https://127.0.0.1:{free_port()}"}}
+    shared = {"model_server_policy": str(front.guest.policy), "model_server_reference_values": str(front.guest.reference_values), "ansible_connection": "local",
+              "dossier_key": "dossier.pem", "dossier_create_key": True, "dossier_report": "page", "dossier_max_gap_hours": 1}  # fmt: skip
+    (tmp_path / "hosts.json").write_text(json.dumps({"all": {"children": {"model_servers": {"hosts": hosts, "vars": shared}}}}))
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "ansible", "playbook", "-i", str(tmp_path / "hosts.json"), "attested.ai.dossier", *arguments]
+        for name in ("dossier_report", "dossier_max_gap_hours"):
+            command += ["-e", f"{name}={shared[name]}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, stdin=subprocess.DEVNULL)
+        assert "Traceback" not in done.stdout + done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    status, said = run("-e", "target=served", "--check")
+    assert status == 0 and not (tmp_path / "dossier").exists(), said
+    status, said = run("-e", "target=served")
+    assert status == 0 and (tmp_path / "dossier" / "records.jsonl").is_file() and list((tmp_path / "page").glob("*.html")), said
+    # One that gives no answer has no record, is told, and does not keep the others from theirs.
+    status, said = run()
+    assert status == 2 and "it gives no answer" in said and "2 records, 2 accepted" in said, said

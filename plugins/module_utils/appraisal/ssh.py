@@ -31,6 +31,9 @@ class ConnectionBinding:
     detail: str
 
 
+OVER_TLS = ConnectionBinding("https", (), False, "the connection is https: its TLS key is compared with the attested one instead")
+
+
 def check_host_key(mode: str, connection: Optional[ConnectionBinding], bound: Sequence[str], proven: bool) -> Check:
     """Compare the connection's known host keys with the ``bound`` ones. ``mode`` is the policy's ssh_binding: auto, required or off;
     ``proven`` says that authentic evidence covers ``bound``."""

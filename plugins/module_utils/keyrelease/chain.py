@@ -142,7 +142,8 @@ def _read_lines(path: str, descriptor: int, public: Any, start: Head, kind: Kind
             entries.append(entry)
 
 
-def _read_entry(line: bytes, public: Any, before: Head, where: str, kind: Kind) -> Dict[str, Any]:
+def read_line(line: bytes, public: Any, kind: Kind, where: str) -> Dict[str, Any]:
+    """The payload of one line by itself, with seq and prev; what stands before and after it is not looked at. Raises LedgerError."""
     try:
         payload, _header = jws.verify_flattened(strict.loads(line, where), public, kind.entry_type, where)
         obj = dict(strict.members(strict.loads(payload, where), kind.members + ("seq", "prev"), where=where))
@@ -150,6 +151,11 @@ def _read_entry(line: bytes, public: Any, before: Head, where: str, kind: Kind) 
     except (AttestedError, TypeError) as error:
         what = error.what if isinstance(error, AttestedError) else "it is no entry"
         raise LedgerError(what, where=where, fix="The line was changed, or another key signed it", code="ledger-entry-damaged") from None
+    return obj
+
+
+def _read_entry(line: bytes, public: Any, before: Head, where: str, kind: Kind) -> Dict[str, Any]:
+    obj = read_line(line, public, kind, where)
     if isinstance(obj["seq"], bool) or obj["seq"] != before.seq + 1 or obj["prev"] != before.hash:
         raise LedgerError(
             "it says it is entry %s, entry %d after %s was expected: lines were removed, doubled or moved"

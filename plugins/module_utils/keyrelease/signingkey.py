@@ -15,13 +15,19 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile 
 _WHAT = "signing key"
 
 
-def create_signing_key(path: str) -> Any:
-    """Make an EC P-256 key, store it as PKCS #8 PEM with mode 0600, return the key object. Raises KeyReleaseError if the path is taken."""
+def make_signing_key() -> Any:
+    """An EC P-256 key that is kept nowhere."""
     require_cryptography()
-    from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = ec.generate_private_key(ec.SECP256R1())
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def create_signing_key(path: str) -> Any:
+    """Make an EC P-256 key, store it as PKCS #8 PEM with mode 0600, return the key object. Raises KeyReleaseError if the path is taken."""
+    key = make_signing_key()
+    from cryptography.hazmat.primitives import serialization
+
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     create_secret(path, pem, _WHAT)
     return key
