@@ -34,7 +34,7 @@ from ansible_collections.attested.ai.plugins.plugin_utils.kbs_task import (
     refuse_open,
     told_failure,
 )
-from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import find, local_path
 
 DISPLAY = Display()
 SOURCES = ("src", "content", "content_b64", "key_file")
@@ -134,7 +134,7 @@ class ActionModule(ActionBase):
     def _read(self, path: str, place: str) -> bytes:
         """What is vaulted is decrypted in memory: Ansible's own way would put a secret on a disk in the clear, if only for a while."""
         try:
-            found = self._find_needle("files", path)
+            found = find(self, path)
             data = Inputs(lambda _path: found).read(path, place, RESOURCE_MAX)
             return self._loader._vault.decrypt(data) if is_encrypted(data) else data
         except AnsibleError as error:

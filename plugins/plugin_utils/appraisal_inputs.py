@@ -9,6 +9,7 @@ The appraisal itself reads no file. Action plugins make an ``Inputs`` with ``Inp
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import stat
 import typing as t
@@ -16,7 +17,6 @@ from datetime import datetime, timezone
 
 import yaml
 
-from ansible.errors import AnsibleError
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import SCHEMA as POLICY_SCHEMA
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.policy import Policy, load_policy
@@ -31,6 +31,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Endorsem
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import pem_to_der
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import NONCE_MAX, NONCE_MIN, REPORT_DATA_SIZE, EvidenceDocument
 from ansible_collections.attested.ai.plugins.module_utils.formats.strict import decode_base64, decode_hex
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import find_file
 
 FILE_MAX = 8 * 1024 * 1024
 DEPTH_MAX = 32
@@ -99,17 +100,8 @@ class Inputs:
 
     @classmethod
     def of_action(cls, action: t.Any) -> Inputs:
-        """Search paths as Ansible does (role's and playbook's C(files), then the playbook), and decrypt vaulted files."""
-
-        def resolve(path: str) -> str:
-            try:
-                found = action._find_needle("files", path)
-                # A collateral store is a directory; only files can be vaulted.
-                return found if os.path.isdir(found) else action._loader.get_real_file(found)
-            except AnsibleError as error:
-                raise FormatError("it cannot be read: %s" % " ".join(str(error).split())[:200], where=path) from None
-
-        return cls(resolve)
+        """Search paths as Ansible does, and decrypt vaulted files."""
+        return cls(functools.partial(find_file, action))
 
     def resolve(self, path: str) -> str:
         """The path of a task as one that can be opened."""

@@ -6,9 +6,47 @@
 from __future__ import annotations
 
 import os
+import re
 import typing as t
+
+from ansible.errors import AnsibleError
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
+
+_PLAYS_OF_A_COLLECTION = re.compile(r"/ansible_collections/[^/]+/[^/]+/playbooks(/|\Z)")
+
+
+def base_of(basedir: str) -> str:
+    """Where relative paths begin: at the playbook, so that from another working directory it is not another ledger.
+
+    A playbook that was started by the name of its collection lies where nobody keeps files: then it is the folder where it was started.
+    """
+    return os.getcwd() if _PLAYS_OF_A_COLLECTION.search(basedir) else basedir
+
+
+def absolute(basedir: str, path: str) -> str:
+    """``path`` of a playbook in ``basedir``."""
+    return os.path.realpath(os.path.join(base_of(basedir), os.path.expanduser(path)))
 
 
 def local_path(action: t.Any, path: str) -> str:
-    """Relative paths are relative to the playbook's directory: from another working directory it must not be another ledger."""
-    return os.path.realpath(os.path.join(action._loader.get_basedir(), os.path.expanduser(path)))
+    """A path that a task reads or writes, absolute."""
+    return absolute(action._loader.get_basedir(), path)
+
+
+def find(action: t.Any, path: str) -> str:
+    """A file or folder that is read, searched for as Ansible does: the role's and the playbook's C(files), then the base. Raises AnsibleError."""
+    own = local_path(action, path)
+    basedir = action._loader.get_basedir()
+    found: str = own if base_of(basedir) != basedir and os.path.exists(own) else action._find_needle("files", path)
+    return found
+
+
+def find_file(action: t.Any, path: str) -> str:
+    """The same, decrypted if it is vaulted. Raises FormatError."""
+    try:
+        found = find(action, path)
+        # A collateral store is a directory; only files can be vaulted.
+        decrypted: str = found if os.path.isdir(found) else action._loader.get_real_file(found)
+        return decrypted
+    except AnsibleError as error:
+        raise FormatError("it cannot be read: %s" % " ".join(str(error).split())[:200], where=path) from None
