@@ -116,7 +116,9 @@ options:
     type: bool
     default: true
   public_key:
-    description: The signer's public key (JWK or path), as you got it from the signer. Needed to V(verify) and V(export). The one inside of a dossier proves nothing.
+    description:
+      - The signer's public key (JWK or path), as you got it from the signer. Needed to V(verify) and V(export).
+      - The one inside of a dossier proves nothing.
     type: raw
   known_head:
     description: RV(head) of an earlier run. It must be in the chain, so that a dossier that was put back or begun anew shows.
@@ -129,7 +131,8 @@ options:
     description: Folder for V(export).
     type: path
 notes:
-  - Who holds O(signing_key) can write what is not true, as with every signed record. Keep it on the controller alone, and give RV(head) to somebody else now and then.
+  - Who holds O(signing_key) can write what is not true, as with every signed record. Keep it on the controller alone, and give RV(head) to somebody else
+    now and then.
 seealso:
   - module: attested.ai.evidence_verify
   - module: attested.ai.key_ledger
@@ -218,7 +221,9 @@ count:
   type: int
   sample: 212
 entries:
-  description: C(seq), C(hash), C(at), C(deployment), C(accepted), C(intact) (it is what was signed, and says today what it said then), C(checks) and C(states) of each.
+  description:
+    - C(seq), C(hash), C(at), C(deployment), C(accepted), C(intact) (it is what was signed, and says today what it said then), C(checks)
+      and C(states) of each.
   returned: when O(operation=verify)
   type: list
   elements: dict

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Two checks on every file of the repository: it states its licence, and it carries no secret and no trace of the machine it was written on.
+"""Checks on every file of the repository: its licence, no secret and no trace of the machine it was written on, no line that is too long.
 
-    python check_files.py licences|leaks
+    python check_files.py licences|leaks|widths
 
 Licences follow the REUSE convention: an SPDX line in the file's first lines, or an annotation in REUSE.toml; the text of each licence lies
 in LICENSES. Findings go to standard output, one a line; the exit status is 1 when there is one.
@@ -20,6 +20,8 @@ from tree import REPO, repository_files
 # Written in two parts, so that this file does not find itself.
 SPDX = re.compile(r"SPDX-License-" + r"Identifier: ([A-Za-z0-9.+-]+)")
 HEAD_LINES = 12
+# As ansible-test has it, which says so only minutes later.
+WIDTH = 160
 BINARY = {".png", ".gz", ".ico"}
 LEAKS = {
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE " + r"KEY-----(?:\\n|\s)+[A-Za-z0-9+/=]{40}"),
@@ -64,8 +66,16 @@ def leak_findings(names: list[str]) -> Iterator[str]:
                 yield f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {what}"
 
 
+def width_findings(names: list[str]) -> Iterator[str]:
+    for name in names:
+        if name.endswith(".py"):
+            for number, line in enumerate((REPO / name).read_text(encoding="utf-8").splitlines(), 1):
+                if len(line) > WIDTH:
+                    yield f"{name}:{number}: {len(line)} characters, at most {WIDTH}"
+
+
 def main() -> int:
-    check = {"licences": licence_findings, "leaks": leak_findings}[sys.argv[1]]
+    check = {"licences": licence_findings, "leaks": leak_findings, "widths": width_findings}[sys.argv[1]]
     names = [name for name in repository_files() if (REPO / name).is_file()]
     findings = list(check(names))
     print("\n".join(findings) or f"{len(names)} files, no finding")

@@ -89,6 +89,7 @@ NSPAWN = ("python", "molecule/guest_image/files/nspawn.py", "check")
 STAGES = (
     Stage("licences", "lint", (("python", f"{DEV}/check_files.py", "licences"),)),
     Stage("leaks", "lint", (("python", f"{DEV}/check_files.py", "leaks"),)),
+    Stage("widths", "lint", (("python", f"{DEV}/check_files.py", "widths"),)),
     Stage("yamllint", "lint", (("yamllint", "--strict", str(TREE)),)),
     Stage("shellcheck", "lint", (("sh", "-c", f"shellcheck {DEV}/*.sh .ci/run"),)),
     Stage("changelog", "lint", (("antsibull-changelog", "lint"),)),

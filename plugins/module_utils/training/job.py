@@ -97,7 +97,8 @@ def _look(job: Job, agreement: Agreement, there: bool) -> None:
                             code="training-dest")  # fmt: skip
     # The log of a run that failed is replaced; what else lies there is somebody's.
     if not there and os.path.lexists(job.results) and (os.path.islink(job.results) or not os.path.isdir(job.results) or set(os.listdir(job.results)) - {LOG}):
-        raise TrainingError("it holds something else than all results of this agreement, of a program that succeeded", where=job.results, fix="Move it away", code="training-results")
+        what = "it holds something else than all results of this agreement, of a program that succeeded"
+        raise TrainingError(what, where=job.results, fix="Move it away", code="training-results")
     for source in job.sources:
         _manifest(source, agreement.party(source.party))
 

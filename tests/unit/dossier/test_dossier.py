@@ -120,7 +120,8 @@ def test_model_keys_and_configuration_belong_to_it(lab):
     kek, signer = create_kek(str(lab.folder / "kek.jwk")), create_signing_key(str(lab.folder / "model.pem"))
     (lab.folder / "plain").mkdir()
     (lab.folder / "plain" / "weights.bin").write_bytes(os.urandom(3000))
-    encrypt(make_plan(Request(str(lab.folder / "plain"), str(lab.folder / "sealed"), "m", 2, 4096), Keys(kek, signer)), Keys(kek, signer), "2026-01-31T12:00:00Z")
+    keys = Keys(kek, signer)
+    encrypt(make_plan(Request(str(lab.folder / "plain"), str(lab.folder / "sealed"), "m", 2, 4096), keys), keys, "2026-01-31T12:00:00Z")
     (lab.folder / "model.pub").write_text(json.dumps(public_jwk(signer)))
     records = ReleaseRecords(str(lab.folder / "ledger"))
     about = {"at": "2026-10-31T12:00:00Z", "who": "t", "key_id": "k", "evidence_digest": "0" * 64, "policy_id": "p", "policy_digest": "1" * 64}
@@ -298,7 +299,8 @@ def test_an_export_is_written_once_and_has_names(lab):
     first = lab.run(operation="export", public_key="dossier/dossier.pub.jwk", dest="out")
     assert first["changed"] and not lab.run(operation="export", public_key="dossier/dossier.pub.jwk", dest="out")["changed"]
     found = sorted(str(path.relative_to(lab.folder / "out")) for path in (lab.folder / "out" / "records").rglob("*") if path.is_file())
-    names = ["collateral/tdx-001.json", "configuration/vars.yml", "ear.jwt", "evidence.json", "policy.json", "record.json", "reference-values.json", "result.json"]
+    names = ["collateral/tdx-001.json", "configuration/vars.yml", "ear.jwt", "evidence.json", "policy.json", "record.json", "reference-values.json",
+             "result.json"]  # fmt: skip
     assert found == [f"records/000001-triage/{name}" for name in names]
     lab.add(at="2026-11-01T01:00:00Z")
     assert lab.run(True, operation="export", public_key="dossier/dossier.pub.jwk", dest="out")["changed"]

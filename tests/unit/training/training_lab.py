@@ -75,7 +75,8 @@ class Lab:
 
     def members(self) -> dict:
         parties = [
-            {"id": name, "model_id": "rows-" + name, "manifest_sha256": self.manifests[name].digest(), "manifest_signer": jwk_thumbprint(public_jwk(owner.signer)),
+            {"id": name, "model_id": "rows-" + name, "manifest_sha256": self.manifests[name].digest(),
+             "manifest_signer": jwk_thumbprint(public_jwk(owner.signer)),
              "result_key": public_jwk(owner.result)} for name, owner in self.owners.items()
         ]  # fmt: skip
         return {"schema": SCHEMA, "job": "count", "code": code.digest_of(str(self.folder / "code")), "parties": parties,
