@@ -145,6 +145,6 @@ def test_signer_of_another_kind_is_refused_in_one_line(tmp_path):
 
     path = tmp_path / "signer.pem"
     path.write_bytes(ed25519.Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
-    action = types.SimpleNamespace(_loader=types.SimpleNamespace(get_real_file=str), _find_needle=lambda kind, name: name)
+    action = types.SimpleNamespace(_loader=types.SimpleNamespace(get_real_file=str, get_basedir=lambda: "/playbooks"), _find_needle=lambda kind, name: name)
     with pytest.raises(AttestedError, match="no EC key"):
         public_key(str(path), action)
