@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import typing as t
 
 from ansible_collections.attested.ai.plugins.module_utils.dossier.states import states_of
-from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, LedgerError
+from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, KeyReleaseError, LedgerError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import create_signing_key, load_signing_key, make_signing_key
@@ -19,6 +20,7 @@ from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options im
 from ansible_collections.attested.ai.plugins.plugin_utils.collection_version import collection_version
 from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.attested.ai.plugins.plugin_utils.dossier_files import DossierFiles
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import find_file
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
 
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
@@ -84,7 +86,10 @@ class ActionModule(ControllerAction):
 
         if not 1 <= options["timeout"] <= 3600:
             raise FormatError("it is 1 to 3600 seconds", where="timeout")
-        maker = Maker(options, Inputs.of_action(self), collection_version())
+        if options["evidence"] is not None and files.knows(options["nonce"]):
+            raise FormatError("a record of this dossier has it: evidence of then says nothing of now", where="nonce", code="dossier-nonce",
+                              fix="Draw a nonce, and have the guest answer that one")  # fmt: skip
+        maker = Maker(options, Inputs(functools.partial(find_file, self, vaulted=False)), collection_version())
         key = self._key(files, self.local(options["signing_key"]), options["create_signing_key"])
         draft, judged = maker.made(key)
         found = {"changed": True, "accepted": draft.record.accepted, "states": [state.to_dict() for state in states_of(judged.checks)],
@@ -93,12 +98,22 @@ class ActionModule(ControllerAction):
             head = files.append(draft.record, draft.blobs, key, jcs.canonicalize(public_jwk(key)) + b"\n")
             found.update(seq=head.seq, head=head.hash)
         refused = options["fail_on_refusal"] and not draft.record.accepted
-        return {**found, "failed": refused, "msg": draft.record.problem or judged.result.explain()}
+        return {**found, "failed": refused, "msg": judged.explain()}
 
     def _key(self, files: DossierFiles, path: str, create: bool) -> t.Any:
+        # Asked in this order: another fork makes the key first, and then the records.
+        begun = os.path.exists(files.records)
         if os.path.exists(path) or not create:
             return load_signing_key(path)
-        if os.path.exists(files.records):
+        if begun:
             raise LedgerError("the dossier is there, but its key is not", where=path, fix="Restore the key, or begin a new dossier", code="dossier-key")
-        # In check mode there is none afterwards, either.
-        return make_signing_key() if self._task.check_mode else create_signing_key(path)
+        if self._task.check_mode:
+            # There is none afterwards, either.
+            return make_signing_key()
+        try:
+            return create_signing_key(path)
+        except KeyReleaseError as error:
+            if error.code != "secret-exists":
+                raise
+        # Another fork was faster: its key is the key.
+        return load_signing_key(path)

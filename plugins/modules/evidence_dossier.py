@@ -67,7 +67,7 @@ options:
     description: An evidence document that was collected elsewhere, as dictionary or path. With O(nonce).
     type: raw
   nonce:
-    description: The verifier's own nonce for O(evidence), in standard base64.
+    description: The verifier's own nonce for O(evidence), in standard base64. One that a record of this dossier has is refused.
     type: str
   policy:
     description: The appraisal policy, as a dictionary or as the path of a YAML or JSON file. Needed to V(add). The chain of trust is enforced.
@@ -106,13 +106,15 @@ options:
     description: Directory of a ledger of key releases. Of each guest that got the key of this release of O(model) the last decision is kept.
     type: path
   configuration:
-    description: Files that belong to the deployment, by names of your choice. They are kept as they are, so name no secrets.
+    description:
+      - Files that belong to the deployment, by names of your choice. They are kept as they are, so name no secrets.
+      - A vaulted file is refused, here and wherever else the record keeps what a file says.
     type: dict
   guest:
     description: What the guest says of itself, such as what M(attested.ai.tee_guest_info) returned. Kept, and marked as the guest's own words.
     type: dict
   fail_on_refusal:
-    description: Fail if the evidence is refused. The record is written first, since refusals belong into a dossier.
+    description: Fail unless RV(accepted). The record is written first, since refusals belong into a dossier.
     type: bool
     default: true
   public_key:
@@ -128,7 +130,7 @@ options:
     description: Fail where two accepted records of a deployment, or the last one and O(at), are further apart.
     type: float
   dest:
-    description: Folder for V(export).
+    description: Folder for V(export), which is not there, or has an earlier export of this dossier.
     type: path
 notes:
   - Who holds O(signing_key) can write what is not true, as with every signed record. Keep it on the controller alone, and give RV(head) to somebody else
@@ -191,7 +193,7 @@ head:
   type: str
   sample: 7c9e6a3b0b4b5f0c7f9f8a7d6e5c4b3a29180716253443526170898796a5b4c3
 accepted:
-  description: Whether the evidence is accepted, and the connection that of the attested key.
+  description: Whether the evidence is accepted, the connection that of the attested key, and the model the one that was named. No check failed.
   returned: when O(operation=add)
   type: bool
   sample: true
@@ -203,7 +205,7 @@ result:
 checks:
   description:
     - Checks of the record. V(appraisal), V(reproduced) (the same comes out now as then), V(ear), V(channel), V(manifest), V(served-model), V(releases),
-      V(configuration), V(guest), and with O(operation=verify) V(file) and V(order).
+      V(configuration), V(guest), and with O(operation=verify) V(file), V(order) (its time follows) and V(fresh) (its nonce is its own).
   returned: when O(operation=add), and in each of RV(entries)
   type: list
   elements: dict
@@ -247,7 +249,7 @@ verified:
   type: bool
   sample: true
 runs:
-  description: The records as the role P(attested.ai.report#role) takes them.
+  description: The last record of each deployment, and each that is not accepted, as the role P(attested.ai.report#role) takes them.
   returned: when O(operation=verify)
   type: list
   elements: dict

@@ -14,9 +14,9 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.context impo
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ear import sign_ear
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import Result
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import format_time
-from ansible_collections.attested.ai.plugins.module_utils.dossier.judge import Judged, appraise_record, judge
+from ansible_collections.attested.ai.plugins.module_utils.dossier.judge import Judged, appraise_record, judge, outlived
 from ansible_collections.attested.ai.plugins.module_utils.dossier.least import least
-from ansible_collections.attested.ai.plugins.module_utils.dossier.record import DOCUMENT, LIST_MAX, SERVER, Record, check_name
+from ansible_collections.attested.ai.plugins.module_utils.dossier.record import DOCUMENT, LIST_MAX, PROTOCOL, SERVER, Record, check_name, check_served
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, LedgerError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
@@ -24,7 +24,8 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease import ledg
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.client import AttestedServer
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tree import MANIFEST, SIGNATURE
-from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time, parse_nonce, plain
+from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
+from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import FILE_MAX, Inputs, evaluation_time, parse_nonce, plain
 from ansible_collections.attested.ai.plugins.plugin_utils.endorsement_inputs import read_endorsements
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import read_public_key
 from ansible_collections.attested.ai.plugins.plugin_utils.release_records import LEDGER, PUBLIC
@@ -56,13 +57,13 @@ class Maker:
     """Reads all that a task names before it asks anybody."""
 
     def __init__(self, options: t.Mapping[str, t.Any], inputs: Inputs, version: str) -> None:
+        """``inputs`` refuses what is vaulted: a record is in the clear."""
         self._options, self._inputs = options, inputs
         self._policy = inputs.policy(options["policy"])
         self._reference_values = inputs.reference_values(options["reference_values"])
         self._endorsements = read_endorsements(options, inputs)
-        self._at = evaluation_time(options["at"]).replace(microsecond=0)
         self._draft = Draft(Record(
-            at=format_time(self._at), deployment=check_name(options["deployment"], "deployment"), source=DOCUMENT, version=version, accepted=False, nonce="",
+            at=self._now(), deployment=check_name(options["deployment"], "deployment"), source=DOCUMENT, version=version, accepted=False, nonce="",
             evidence="", policy="", reference_values="", result="",
         ))  # fmt: skip
         self._draft.state(policy=self._draft.keep_json(self._policy.to_dict()), reference_values=self._draft.keep_json(self._reference_values.to_dict()))
@@ -72,57 +73,64 @@ class Maker:
 
     def made(self, signing_key: t.Any) -> tuple[Draft, Judged]:
         """The record, signed verdict included, judged once more as whoever reads it will. Raises AttestedError."""
-        document, problem = self._from_server() if self._options["url"] else self._from_document()
-        self._draft.state(evidence=self._draft.keep_json(document.to_dict()), problem=problem[:2048])
-        result = appraise_record(self._draft.record, self._draft.blobs, self._endorsements)
+        document = self._from_server() if self._options["url"] else self._from_document()
+        evidence = jcs.canonicalize(document.to_dict())
+        if len(evidence) > FILE_MAX:
+            raise FormatError(f"it is {len(evidence)} bytes, at most {FILE_MAX} are kept", where="evidence")
+        # The time of the answer: who is slow is not overtaken by others that write into the same dossier.
+        self._draft.state(evidence=self._draft.keep(evidence), at=self._now())
+        cache = VerificationCache()
+        result = appraise_record(self._draft.record, self._draft.blobs, self._endorsements, cache)
         verdict = jcs.canonicalize(result.to_dict())
-        self._add_endorsements(verdict)
-        accepted = result.accepted and not problem
-        self._draft.state(result=self._draft.keep(verdict), accepted=accepted, ear=self._ear(result, signing_key))
+        self._add_endorsements(verdict, cache)
+        self._draft.state(result=self._draft.keep(verdict), ear=self._ear(result, signing_key))
         # What a record says it shows, it must show: what is named and does not hold is told now, not to an auditor.
         found = judge(self._draft.record, self._draft.blobs, public_jwk(signing_key))
         for name in ("reproduced", "ear", "manifest", "releases"):
             if found.checks[name].outcome == "fail":
                 raise LedgerError(found.checks[name].detail, where=name, fix="Nothing was written", code="dossier-record")
+        self._draft.state(accepted=found.accepted)
         return self._draft, found
 
-    def _from_server(self) -> tuple[EvidenceDocument, str]:
-        """(evidence of a model server over a fresh nonce, why the connection is not that of its key)."""
+    def _now(self) -> str:
+        return format_time(evaluation_time(self._options["at"]))
+
+    def _from_server(self) -> EvidenceDocument:
+        """Evidence of a model server over a fresh nonce. Who answers, but not with the attested key, is kept with what is wrong."""
         asked: list[tuple[EvidenceDocument, bytes]] = []
 
         def take(document: EvidenceDocument, nonce: bytes) -> None:
             asked.append((document, nonce))
 
         server = AttestedServer(self._options["url"], take, timeout=float(self._options["timeout"]))
-        problem = ""
         try:
             seen = server.verify()
-            served = None if seen.served is None else dict(seen.served)
-            self._draft.state(channel={"protocol": "TLS 1.3", "tls_spki": seen.spki}, served=served)
+            served = None if seen.served is None else check_served(seen.served, "what the server says of its model")
+            self._draft.state(channel={"protocol": PROTOCOL, "tls_spki": seen.spki}, served=served)
         except AttestedError as error:
             if not asked:
                 raise
-            problem = str(error)
+            self._draft.state(problem="".join(character if character.isprintable() else " " for character in str(error))[:2048])
         document, nonce = asked[0]
         self._draft.state(source=SERVER, nonce=strict.encode_base64(nonce))
-        return document, problem
+        return document
 
-    def _from_document(self) -> tuple[EvidenceDocument, str]:
+    def _from_document(self) -> EvidenceDocument:
         self._draft.state(nonce=strict.encode_base64(parse_nonce(self._options["nonce"])))
-        return self._inputs.evidence(self._options["evidence"]), ""
+        return self._inputs.evidence(self._options["evidence"])
 
-    def _add_endorsements(self, verdict: bytes) -> None:
+    def _add_endorsements(self, verdict: bytes, cache: VerificationCache) -> None:
         def same(endorsements: Endorsements) -> bool:
-            return jcs.canonicalize(appraise_record(self._draft.record, self._draft.blobs, endorsements).to_dict()) == verdict
+            return jcs.canonicalize(appraise_record(self._draft.record, self._draft.blobs, endorsements, cache).to_dict()) == verdict
 
         needed = least(self._endorsements, same)
         kinds = {part.name: getattr(needed, part.name) for part in fields(needed) if part.init}
         self._draft.state(endorsements={kind: tuple(self._draft.keep(piece) for piece in pieces) for kind, pieces in kinds.items() if pieces})
 
     def _ear(self, result: Result, signing_key: t.Any) -> str:
-        if result.expires_at is not None and result.expires_at <= self._at:
+        if outlived(result, result.evaluated_at):
             return ""
-        return self._draft.keep(sign_ear(result, signing_key, issued_at=self._at).encode("ascii"))
+        return self._draft.keep(sign_ear(result, signing_key, issued_at=result.evaluated_at).encode("ascii"))
 
     def _add_model(self) -> None:
         folder = self._options["model"]
@@ -145,7 +153,11 @@ class Maker:
         wanted = {entry["host"] or entry["guest_key_thumbprint"]: entry["hash"] for entry in entries
                   if entry["decision"] == "released" and (entry["model_id"], entry["release"]) == model}  # fmt: skip
         lines = {hashlib.sha256(line).hexdigest(): line for line in self._inputs.read(path, "ledger", LEDGER_MAX).splitlines()}
-        kept = tuple(self._draft.keep(lines[digest]) for digest in list(wanted.values())[-LIST_MAX:])
+        # A guest's place is that of its last decision.
+        last = sorted(wanted.values(), key={entry["hash"]: entry["seq"] for entry in entries}.__getitem__)[-LIST_MAX:]
+        if not lines.keys() >= set(last):
+            raise LedgerError("it was replaced while it was read", where=path, fix="Nothing was written. Run it again", code="ledger-replaced")
+        kept = tuple(self._draft.keep(lines[digest]) for digest in last)
         self._draft.state(releases=kept, ledger_key=public)
 
     def _add_configuration(self) -> None:

@@ -13,10 +13,10 @@ import yaml
 from ansible_collections.attested.ai.plugins.module_utils.dossier.record import Record
 from ansible_collections.attested.ai.plugins.module_utils.errors import LedgerError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import RELEASES
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import RELEASES, LedgerReport
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tree import MANIFEST, SIGNATURE
-from ansible_collections.attested.ai.plugins.plugin_utils.dossier_files import FILE_MAX, FILES, PUBLIC, RECORDS, DossierFiles, make_folders
+from ansible_collections.attested.ai.plugins.plugin_utils.dossier_files import FILES, PUBLIC, RECORDS, DossierFiles, content, make_folders
 
 _SUFFIX = {"tdx": "json", "cca": "json", "jwks": "json", "rims": "xml", "launch_endorsements": "binarypb"}
 _NAMES = {"evidence": "evidence.json", "policy": "policy.json", "reference_values": "reference-values.json", "result": "result.json", "ear": "ear.jwt",
@@ -25,34 +25,43 @@ _HEAD = """---
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Verifies this folder, offline: the chain and every record of the dossier, then the evidence of each record at its own time.
 #
-#   ansible-playbook verify.yml -e key=<the public key of the dossier's signer, as you got it from the signer>
+#   ansible-playbook verify.yml -e key="$PWD/<the public key of the dossier's signer, as you got it from the signer>"
 """
 
 
 def export(files: DossierFiles, dest: str, public_key: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
     """Write what is not there already. Raises LedgerError, OSError."""
-    wanted = dict(_content(files, public_key))
-    changed = [path for path, data in wanted.items() if _at(os.path.join(dest, path)) != data]
-    if not check:
-        for path in changed:
-            make_folders(os.path.dirname(os.path.join(dest, path)))
-            replace_file(os.path.join(dest, path), wanted[path])
-    return {"changed": bool(changed), "dest": dest, "files": len(wanted)}
+    changed, seen = False, t.cast("set[str]", set())
+    with files.unchanged():
+        report = files.verify(public_key)
+        _check_dest(files, dest)
+        for path, data in _content(files, report, public_key):
+            if path in seen:
+                continue
+            seen.add(path)
+            target = os.path.join(dest, path)
+            if content(target) == data:
+                continue
+            changed = True
+            if not check:
+                make_folders(os.path.dirname(target))
+                replace_file(target, data)
+    return {"changed": changed, "dest": dest, "files": len(seen)}
 
 
-def _content(files: DossierFiles, public_key: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, bytes]]:
-    """(path below the folder, content)."""
-    report = files.verify(public_key)
+def _check_dest(files: DossierFiles, dest: str) -> None:
+    """What lies there is nothing, or an earlier export of this dossier: of two, the one would pass for part of the other. Raises LedgerError."""
+    there = content(os.path.join(dest, "dossier", RECORDS))
+    if there is not None and not (content(files.records) or b"").startswith(there):
+        raise LedgerError("another dossier was exported to it", where=dest, fix="Give a folder that is not there", code="dossier-dest")
+
+
+def _content(files: DossierFiles, report: LedgerReport, public_key: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, bytes]]:
+    """(path below the folder, content), one after the other: a dossier may be larger than memory. What makes it whole comes last."""
     tasks: list[dict[str, t.Any]] = [{
         "name": "Verify the dossier",
         "attested.ai.evidence_dossier": {"operation": "verify", "path": "{{ playbook_dir }}/dossier", "public_key": "{{ key }}"},
     }]  # fmt: skip
-    for name in (RECORDS, RECORDS + ".head"):
-        data = _at(os.path.join(files.root, name))
-        if data is None:
-            raise LedgerError("it is missing", where=os.path.join(files.root, name), fix="Restore it from a copy of the dossier", code="dossier-file")
-        yield "dossier/" + name, data
-    yield "dossier/" + PUBLIC, jcs.canonicalize(dict(public_key)) + b"\n"
     for line in report.entries:
         record = Record.parse({name: value for name, value in line.items() if name not in ("seq", "prev", "hash")})
         blobs = files.blobs_of(record)
@@ -71,6 +80,12 @@ def _content(files: DossierFiles, public_key: t.Mapping[str, t.Any]) -> t.Iterat
                 "nonce": record.nonce, "at": record.at, "collateral": collateral, "fail_on_refusal": record.accepted,
             },
         })  # fmt: skip
+    for name in (RECORDS, RECORDS + ".head"):
+        data = content(os.path.join(files.root, name))
+        if data is None:
+            raise LedgerError("it is missing", where=os.path.join(files.root, name), fix="Restore it from a copy of the dossier", code="dossier-file")
+        yield "dossier/" + name, data
+    yield "dossier/" + PUBLIC, jcs.canonicalize(dict(public_key)) + b"\n"
     play = [{"name": "Verify a dossier", "hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]
     yield "verify.yml", (_HEAD + yaml.safe_dump(play, sort_keys=False, width=150)).encode("utf-8")
 
@@ -90,11 +105,3 @@ def _named(record: Record, line: t.Mapping[str, t.Any], blobs: t.Mapping[str, by
             yield f"collateral/{kind}-{number:03d}.{_SUFFIX.get(kind, 'der')}", blobs[digest]
     for name, digest in record.configuration.items():
         yield "configuration/" + name, blobs[digest]
-
-
-def _at(path: str) -> bytes | None:
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(FILE_MAX * 4)
-    except FileNotFoundError:
-        return None

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
 import typing as t
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from ansible_collections.attested.ai.plugins.module_utils.dossier.record import KIND, Record
-from ansible_collections.attested.ai.plugins.module_utils.errors import LedgerError
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError, LedgerError
+from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import chain
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
 
@@ -36,16 +38,40 @@ class DossierFiles:
         make_folders(self.root)
         for digest in record.blobs():
             self._write(digest, blobs[digest])
-        replace_file(os.path.join(self.root, PUBLIC), public)
-        return chain.append(self.records, signing_key, record.to_dict(), KIND)
+        head = chain.append(self.records, signing_key, record.to_dict(), KIND)
+        # Only now: a key that did not write this chain was refused.
+        if content(os.path.join(self.root, PUBLIC)) != public:
+            replace_file(os.path.join(self.root, PUBLIC), public)
+        return head
+
+    def knows(self, nonce: str) -> bool:
+        """Is there a record with this nonce? Asked before one is added; nothing is verified."""
+        try:
+            with open(self.records, "rb") as stream:
+                return any(_nonce_of(line) == nonce for line in stream)
+        except FileNotFoundError:
+            return False
+
+    @contextmanager
+    def unchanged(self) -> t.Iterator[None]:
+        """Nobody adds a record meanwhile. Raises LedgerError, OSError."""
+        self._require()
+        with open(self.records, "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH)
+            yield
 
     def verify(self, public_key: t.Mapping[str, t.Any], known_head: str = "") -> chain.LedgerReport:
         """The chain, whole. Raises LedgerError."""
+        self._require()
         return chain.verify(self.records, public_key, KIND, known_head)
 
     def blobs_of(self, record: Record) -> dict[str, bytes]:
         """The content of all files that it names, each of that digest. Raises LedgerError."""
         return {digest: self.read(digest) for digest in record.blobs()}
+
+    def _require(self) -> None:
+        if not os.path.exists(self.records):
+            raise LedgerError("there is no dossier", where=self.root, fix="Name the folder of one, or add a record", code="dossier-missing")
 
     def path_of(self, digest: str) -> str:
         return os.path.join(self.root, FILES, digest[:2], digest)
@@ -64,6 +90,8 @@ class DossierFiles:
 
     def _write(self, digest: str, data: bytes) -> None:
         path = self.path_of(digest)
+        if len(data) > FILE_MAX:
+            raise FormatError(f"it is {len(data)} bytes, at most {FILE_MAX} are kept", where="a file of the record")
         try:
             with open(path, "rb") as stream:
                 if stream.read(len(data) + 1) == data:
@@ -71,6 +99,22 @@ class DossierFiles:
         except FileNotFoundError:
             make_folders(os.path.dirname(path))
         replace_file(path, data)
+
+
+def content(path: str) -> bytes | None:
+    """Of a file, None if there is none. Raises OSError."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def _nonce_of(line: bytes) -> t.Any:
+    try:
+        return strict.loads(strict.decode_base64url(strict.loads(line)["payload"], "", 0, chain.LINE_MAX))["nonce"]
+    except (AttestedError, KeyError, TypeError):
+        return None
 
 
 def make_folders(path: str) -> None:

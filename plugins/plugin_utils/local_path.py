@@ -10,6 +10,7 @@ import re
 import typing as t
 
 from ansible.errors import AnsibleError
+from ansible.parsing.vault import is_encrypted
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 
 _PLAYS_OF_A_COLLECTION = re.compile(r"/ansible_collections/[^/]+/[^/]+/playbooks(/|\Z)")
@@ -41,12 +42,25 @@ def find(action: t.Any, path: str) -> str:
     return found
 
 
-def find_file(action: t.Any, path: str) -> str:
-    """The same, decrypted if it is vaulted. Raises FormatError."""
+def _is_vaulted(path: str) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return is_encrypted(stream.read(len(b"$ANSIBLE_VAULT")))
+    except OSError:
+        # Whoever reads it will say why it cannot.
+        return False
+
+
+def find_file(action: t.Any, path: str, vaulted: bool = True) -> str:
+    """The same, decrypted if it is vaulted, or without ``vaulted`` refused: for what is copied to where it lies in the clear. Raises FormatError."""
     try:
         found = find(action, path)
         # A collateral store is a directory; only files can be vaulted.
-        decrypted: str = found if os.path.isdir(found) else action._loader.get_real_file(found)
+        if os.path.isdir(found):
+            return found
+        if not vaulted and _is_vaulted(found):
+            raise FormatError("it is vaulted, and would be written down in the clear", where=path, fix="Leave it out, or name a file without secrets")
+        decrypted: str = action._loader.get_real_file(found)
         return decrypted
     except AnsibleError as error:
         raise FormatError("it cannot be read: %s" % " ".join(str(error).split())[:200], where=path) from None

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import Endorsements, appraise
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ear import OWN, read_ear
@@ -16,8 +17,8 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.reference_va
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import Result
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import parse_time
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import OVER_TLS
-from ansible_collections.attested.ai.plugins.module_utils.checks import Check, failed, not_checked, passed
-from ansible_collections.attested.ai.plugins.module_utils.dossier.record import SERVER, Record, endorsements_of
+from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, PASS, Check, failed, not_checked, passed
+from ansible_collections.attested.ai.plugins.module_utils.dossier.record import LIST_MAX, SERVER, Record, endorsements_of
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import NONCE_MAX, NONCE_MIN, EvidenceDocument
@@ -38,6 +39,15 @@ class Judged:
     record: Record
     result: Result
     checks: Mapping[str, Check]
+
+    @property
+    def accepted(self) -> bool:
+        return all(check.outcome != FAIL for check in self.checks.values())
+
+    def explain(self) -> str:
+        """One line for a person: what failed first, or the verdict on the evidence."""
+        wrong = [check.detail for check in self.checks.values() if check.outcome == FAIL]
+        return wrong[0] if wrong else self.checks["appraisal"].detail
 
 
 def appraise_record(record: Record, blobs: Blobs, endorsements: Optional[Endorsements] = None, cache: Optional[VerificationCache] = None) -> Result:
@@ -60,24 +70,25 @@ def judge(record: Record, blobs: Blobs, public_key: Mapping[str, Any], cache: Op
     """All checks of one record. ``public_key`` is the JWK of the dossier's signer, ``blobs`` the content of every file it names, each of that digest."""
     result = appraise_record(record, blobs, cache=cache)
     manifest, about_manifest = _manifest(record, blobs)
+    decisions, about_releases = _releases(record, manifest, blobs)
+    channel = _channel(record, result)
     checks: List[Check] = [
-        _appraisal(record, result),
+        (passed if result.accepted else failed)("appraisal", result.explain()),
         _reproduced(record, result, blobs),
         _ear(record, result, blobs, public_key),
-        _channel(record, result),
+        channel,
         about_manifest,
-        _served(record, manifest, blobs),
-        _releases(record, manifest, blobs),
+        _served(record, manifest, blobs, result, channel, decisions),
+        about_releases,
         _configuration(record),
         _guest(record),
     ]
-    return Judged(record, result, {check.id: check for check in checks})
+    return Judged(record, result, {check.id: replace(check, detail=_printable(check.detail)) for check in checks})
 
 
-def _appraisal(record: Record, result: Result) -> Check:
-    if result.accepted != record.accepted and not record.problem:
-        return failed("appraisal", "the record says %s. %s" % ("accepted" if record.accepted else "refused", result.explain()))
-    return (passed if result.accepted else failed)("appraisal", result.explain())
+def _printable(text: str) -> str:
+    """Parts of a record are somebody else's words, and end on terminals."""
+    return text if text.isprintable() else "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _reproduced(record: Record, result: Result, blobs: Blobs) -> Check:
@@ -101,17 +112,30 @@ def _outcomes(result: Any) -> Dict[str, str]:
 
 
 def _ear(record: Record, result: Result, blobs: Blobs, public_key: Mapping[str, Any]) -> Check:
+    at = parse_time(record.at, "at")
     if not record.ear:
+        if not outlived(result, at):
+            return failed("ear", "there is none, although what the verdict rests on had not expired")
         return not_checked("ear", "there is none: what the verdict rests on had expired, and no EAR outlives that")
     try:
         token = blobs[record.ear].decode("ascii", "replace")
-        ear = read_ear(token, {"keys": [dict(public_key)]}, at=parse_time(record.at, "at"), expected_nonce=result.nonce)
+        ear = read_ear(token, {"keys": [dict(public_key)]}, at=at, expected_nonce=result.nonce)
     except AttestedError as error:
         return failed("ear", str(error))
-    own = ear.claims.get(OWN)
-    if not isinstance(own, dict) or own.get("evidence_digest") != result.evidence_digest or own.get("accepted") is not result.accepted:
+    told = {name: (part.status, dict(part.vector)) for name, part in ear.submods.items()}
+    if ear.claims.get(OWN) != own_claims(result) or told != {name: (item.status, dict(item.vector)) for name, item in result.items.items()}:
         return failed("ear", "the EAR is about other evidence, or another verdict")
     return passed("ear", "signed by %s at %s: %s" % (ear.key_thumbprint[:16], record.at, ear.status))
+
+
+def own_claims(result: Result) -> Dict[str, Any]:
+    """What an EAR of ours holds beside the names of the draft."""
+    return {name: value for name, value in result.to_dict().items() if name not in ("submods", "nonce", "status")}
+
+
+def outlived(result: Result, at: datetime) -> bool:
+    """Had what the verdict rests on expired? An EAR counts whole seconds."""
+    return result.expires_at is not None and int(result.expires_at.timestamp()) <= int(at.timestamp())
 
 
 def _channel(record: Record, result: Result) -> Check:
@@ -140,32 +164,44 @@ def _manifest(record: Record, blobs: Blobs) -> Tuple[Optional[Manifest], Check]:
     return manifest, passed("manifest", text)
 
 
-def _served(record: Record, manifest: Optional[Manifest], blobs: Blobs) -> Check:
-    if record.served is None or manifest is None:
-        return not_checked("served-model", "the server does not say which model it opened" if record.served is None else "there is no manifest to compare with")
+def _served(record: Record, manifest: Optional[Manifest], blobs: Blobs, result: Result, channel: Check, decisions: Sequence[Mapping[str, Any]]) -> Check:
+    """Is it this guest that has opened the model? A manifest alone is about no machine."""
+    if manifest is None:
+        return not_checked("served-model", "there is no manifest to compare with")
+    if record.served is None:
+        own = result.binding.get("tee_pubkey_thumbprint")
+        if own is not None and any(entry["guest_key_thumbprint"] == own for entry in decisions):
+            return passed("served-model", "the ledger gave the key of this model to the key in memory that this evidence binds")
+        return not_checked("served-model", "neither the server nor the ledger says that this guest has opened the model")
     expected = {"model_id": manifest.model_id, "release": manifest.release, "manifest_sha256": hashlib.sha256(blobs[record.manifest]).hexdigest()}
     other = [name for name, value in expected.items() if record.served.get(name) != value]
     if other:
-        return failed("served-model", "the attested server says that it opened another model (%s)" % ", ".join(other))
+        return failed("served-model", "the server says that it opened another model (%s)" % ", ".join(other))
+    if not result.accepted or channel.outcome != PASS:
+        return not_checked("served-model", "the server says that it opened this manifest, but its evidence is refused")
     return passed("served-model", "the attested server says that it opened exactly this manifest, which a guest does in memory only")
 
 
-def _releases(record: Record, manifest: Optional[Manifest], blobs: Blobs) -> Check:
-    """Who got the data key, by the signed decisions."""
-    if not record.releases or record.ledger_key is None or manifest is None:
-        return not_checked("releases", "no decision of a ledger of key releases is here")
-    hosts: Dict[str, str] = {}
+def _releases(record: Record, manifest: Optional[Manifest], blobs: Blobs) -> Tuple[List[Dict[str, Any]], Check]:
+    """Who got the data key, by the signed decisions: (those that are about this model, what came of it)."""
+    if record.ledger_key is None or manifest is None:
+        return [], not_checked("releases", "no ledger of key releases was named")
+    if not record.releases:
+        return [], not_checked("releases", "the ledger has no release of this model's key: it came to its guests by another way")
+    found: List[Dict[str, Any]] = []
     for number, digest in enumerate(record.releases, 1):
         try:
             entry = chain.read_line(blobs[digest], keys.load_public_ec(record.ledger_key, ("P-256",), "ledger key"), RELEASES, "release %d" % number)
         except AttestedError as error:
-            return failed("releases", str(error))
+            return [], failed("releases", str(error))
         if (entry["model_id"], entry["release"], entry["decision"]) != (manifest.model_id, manifest.release, "released"):
-            return failed("releases", "entry %s of the ledger is about another model, or a refusal" % entry["seq"])
-        hosts[entry["host"] or entry["guest_key_thumbprint"][:16]] = entry["policy_id"]
-    told = ", ".join("%s (policy %s)" % pair for pair in sorted(hosts.items())[:5]) + (", ..." if len(hosts) > 5 else "")
-    return passed("releases", "%d signed decisions: the key went to attested keys in the memory of %s, and to nobody else by this ledger"
-                  % (len(record.releases), told))  # fmt: skip
+            return [], failed("releases", "entry %s of the ledger is about another model, or a refusal" % entry["seq"])
+        found.append(entry)
+    hosts = sorted({(entry["host"] or entry["guest_key_thumbprint"][:16], entry["policy_id"]) for entry in found})
+    told = ", ".join("%s (policy %s)" % pair for pair in hosts[:5]) + (", ..." if len(hosts) > 5 else "")
+    more = ", the last ones: there may be more" if len(found) == LIST_MAX else ""
+    return found, passed("releases", "%d signed decisions of the ledger with the key %s%s: the model's key went to attested keys in the memory of %s"
+                         % (len(found), keys.jwk_thumbprint(record.ledger_key)[:16], more, told))  # fmt: skip
 
 
 def _configuration(record: Record) -> Check:

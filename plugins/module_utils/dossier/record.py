@@ -19,12 +19,15 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import FormatEr
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import NONCE_MAX, NONCE_MIN
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import chain
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import check_model_id, check_release
 
 ENTRY_TYPE, HEAD_TYPE = "attested.ai/dossier-record/1", "attested.ai/dossier-head/1"
 # How the evidence came: asked of a model server over TLS, or brought as a document.
 SERVER, DOCUMENT = "server", "document"
 ENDORSEMENTS = ("certificates", "crls", "tdx", "cca", "rims", "ocsp", "launch_endorsements", "jwks")
+PROTOCOL = "TLS 1.3"
 LIST_MAX = 256
+_SPKI = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 _BLOBS = ("evidence", "policy", "reference_values", "result")
 _OPTIONAL_BLOBS = ("ear", "manifest", "signature", "guest")
@@ -35,8 +38,8 @@ class Record:
     """``at`` is RFC 3339 UTC, blobs are SHA-256 in hex (empty: there is none), ``nonce`` is the verifier's own in base64.
 
     ``endorsements`` are blobs by kind, ``configuration`` blobs by the user's names, ``releases`` lines of a ledger of key releases. ``channel`` is what the
-    verifier saw of the connection, ``served`` what the server said of its model, ``problem`` why the connection was not that of the attested key.
-    ``signer`` and ``ledger_key`` are public JWKs.
+    verifier saw of the connection, ``served`` what the server said of its model, ``problem`` why there is no such connection to the attested key.
+    ``signer`` and ``ledger_key`` are public JWKs. ``accepted`` says that no check of it failed.
     """
 
     at: str
@@ -73,7 +76,9 @@ class Record:
             if not isinstance(members[name], bool):
                 raise FormatError("%s is neither true nor false" % name, where=where)
         for name, limit in (("version", 64), ("problem", 2048)):
-            strict.text_of(members[name], "%s %s" % (where, name), limit)
+            # It is shown on terminals, and a dossier may be somebody else's.
+            if not strict.text_of(members[name], "%s %s" % (where, name), limit).isprintable():
+                raise FormatError("%s holds control characters" % name, where=where)
         parse_time(strict.text_of(members["at"], where + " at", 32), where + " at")
         check_name(members["deployment"], where + " deployment")
         if members["source"] not in (SERVER, DOCUMENT):
@@ -89,7 +94,10 @@ class Record:
             if members[name] is not None and not isinstance(members[name], dict):
                 raise FormatError("%s is no object" % name, where=where)
         if members["channel"] is not None:
-            strict.members(members["channel"], ("protocol", "tls_spki"), where=where + " channel")
+            _check_channel(members["channel"], where + " channel")
+        if members["served"] is not None:
+            check_served(members["served"], where + " served")
+        _check_whole(members, where)
         return cls(**members)
 
     def blobs(self) -> Iterator[str]:
@@ -109,6 +117,34 @@ def check_name(value: Any, where: str) -> str:
     if not _NAME.match(text):
         raise FormatError("%s is not 1 to 128 letters, digits, '.', '_' or '-', beginning with a letter or digit" % strict.quoted(text), where=where)
     return text
+
+
+def check_served(value: Mapping[str, Any], where: str) -> Dict[str, Any]:
+    """What a server says of its model. Raises FormatError."""
+    found = dict(strict.members(value, ("model_id", "release", "manifest_sha256"), where=where))
+    check_model_id(found["model_id"], where + " model_id")
+    check_release(found["release"], where + " release")
+    strict.decode_hex(found["manifest_sha256"], where + " manifest_sha256", 32)
+    return found
+
+
+def _check_channel(value: Mapping[str, Any], where: str) -> None:
+    found = strict.members(value, ("protocol", "tls_spki"), where=where)
+    if found["protocol"] != PROTOCOL or not _SPKI.match(strict.text_of(found["tls_spki"], where + " tls_spki", 71)):
+        raise FormatError("it is not %s to a key of the form sha256:<hexadecimal>" % PROTOCOL, where=where)
+
+
+def _check_whole(members: Mapping[str, Any], where: str) -> None:
+    """Members that only mean something together."""
+    asked = members["source"] == SERVER
+    if (members["channel"] is not None) + bool(members["problem"]) != asked:
+        raise FormatError("a server's record has either channel or problem, a document's has neither", where=where)
+    if members["served"] is not None and members["channel"] is None:
+        raise FormatError("served is nobody's word without channel", where=where)
+    if len({bool(members[name]) for name in ("manifest", "signature", "signer")}) > 1:
+        raise FormatError("manifest, signature and signer belong together", where=where)
+    if (members["releases"] and not members["ledger_key"]) or (members["ledger_key"] and not members["manifest"]):
+        raise FormatError("releases need ledger_key, and that needs manifest", where=where)
 
 
 def endorsements_of(record: Record, blobs: Mapping[str, bytes]) -> Endorsements:

@@ -11,12 +11,16 @@ from typing import Any, Dict, Mapping, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, PASS, Check
 
 AT_REST, IN_TRANSIT, IN_USE = "at-rest", "in-transit", "in-use"
-# What of a record proves which state. A state is shown if the first of its checks passed and none failed: the others add to it.
+# What of a record proves which state, those that it needs first. Whatever fails speaks against it: what is encrypted on the way to, or for, a machine that the
+# policy refuses is not protected.
 PROOFS: Mapping[str, Tuple[str, ...]] = {
-    AT_REST: ("manifest", "releases", "served-model"),
-    IN_TRANSIT: ("channel",),
-    IN_USE: ("appraisal",),
+    AT_REST: ("manifest", "served-model", "appraisal", "releases", "channel"),
+    IN_TRANSIT: ("channel", "appraisal"),
+    IN_USE: ("appraisal", "channel"),
 }
+_NEEDED: Mapping[str, int] = {AT_REST: 3, IN_TRANSIT: 2, IN_USE: 1}
+# A refusal that a record tells is good bookkeeping. Where one of these fails, the record itself is not what it should be, and shows nothing.
+INTEGRITY = ("file", "reproduced", "ear", "manifest", "releases", "order", "fresh")
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,10 @@ class State:
 
 def states_of(checks: Mapping[str, Check]) -> Tuple[State, ...]:
     """The states from the checks of one record, by their ids."""
+    whole = all(checks[one].outcome != FAIL for one in INTEGRITY if one in checks)
     found = []
     for name, ids in PROOFS.items():
         proofs = tuple(checks[one] for one in ids)
-        found.append(State(name, proofs[0].outcome == PASS and all(check.outcome != FAIL for check in proofs), proofs))
+        enough = all(check.outcome == PASS for check in proofs[: _NEEDED[name]])
+        found.append(State(name, whole and enough and all(check.outcome != FAIL for check in proofs), proofs))
     return tuple(found)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
 import sys
 import types
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,22 @@ import tdx_lab  # noqa: E402
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator  # noqa: E402
 from ansible_collections.attested.ai.plugins.action import evidence_dossier  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import Endorsements  # noqa: E402
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.ear import sign_ear  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.dossier.gaps import find_gaps  # noqa: E402
+from ansible_collections.attested.ai.plugins.module_utils.dossier.judge import appraise_record  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.dossier.least import least  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.dossier.record import Record  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError  # noqa: E402
+from ansible_collections.attested.ai.plugins.module_utils.formats import jcs  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import Binding, EvidenceDocument, EvidenceItem  # noqa: E402
+from ansible_collections.attested.ai.plugins.module_utils.formats.jwk import thumbprint  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import create_kek  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import Entry  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.signingkey import create_signing_key  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt  # noqa: E402
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan  # noqa: E402
+from ansible_collections.attested.ai.plugins.plugin_utils import dossier_files  # noqa: E402
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import parse_time  # noqa: E402
 from ansible_collections.attested.ai.plugins.plugin_utils.release_records import ReleaseRecords  # noqa: E402
 
@@ -56,10 +62,10 @@ class Lab:
         value = {"tee": "tdx", "measurement": MRTD.hex(), "covers": "launch", "image": "i", "source": "here", "not_after": "2027-01-01T00:00:00Z"}
         self.values = {"schema": "attested.ai/reference-values/1", "values": [value]}
 
-    def evidence(self, mrtd=MRTD):
-        template = EvidenceDocument("attested/1", NONCE, Binding(), (), {})
-        quote = self.tdx.quote(tdx_lab.td_report(reportdata=template.expected_report_data(NONCE), mrtd=mrtd))
-        return EvidenceDocument("attested/1", NONCE, Binding(), (EvidenceItem("tdx", "tdx_guest", quote, {}),), {}).to_dict()
+    def evidence(self, mrtd=MRTD, nonce=NONCE, binding=Binding()):  # noqa: B008 - frozen
+        template = EvidenceDocument("attested/1", nonce, binding, (), {})
+        quote = self.tdx.quote(tdx_lab.td_report(reportdata=template.expected_report_data(nonce), mrtd=mrtd))
+        return EvidenceDocument("attested/1", nonce, binding, (EvidenceItem("tdx", "tdx_guest", quote, {}),), {}).to_dict()
 
     def run(self, check=False, **options):
         given = ArgumentSpecValidator(evidence_dossier.ARGUMENT_SPEC, **evidence_dossier.ActionModule.rules).validate({"path": "dossier", **options})
@@ -68,14 +74,25 @@ class Lab:
         action = _Dossier(types.SimpleNamespace(check_mode=check, diff=False), loader, lambda _kind, path: os.path.join(self.folder, path))
         return action.work(given.validated_parameters)
 
-    def add(self, at="2026-11-01T00:00:00Z", check=False, evidence=None, **more):
+    def add(self, at="2026-11-01T00:00:00Z", check=False, evidence=None, binding=Binding(), **more):  # noqa: B008 - frozen
+        drawn = NONCE if evidence else os.urandom(32)
         return self.run(check, **{
-            "operation": "add", "deployment": "triage", "signing_key": "dossier.pem", "create_signing_key": True, "evidence": evidence or self.evidence(),
-            "nonce": NONCE_TEXT, "policy": self.policy, "reference_values": self.values, "collateral": ["collateral.json"], "at": at, **more,
+            "operation": "add", "deployment": "triage", "signing_key": "dossier.pem", "create_signing_key": True,
+            "evidence": evidence or self.evidence(nonce=drawn, binding=binding), "nonce": base64.b64encode(drawn).decode(), "policy": self.policy,
+            "reference_values": self.values, "collateral": ["collateral.json"], "at": at, **more,
         })  # fmt: skip
 
     def verify(self, **more):
         return self.run(operation="verify", **{"public_key": "dossier/dossier.pub.jwk", "at": "2026-11-01T12:00:00Z", **more})
+
+    def forge(self, change, extra=()):
+        """What whoever holds the signing key can do: the first record once more, and changed."""
+        files = dossier_files.DossierFiles(str(self.folder / "dossier"))
+        key = evidence_dossier.load_signing_key(str(self.folder / "dossier.pem"))
+        line = files.verify(public_jwk(key)).entries[0]
+        record = Record.parse({name: value for name, value in line.items() if name not in ("seq", "prev", "hash")})
+        blobs = {**files.blobs_of(record), **{hashlib.sha256(data).hexdigest(): data for data in extra}}
+        files.append(replace(record, **change), blobs, key, jcs.canonicalize(public_jwk(key)) + b"\n")
 
 
 @pytest.fixture
@@ -97,7 +114,7 @@ def test_a_record_says_later_what_it_said_then(lab):
     assert entry["accepted"] and entry["intact"] and entry["anchor"] == "nonvendor"
     assert outcomes(entry) == {"appraisal": "pass", "reproduced": "pass", "ear": "pass", "channel": "not_checked", "manifest": "not_checked",
                                "served-model": "not_checked", "releases": "not_checked", "configuration": "not_checked", "guest": "not_checked",
-                               "order": "pass"}  # fmt: skip
+                               "order": "pass", "fresh": "pass"}  # fmt: skip
     assert [(run["step"], run["workload"]) for run in found["runs"]] == [("attest", "triage")]
     # Nothing of the key, and nothing that others may read.
     assert not [path for path in (lab.folder / "dossier").rglob("*") if path.stat().st_mode & 0o077]
@@ -125,21 +142,27 @@ def test_model_keys_and_configuration_belong_to_it(lab):
     (lab.folder / "model.pub").write_text(json.dumps(public_jwk(signer)))
     records = ReleaseRecords(str(lab.folder / "ledger"))
     about = {"at": "2026-10-31T12:00:00Z", "who": "t", "key_id": "k", "evidence_digest": "0" * 64, "policy_id": "p", "policy_digest": "1" * 64}
+    guest = {**public_jwk(create_signing_key(str(lab.folder / "guest.pem"))), "alg": "ECDH-ES+A256KW"}
     for host, release, decision in (("a", 2, "released"), ("b", 2, "refused"), ("a", 2, "released"), ("c", 1, "released"), ("d", 2, "released")):
-        records.append(Entry(**about, model_id="m", release=release, guest_key_thumbprint="t" + host, decision=decision, host=host))
+        own = thumbprint(guest) if host == "d" else "t" + host
+        records.append(Entry(**about, model_id="m", release=release, guest_key_thumbprint=own, decision=decision, host=host))
     (lab.folder / "vars.yml").write_text("port: 8443\n")
     more = {"model": "sealed", "signer": "model.pub", "ledger": "ledger", "configuration": {"vars.yml": "vars.yml"}, "guest": {"swaps": []}}
-    added = lab.add(**more)
+    # The key went to guests, but not to the one that this evidence is of: its data at rest may be anything.
+    stranger = lab.add(**more)
+    assert outcomes(stranger)["releases"] == "pass" and outcomes(stranger)["served-model"] == "not_checked" and not stranger["states"][0]["shown"]
+    assert [run["step"] for run in lab.verify()["runs"]] == ["attest"]
+    added = lab.add(binding=Binding(tee_pubkey=guest), **more)
     checks = outcomes(added)
     assert (checks["manifest"], checks["releases"], checks["configuration"]) == ("pass", "pass", "pass")
     detail = {check["id"]: check["detail"] for check in added["checks"]}
     assert "m release 2: 1 files" in detail["manifest"] and "2 signed decisions" in detail["releases"] and "a (policy p), d (policy p)" in detail["releases"]
-    assert added["states"][0]["shown"] and [run["step"] for run in lab.verify()["runs"]] == ["attest", "encrypt", "release"]
+    assert added["states"][0]["shown"] and [run["step"] for run in lab.verify()["runs"]] == ["attest", "encrypt", "release", "open"]
     # Another model's signer, or a manifest that was changed, is told before anything is written.
     (lab.folder / "other.pub").write_text(json.dumps(public_jwk(create_signing_key(str(lab.folder / "other.pem")))))
     with pytest.raises(AttestedError, match="the manifest's signature is not accepted") as raised:
         lab.add(**{**more, "signer": "other.pub"})
-    assert raised.value.code == "dossier-record" and lab.verify()["count"] == 1
+    assert raised.value.code == "dossier-record" and lab.verify()["count"] == 2
 
 
 def test_collateral_of_a_fleet_stays_out(lab):
@@ -211,6 +234,8 @@ def test_every_file_is_covered(lab):
             harm(lab.folder / "dossier" / name)
             found = lab.verify()
             assert found["failed"] and not found["verified"] and outcomes(found["entries"][0]) == {"file": "fail"}, name
+            # A page must not show the record before it as the last.
+            assert [(run["workload"], run["ok"]) for run in found["runs"]] == [("triage", False)]
 
 
 def test_put_back_begun_anew_and_of_another_key(lab):
@@ -233,6 +258,8 @@ def test_put_back_begun_anew_and_of_another_key(lab):
 
 
 def test_silence_shows(lab):
+    with pytest.raises(AttestedError, match="there is no dossier"):
+        lab.verify(public_key=public_jwk(create_signing_key(str(lab.folder / "any.pem"))))
     for at in ("2026-11-01T00:00:00Z", "2026-11-01T05:00:00Z", "2026-11-01T06:00:00Z"):
         lab.add(at=at)
     found = lab.verify(max_gap_hours=4, at="2026-11-01T12:00:00Z")
@@ -257,26 +284,77 @@ def test_a_clock_that_goes_back_shows(lab):
     lab.add(at="2026-11-01T05:00:00Z")
     lab.add(at="2026-11-01T04:57:00Z")
     assert lab.verify()["verified"]
-    lab.add(at="2026-11-01T04:00:00Z")
+    # Small steps add up.
+    lab.add(at="2026-11-01T04:54:00Z")
     found = lab.verify()
     assert found["failed"] and outcomes(found["entries"][2])["order"] == "fail" and "order" in found["msg"]
+    assert not any(state["shown"] for state in found["entries"][2]["states"])
+    # One wrong clock does not damn what comes after it, and a time that has not come fills no gap.
+    lab.add(at="2026-11-01T04:55:00Z")
+    lab.add(at="2126-11-01T00:00:00Z", fail_on_refusal=False)
+    assert [outcomes(entry)["order"] for entry in lab.verify()["entries"]] == ["pass", "pass", "fail", "pass", "fail"]
 
 
-def test_what_the_signer_made_up_does_not_hold(lab, monkeypatch):
+def test_what_the_signer_made_up_does_not_hold(lab):
     """Who holds the key can sign anything; a verdict that the evidence does not give is not taken from it either."""
     lab.add(evidence=lab.evidence(b"\x12" * 48))
-    from ansible_collections.attested.ai.plugins.plugin_utils import dossier_files
+    lab.forge({"accepted": True})
+    found = lab.verify()
+    assert found["failed"] and not found["entries"][1]["intact"] and not found["entries"][1]["accepted"]
+    assert not found["runs"][-1]["ok"] and not any(state["shown"] for state in found["states"]["triage"])
 
+
+def test_what_the_signer_puts_beside_good_evidence_does_not_hold(lab):
+    at, other = parse_time("2026-11-01T00:00:00Z", "t"), create_signing_key(str(lab.folder / "other.pem"))
+    lab.add()
     files = dossier_files.DossierFiles(str(lab.folder / "dossier"))
     key = evidence_dossier.load_signing_key(str(lab.folder / "dossier.pem"))
     line = files.verify(public_jwk(key)).entries[0]
     record = Record.parse({name: value for name, value in line.items() if name not in ("seq", "prev", "hash")})
-    blobs = files.blobs_of(record)
-    lie = Record(**{**{name: getattr(record, name) for name in Record.__dataclass_fields__}, "accepted": True})
-    files.append(lie, blobs, key, b"{}")
-    (lab.folder / "signer.jwk").write_text(json.dumps(public_jwk(key)))
-    found = lab.verify(public_key="signer.jwk")
-    assert found["failed"] and not found["entries"][1]["intact"] and not found["entries"][1]["accepted"]
+    result = appraise_record(record, files.blobs_of(record))
+    ears = [sign_ear(result, other, issued_at=at).encode(), sign_ear(replace(result, policy_id="strict"), key, issued_at=at).encode()]
+    spki = "sha256:" + "0" * 64
+    lies = [("fresh", {}, ()), ("ear", {"ear": ""}, ()), *(("ear", {"ear": hashlib.sha256(ear).hexdigest()}, [ear]) for ear in ears),
+            ("channel", {"source": "server", "channel": {"protocol": "TLS 1.3", "tls_spki": spki}}, ()),
+            ("channel", {"source": "server", "problem": "a relay"}, ())]  # fmt: skip
+    for _check, change, extra in lies:
+        lab.forge({"ear": record.ear, "source": "document", "channel": None, "problem": "", **change}, extra)
+    entries = lab.verify()["entries"]
+    assert entries[0]["accepted"]
+    for entry, (check, _change, _extra) in zip(entries[1:], lies):
+        assert outcomes(entry)[check] == "fail" and not entry["accepted"] and not entry["intact"], entry
+        assert not any(state["shown"] for state in entry["states"])
+
+
+def test_evidence_is_kept_once(lab):
+    lab.add(evidence=lab.evidence())
+    with pytest.raises(AttestedError, match="evidence of then") as raised:
+        lab.add(evidence=lab.evidence(), at="2026-11-01T01:00:00Z")
+    assert raised.value.code == "dossier-nonce" and lab.verify()["count"] == 1
+
+
+def test_what_is_vaulted_is_not_written_in_the_clear(lab):
+    (lab.folder / "secrets.yml").write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+    for more in ({"configuration": {"secrets.yml": "secrets.yml"}}, {"policy": "secrets.yml"}, {"collateral": ["secrets.yml"]}):
+        with pytest.raises(AttestedError, match="it is vaulted"):
+            lab.add(**more)
+    assert not (lab.folder / "dossier").exists()
+
+
+def test_forks_agree_on_one_key(lab, monkeypatch):
+    def raced(path):
+        create_signing_key(path)
+        return create_signing_key(path)
+
+    monkeypatch.setattr(evidence_dossier, "create_signing_key", raced)
+    assert lab.add()["seq"] == 1
+    # Another key writes neither a record nor itself into the dossier.
+    public = (lab.folder / "dossier" / "dossier.pub.jwk").read_bytes()
+    create_signing_key(str(lab.folder / "other.pem"))
+    with pytest.raises(AttestedError) as raised:
+        lab.add(signing_key="other.pem")
+    assert raised.value.code == "ledger-head-damaged" and (lab.folder / "dossier" / "dossier.pub.jwk").read_bytes() == public
+    assert lab.verify()["count"] == 1
 
 
 def test_a_record_is_read_strictly(lab):
@@ -286,7 +364,11 @@ def test_a_record_is_read_strictly(lab):
     Record.parse(good)
     for change in ({"accepted": 1}, {"at": "yesterday"}, {"deployment": "../up"}, {"source": "hearsay"}, {"evidence": ""}, {"ear": "AB"}, {"nonce": "!"},
                    {"endorsements": {"luck": []}}, {"endorsements": {"tdx": ["x"]}}, {"releases": "none"}, {"configuration": {"a/b": "0" * 64}},
-                   {"channel": {"tls_spki": "x"}}, {"served": []}, {"extra": 1}, {"problem": None}, {"version": 3}, {"signer": "me"}):  # fmt: skip
+                   {"channel": {"tls_spki": "x"}}, {"served": []}, {"extra": 1}, {"problem": None}, {"version": 3}, {"signer": "me"},
+                   {"problem": "a relay"}, {"source": "server"}, {"source": "server", "problem": "\x1b[2J"}, {"version": "1\n"}, {"releases": ["0" * 64]},
+                   {"manifest": "0" * 64},
+                   {"served": {"model_id": "m", "release": 1, "manifest_sha256": "0" * 64}},
+                   {"source": "server", "channel": {"protocol": "TLS 1.2", "tls_spki": "sha256:" + "0" * 64}}):  # fmt: skip
         with pytest.raises(AttestedError):
             Record.parse({**good, **change})
     for name in good:
@@ -305,3 +387,13 @@ def test_an_export_is_written_once_and_has_names(lab):
     lab.add(at="2026-11-01T01:00:00Z")
     assert lab.run(True, operation="export", public_key="dossier/dossier.pub.jwk", dest="out")["changed"]
     assert lab.verify(path="out/dossier", public_key="dossier/dossier.pub.jwk")["count"] == 1
+    # A folder is of one dossier. What is not whole is not handed over as if it were.
+    shutil.move(lab.folder / "dossier", lab.folder / "first")
+    lab.add()
+    with pytest.raises(AttestedError) as raised:
+        lab.run(operation="export", public_key="dossier/dossier.pub.jwk", dest="out")
+    assert raised.value.code == "dossier-dest"
+    next((lab.folder / "dossier" / "files").rglob("*/*")).unlink()
+    with pytest.raises(AttestedError) as raised:
+        lab.run(operation="export", public_key="dossier/dossier.pub.jwk", dest="other")
+    assert raised.value.code == "dossier-file" and not (lab.folder / "other" / "verify.yml").exists()
