@@ -189,9 +189,9 @@ from typing import NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull_options import BROKER, GUEST_PULL
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull_options import BROKER
 from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
-from ansible_collections.attested.ai.plugins.module_utils.training.options import apply
+from ansible_collections.attested.ai.plugins.module_utils.training.options import SETTINGS, USER, apply
 
 SOURCE = {"party": {"type": "str", "required": True}, "src": {"type": "path", "required": True}, **BROKER}
 ARGUMENT_SPEC = {
@@ -199,17 +199,9 @@ ARGUMENT_SPEC = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "code": {"type": "path"},
     "results": {"type": "path"},
-    "directory": {"type": "path", "default": "/run/attested-training"},
     "sources": {"type": "list", "elements": "dict", "options": SOURCE},
-    "session_directory": {"type": "path", "default": "/run/attested-ai"},
-    "session_lifetime": {"type": "int", "default": 900},
-    "isolation": {"type": "str", "choices": ["unit", "process"], "default": "unit"},
-    "user": {"type": "str", "default": "attested-training"},
-    "seconds": {"type": "int", "default": 86400},
-    "memory_max": {"type": "str", "default": "90%"},
-    "scratch_size": {"type": "str", "default": "25%"},
-    "gpu": {"type": "bool", "default": False},
-    **GUEST_PULL,
+    "user": {"type": "str", "default": USER},
+    **SETTINGS,
 }
 
 

@@ -1,20 +1,68 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The demonstration of training, as users run it: three owners, three brokers, a guest, a real model, and five refusals in one run of ansible-playbook."""
+"""Training over data of several owners: the demonstration as users run it, and the program of an image without a login as a process of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib.util
 import json
 import os
 import pathlib
 import re
+import shutil
+import ssl
 import subprocess
 import sys
+import tempfile
 
 import pytest
+from ansible_collections.attested.ai.plugins.module_utils.formats.der import spki_of_certificate
+from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.modelkey import ModelKey
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import unwrap_dek
+from ansible_collections.attested.ai.plugins.module_utils.training import result
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPO / "tests" / "unit" / name) for name in ("kbs", "training")] + [str(REPO / "tools" / "softtee")]
+
+import kbs_lab  # noqa: E402  after the path
+from softkbs import snp  # noqa: E402  after the path
+from training_lab import Lab  # noqa: E402  after the path
+
 OWNERS = ("clinic-a", "clinic-b", "clinic-c")
+RESOURCE = "kbs:///default/training-key/count"
+# Any guest whose report its VCEK signed, which the verifier has asked for already, and that nobody debugs.
+TRUSTED = """package policy
+
+import rego.v1
+
+default hardware := 97
+
+trust_claims := {"executables": 3, "hardware": hardware, "configuration": 2, "file-system": 0, "instance-identity": 0, "runtime-opaque": 0,
+  "storage-opaque": 0, "sourced-data": 0}
+
+hardware := 2 if {
+  input.snp.policy_debug_allowed == false
+}
+"""
+AFFIRMING = """package policy
+
+import rego.v1
+
+default allow := false
+
+allow if {
+  data.plugin == "resource"
+  input.submods.cpu0["ear.status"] == "affirming"
+}
+"""
+
+
+def softtee(*arguments, check=True):
+    environment = {**os.environ, "PYTHONPATH": str(REPO / "tools" / "softtee")}
+    subprocess.run([sys.executable, "-m", "softtee", *arguments], env=environment, check=check, capture_output=True)
 
 
 def test_three_owners_train_one_model(tmp_path):
@@ -39,3 +87,134 @@ def test_three_owners_train_one_model(tmp_path):
     kept = [path for folder in ("guest", "results") for path in (demo / folder).rglob("*") if path.is_file()]
     assert len(kept) > 8 and not any(text in path.read_bytes() for path in kept for text in (weights, record))
     assert record.decode() not in output and weights.decode() not in output
+
+
+class Clinic:
+    """A guest with the image of one job: a Soft TEE and two brokers of its own, the built program, disks as files."""
+
+    def __init__(self, folder, brokers):
+        self.lab, self.folder, self.brokers = Lab(folder, pathlib.Path(tempfile.mkdtemp(dir="/dev/shm", prefix="attested-test-"))), folder, brokers
+        self.state = folder / "softtee"
+        softtee("serve", "--state", str(self.state), "--mount", str(folder / "tsm"), "--daemon")
+        self.launch()
+        for name, broker in brokers.items():
+            owner, manifest = self.lab.owners[name], self.lab.manifests[name]
+            key = bytes(unwrap_dek(manifest.dek, owner.kek))
+            stored = ModelKey(manifest.model_id, manifest.release, 1, manifest.key_id, public_jwk(owner.signer), key, self.lab.agreement.digest,
+                              self.lab.tag_keys()[name])  # fmt: skip
+            broker.admin().set_resource(Resource.parse(RESOURCE), stored.to_json())
+
+    def launch(self, digest=None):
+        softtee("launch", "--state", str(self.state), digest or self.lab.agreement.digest)
+
+    def sources(self, **changes):
+        given = []
+        for name, broker in self.brokers.items():
+            der = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(broker.address.parts[1:3]))
+            pin = "sha256:" + hashlib.sha256(spki_of_certificate(der)).hexdigest()
+            given.append({"party": name, "url": broker.url, "pins": [pin], "ca": broker.ca, "resource": RESOURCE, **changes})
+        return {"schema": "attested.ai/training-sources/1", "sources": given}
+
+    def build(self, play, check_mode=False):
+        chosen = {"isolation": "process", "method": "configfs", "tsm_path": str(self.folder / "tsm" / "report"), "directory": str(self.lab.memory / "jobs"),
+                  "session_directory": str(self.lab.memory / "sessions"), "seconds": 60}  # fmt: skip
+        task = {"name": "Program", "attested.ai.training_program": {"dest": str(self.folder / "image"), **chosen}, "register": "program"}
+        done = play([task], check_mode=check_mode)
+        assert done.status == 0, done.output
+        return done["program"]
+
+    def volume(self, job, **files):
+        """As the documentation says it."""
+        place = self.folder / "volume"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        for name in ("code", "data"):
+            shutil.copytree(self.lab.folder / name, place / name)
+        shutil.copy(self.lab.folder / "agreement.json", place)
+        (place / "job.json").write_text(json.dumps(job))
+        for name, text in files.items():
+            (place / name.replace("__", "/")).write_text(text)
+        command = re.search(r"^tar --format=ustar .*$", (REPO / "docs" / "training.md").read_text(), re.MULTILINE)
+        subprocess.run(["sh", "-euc", command[0]], cwd=self.folder, check=True)
+
+    def start(self, program, size=1 << 20):
+        """The line for the console, and what lies on the disk of results."""
+        (self.folder / "results.raw").write_bytes(bytes(size))
+        made = {one["dest"]: one["src"] for one in program["files"]}
+        command = [sys.executable, "-I", made["/usr/lib/attested-ai/training.pyz"], "--settings", made["/etc/attested-ai/training.json"], "--job",
+                   str(self.folder / "job.raw"), "--results", str(self.folder / "results.raw")]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=self.folder)
+        assert "Traceback" not in done.stderr, done.stderr
+        shutil.rmtree(self.folder / "found", ignore_errors=True)
+        (self.folder / "found").mkdir()
+        subprocess.run(["tar", "-xf", "results.raw", "-C", "found"], cwd=self.folder, check=True)
+        status = json.loads((self.folder / "found" / "status.json").read_text())
+        assert (done.returncode == 0) == (status["error"] == "")
+        assert done.stdout == f"attested.ai: job {status['job'] or 'unknown'}: {status['error'] or 'done'}\n", done.stdout + done.stderr
+        assert [path for path in self.lab.memory.rglob("*") if path.is_file() and path.name != ".lock" and path.suffix != ".done"] == []
+        return status, done.stderr
+
+    def close(self):
+        softtee("stop", "--state", str(self.state), check=False)
+        self.lab.close()
+
+
+@pytest.fixture
+def clinic(tmp_path):
+    with contextlib.ExitStack() as stack:
+        brokers = {}
+        for name in "ab":
+            (tmp_path / ("broker-" + name)).mkdir()
+            brokers[name] = stack.enter_context(kbs_lab.soft_peer(tmp_path / ("broker-" + name)))
+            kbs = brokers[name].server.kbs
+            kbs.attestation.verifiers["snp"], kbs.attestation.policies["default_cpu"] = snp.verify, TRUSTED
+            kbs.policy = AFFIRMING
+        made = Clinic(tmp_path, brokers)
+        stack.callback(made.close)
+        yield made
+
+
+def test_image_without_a_login_runs_the_job_by_itself(clinic, play):
+    assert clinic.build(play, check_mode=True)["changed"] and not (clinic.folder / "image").exists()
+    program = clinic.build(play)
+    assert program["changed"] and not clinic.build(play)["changed"]
+    # The program is all there is of the collection.
+    alone = subprocess.run([sys.executable, "-I", "-c", "import ansible_collections.attested"], capture_output=True, check=False, cwd=clinic.folder)
+    assert alone.returncode == 1
+
+    clinic.volume(clinic.sources())
+    status, told = clinic.start(program)
+    assert status["error"] == "", told
+    found, lab = clinic.folder / "found" / "results", clinic.lab
+    for output in ("log", "metrics", "model"):
+        statement = result.Statement.parse((found / output / result.STATEMENT).read_bytes())
+        statement.check(lab.agreement, output, "here")
+        result.verify_all([statement], lab.agreement, lab.tag_keys(), "here")
+    key = lab.folder / "result.pem"
+    kbs_lab.secret(key, kbs_lab.private_pem(lab.owners["a"].result))
+    opened = play([{"name": "Open", "attested.ai.training_result": {
+        "agreement": str(lab.folder / "agreement.json"), "party": "a", "output": "model", "src": str(found), "dest": str(lab.folder / "opened"), "key": str(key),
+    }}])  # fmt: skip
+    assert opened.status == 0 and (lab.folder / "opened" / "n").read_text() == "model of 1 2\na1 2\nb", opened.output
+
+    other = type(lab.agreement).of({**lab.members(), "job": "other"}).to_bytes().decode()
+    weaker = {**clinic.sources(), "isolation": "process"}
+    cases = (
+        ("training-launch", clinic.sources(), {"agreement.json": other}),
+        ("training-code", clinic.sources(), {"code__go.py": "print('all records')\n"}),
+        ("training-job", weaker, {}),
+        ("kbs-pin", clinic.sources(pins=["sha256:" + "00" * 32]), {}),
+    )
+    for code, job, files in cases:
+        clinic.volume(job, **files)
+        status, told = clinic.start(program)
+        assert status["error"] == code, told
+    clinic.volume(clinic.sources())
+    status, told = clinic.start(program, size=8192)
+    assert status["error"] == "training-volume-full", told
+    clinic.brokers["b"].server.kbs.policy = kbs_lab.DENY
+    assert clinic.start(program)[0]["error"] == "kbs-policy-denied"
+    whole = (clinic.folder / "job.raw").read_bytes()
+    (clinic.folder / "job.raw").write_bytes(whole[: len(whole) // 2])
+    status, told = clinic.start(program)
+    assert status == {"schema": "attested.ai/training-status/1", "job": "", "agreement": "", "error": "training-volume"}, told

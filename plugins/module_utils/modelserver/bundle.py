@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The program for the guest as one file: this package and what it needs of the collection, in a zip archive that Python runs.
+"""A program for guests as one file: the module that it starts with and what that needs of the collection, in a zip archive that Python runs.
 
 The same source gives the same bytes, so that the file changes only when it has to, and can be measured with the image.
 """
@@ -17,14 +17,14 @@ from typing import Dict, Iterator, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.failure import ServingError
 
 PACKAGE = "ansible_collections.attested.ai.plugins.module_utils"
-_START = PACKAGE + ".modelserver.program"
-_MAIN = "import sys\nfrom %s import main\nsys.exit(main())\n" % _START
+START = PACKAGE + ".modelserver.program"
+_MAIN = "import sys\nfrom %s import main\nsys.exit(main())\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build(root: str) -> bytes:
-    """The archive. ``root`` is the folder plugins/module_utils of the collection. Raises ServingError."""
-    files = collect(root)
+def build(root: str, start: str = START) -> bytes:
+    """The archive that runs ``main`` of the module ``start``. ``root`` is the folder plugins/module_utils of the collection. Raises ServingError."""
+    files = collect(root, start)
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in sorted(files.items()):
@@ -35,10 +35,10 @@ def build(root: str) -> bytes:
     return target.getvalue()
 
 
-def collect(root: str) -> Dict[str, bytes]:
+def collect(root: str, start: str = START) -> Dict[str, bytes]:
     """Names and contents of the files that the program needs, found by following its imports."""
-    found: Dict[str, bytes] = {"__main__.py": _MAIN.encode("ascii")}
-    waiting, known = [_START], {_START}
+    found: Dict[str, bytes] = {"__main__.py": (_MAIN % start).encode("ascii")}
+    waiting, known = [start], {start}
     while waiting:
         module = waiting.pop()
         path, source = _read(root, module)

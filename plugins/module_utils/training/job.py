@@ -36,11 +36,15 @@ Pull = Callable[[Order, OwnEvidence, bool], Dict[str, Any]]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a party's ciphertext lies on the guest, and where its key is fetched. ``prepared`` makes the order for a session."""
+    """Where a party's ciphertext lies on the guest, and where its key is fetched.
+
+    ``prepared`` makes the order for a session, ``opened`` a reader of ``src``.
+    """
 
     party: str
     src: str
     prepared: Callable[[str], Tuple[Order, OwnEvidence]] = field(repr=False)
+    opened: Callable[[str], Any] = field(default=Directory, repr=False)
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ def _nearest(path: str) -> str:
 
 
 def _manifest(source: Source, party: Party) -> opener.Sealed:
-    with contextlib.closing(Directory(source.src)) as reader:
+    with contextlib.closing(source.opened(source.src)) as reader:
         sealed = opener.read_sealed(reader)
     if (sealed.manifest.model_id, sealed.digest) != (party.model_id, party.manifest_sha256):
         raise TrainingError(
@@ -218,7 +222,7 @@ class _Run:
     def _decrypt(self, released: _Released) -> None:
         source, sealed = released.source, released.sealed
         target = opener.Target(source.src, os.path.join(self._place.data, source.party), min(8, len(os.sched_getaffinity(0))), self._uid, self._gid)
-        with contextlib.closing(Directory(source.src)) as reader:
+        with contextlib.closing(source.opened(source.src)) as reader:
             reader.check(sealed.manifest)
             opener.check_space(target.dest, sealed.manifest)
             opener.decrypt(target, sealed, released.key, source=reader)

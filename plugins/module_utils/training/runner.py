@@ -96,11 +96,14 @@ def unit_command(agreement: Agreement, place: Place, limits: Limits, noswap: boo
         "LimitCORE": "0", "MemorySwapMax": "0", "MemoryMax": limits.memory_max, "PrivateMounts": "yes", "ProtectSystem": "strict", "ProtectHome": "yes",
         "InaccessiblePaths": "-/run/attested-ai", "ReadWritePaths": place.out, "PrivateNetwork": "yes", "PrivateIPC": "yes", "IPAddressDeny": "any",
         "RestrictAddressFamilies": "AF_UNIX", "PrivateDevices": "no" if limits.gpus else "yes", "NoNewPrivileges": "yes", "CapabilityBoundingSet": "",
-        "LockPersonality": "yes", "ProtectClock": "yes", "ProtectControlGroups": "yes", "ProtectHostname": "yes", "ProtectKernelLogs": "yes",
+        "LockPersonality": "yes", "ProtectControlGroups": "yes", "ProtectHostname": "yes", "ProtectKernelLogs": "yes",
         "ProtectKernelModules": "yes", "ProtectKernelTunables": "yes", "ProtectProc": "invisible", "RestrictNamespaces": "yes", "RestrictSUIDSGID": "yes",
         "KeyringMode": "private", "SystemCallArchitectures": "native", "SystemCallErrorNumber": "EPERM", "SystemCallFilter": "@system-service",
         "KillMode": "control-group", "SendSIGKILL": "yes",
     }  # fmt: skip
+    if not limits.gpus:
+        # Before systemd 253 it closes all devices but the clock. What it keeps from the program, capabilities and system calls do as well.
+        properties["ProtectClock"] = "yes"
     words = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=" + unit_name(agreement)]
     words += ["--property=%s=%s" % item for item in properties.items()]
     words += ["--property=TemporaryFileSystem=%s:rw,nosuid,nodev,mode=1777,size=%s%s" % (path, limits.scratch_size, swap)

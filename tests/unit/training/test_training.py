@@ -286,7 +286,9 @@ def test_unit_has_no_network_and_no_rights(lab):
         assert needed in properties
     assert words[words.index("--") + 1:][1:] == [place.code + "/go.py", place.data, place.out]
     assert sum("noswap" in one for one in properties) == 3
-    assert not any("noswap" in word for word in runner.unit_command(lab.agreement, place, runner.Limits(gpus=True), noswap=False))
+    with_gpus = runner.unit_command(lab.agreement, place, runner.Limits(gpus=True), noswap=False)
+    assert not any("noswap" in word or "ProtectClock" in word for word in with_gpus) and "--property=PrivateDevices=no" in with_gpus
+    assert "ProtectClock=yes" in properties
     # Whatever ends the wait, the unit is ended as well.
     ran = []
 

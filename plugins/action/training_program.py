@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""training_program: the files of an image that runs one job of several owners by itself, for the role guest_image."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import typing as t
+
+from ansible_collections.attested.ai.plugins import module_utils
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
+from ansible_collections.attested.ai.plugins.module_utils.modelserver.bundle import PACKAGE, build
+from ansible_collections.attested.ai.plugins.module_utils.training.options import SETTINGS
+from ansible_collections.attested.ai.plugins.module_utils.training.settings import settings_bytes
+from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
+
+UNIT: t.Final = "attested-training.service"
+PROGRAM: t.Final = "/usr/lib/attested-ai/training.pyz"
+
+
+class ActionModule(ControllerAction):
+    _supports_check_mode = True
+    _supports_diff = True
+    argument_spec: t.ClassVar[dict[str, dict[str, t.Any]]] = {"dest": {"type": "path", "required": True}, **SETTINGS}
+
+    def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
+        folder = self.local(options["dest"])
+        files = {path: (os.path.join(folder, os.path.basename(path)), data) for path, data in contents(options).items()}
+        differ = {path: _before(place) for path, (place, data) in files.items() if _before(place) != data}
+        if differ and not self._task.check_mode:
+            os.makedirs(folder, exist_ok=True)
+            for path in differ:
+                replace_file(*files[path])
+                os.chmod(files[path][0], 0o644)
+        told = {
+            "changed": bool(differ), "dest": folder, "files": [{"src": place, "dest": path, "mode": "0644"} for path, (place, _data) in files.items()],
+            "digests": {path: hashlib.sha256(data).hexdigest() for path, (_place, data) in files.items()}, "enable": [UNIT],
+            "packages": ["python3-cryptography"],
+        }  # fmt: skip
+        if self._task.diff:
+            told["diff"] = [_diff(path, before, files[path][1]) for path, before in differ.items()]
+        return told
+
+
+def contents(options: dict[str, t.Any]) -> dict[str, bytes]:
+    """What lies at which path of the image. Raises AttestedError."""
+    root = next(iter(module_utils.__path__))
+    return {
+        PROGRAM: build(root, PACKAGE + ".training.start"),
+        "/etc/attested-ai/training.json": settings_bytes(options),
+        "/usr/lib/systemd/system/" + UNIT: _data(root, UNIT),
+        "/usr/lib/sysusers.d/attested-training.conf": _data(root, "attested-training.conf"),
+    }
+
+
+def _data(root: str, name: str) -> bytes:
+    with open(os.path.join(root, "training", "data", name), "rb") as stream:
+        return stream.read()
+
+
+def _before(place: str) -> bytes | None:
+    try:
+        with open(place, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
+def _diff(path: str, before: bytes | None, after: bytes) -> dict[str, str]:
+    """The archive is no text: its digests stand for it."""
+    shown = [_shown(path, data) for data in (before, after)]
+    return {"before_header": path, "after_header": path, "before": shown[0], "after": shown[1]}
+
+
+def _shown(path: str, data: bytes | None) -> str:
+    if data is None:
+        return ""
+    return f"SHA-256 {hashlib.sha256(data).hexdigest()}\n" if path == PROGRAM else data.decode("utf-8", "replace")

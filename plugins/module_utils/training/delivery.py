@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: (c) 2026, attested.ai contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The disk that a guest without a login leaves its results on: a tar archive again, whose first file says how the job ended.
+
+It belongs to the host: what gets here is ciphertext, and a status without anything that an owner keeps to itself. The status is written last. Until then the
+disk begins with zeros, which is an archive with nothing in it. A disk on which something lies is not written to, so that no start takes results away.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from dataclasses import dataclass
+from typing import Any, Dict
+
+from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
+from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+from ansible_collections.attested.ai.plugins.module_utils.training.volume import BLOCK, bad
+
+SCHEMA = "attested.ai/training-status/1"
+STATUS, RESULTS = "status.json", "results"
+# The status with its header, and behind it the two blocks that end an archive.
+_HEAD, _LEAST = 2 * BLOCK, 4 * BLOCK
+_FIX = "Give the guest a new disk for results, of zeros"
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a job ended: ``error`` is the code of a failure, or empty."""
+
+    job: str = ""
+    agreement: str = ""
+    error: str = ""
+
+    def to_bytes(self) -> bytes:
+        return jcs.canonicalize({"schema": SCHEMA, "job": self.job, "agreement": self.agreement, "error": self.error}) + b"\n"
+
+
+class Disk:
+    """Raises TrainingError if it cannot be written to, or something lies on it."""
+
+    def __init__(self, path: str) -> None:
+        self.where = path
+        try:
+            self._disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise bad("it cannot be opened (%s)" % error.strerror, path, "Give the guest a disk with this serial number") from None
+        try:
+            self._size = os.lseek(self._disk, 0, os.SEEK_END)
+            self._check(os.pread(self._disk, _LEAST, 0))
+        except OSError as error:
+            self.close()
+            raise bad("it cannot be read (%s)" % error.strerror, path) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, start: bytes) -> None:
+        if self._size < _LEAST:
+            raise bad("it has %d bytes, at least %d are needed" % (self._size, _LEAST), self.where, _FIX)
+        if start.strip(b"\0"):
+            raise bad("something lies on it", self.where, "Keep what is there. " + _FIX)
+
+    def close(self) -> None:
+        os.close(self._disk)
+
+    def write_results(self, folder: str) -> None:
+        """What lies in ``folder``. Raises TrainingError if there is no room for all of it; then nothing of it counts."""
+        try:
+            writer = _Writer(self._disk, _HEAD, self._size, self.where)
+            with tarfile.open(fileobj=writer, mode="w|", bufsize=1 << 20, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+                archive.add(folder, RESULTS, filter=_plain)
+            os.fsync(self._disk)
+        except OSError as error:
+            raise bad("it cannot be written (%s)" % error.strerror, self.where, _FIX) from None
+
+    def write_status(self, status: Status, results: bool) -> None:
+        """``results``: whether those that were written count. Raises TrainingError."""
+        data = status.to_bytes()
+        entry = _plain(tarfile.TarInfo(STATUS))
+        entry.size = len(data)
+        try:
+            if not results:
+                _write(self._disk, bytes(_LEAST - _HEAD), _HEAD)
+                os.fsync(self._disk)
+            _write(self._disk, entry.tobuf(tarfile.USTAR_FORMAT) + data.ljust(BLOCK, b"\0"), 0)
+            os.fsync(self._disk)
+        except OSError as error:
+            raise bad("it cannot be written (%s)" % error.strerror, self.where, _FIX) from None
+
+
+class _Writer:
+    """What tarfile writes to: from one place of the disk on, and never past its end, which a file in the place of a disk does not have."""
+
+    def __init__(self, disk: int, offset: int, size: int, where: str) -> None:
+        self._disk, self._offset, self._size, self._where = disk, offset, size, where
+
+    def write(self, data: bytes) -> int:
+        if self._offset + len(data) > self._size:
+            raise TrainingError("the results do not fit into its %d bytes" % self._size, where=self._where,
+                                fix="Give the guest a larger disk for results, and run the job again", code="training-volume-full")  # fmt: skip
+        _write(self._disk, data, self._offset)
+        self._offset += len(data)
+        return len(data)
+
+
+def _write(disk: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(disk, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def _plain(entry: Any) -> Any:
+    """Nothing of this guest but names and contents."""
+    values: Dict[str, Any] = {"mtime": 0, "uid": 0, "gid": 0, "uname": "", "gname": "", "mode": 0o755 if entry.isdir() else 0o644}
+    for name, value in values.items():
+        setattr(entry, name, value)
+    return entry
