@@ -44,7 +44,8 @@ def test_the_shape_comes_from_config_json(tmp_path):
     rc, text = run(
         tmp_path,
         "--check",
-        plan_config=str(tmp_path / "config.json"),
+        # Relative, as the documentation has it: to where it is started, not to the collection.
+        plan_config="config.json",
         plan_model={"name": "eight", "context": 8192, "concurrency": 4},
         plan_hosts=[HOST],
         plan_sources=False,
