@@ -21,6 +21,8 @@ from pod_api_lab import Api
 HELM, CHARTS = os.environ.get("HELM", ""), os.environ.get("KATA_CHARTS", "")
 NEEDED = {"KUBE_APISERVER": pod_api_lab.REAL[0], "ETCD": pod_api_lab.REAL[1], "HELM": HELM, "KATA_CHARTS": CHARTS}
 DAEMONSETS = "/apis/apps/v1/daemonsets"
+# The name of the chart, or its alias where another chart brings it.
+SETS = ("kata-deploy", "kata-as-coco-runtime")
 LABEL = "katacontainers.io/kata-runtime"
 IMAGE = "registry.example.com/busybox@sha256:" + "ab" * 32
 MERGE = "application/merge-patch+json"
@@ -54,7 +56,7 @@ class Nodes:
                 self._step()
 
     def _step(self) -> None:
-        sets = [one for one in self.api.request("GET", DAEMONSETS)["items"] if one["metadata"]["name"] == "kata-deploy"]
+        sets = [one for one in self.api.request("GET", DAEMONSETS)["items"] if one["metadata"]["name"] in SETS]
         for one in sets:
             place = "/apis/apps/v1/namespaces/%s/daemonsets/%s/status" % (one["metadata"]["namespace"], one["metadata"]["name"])
             counts = dict.fromkeys(("desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberReady", "numberAvailable"), 1)

@@ -265,7 +265,9 @@ def real(folder: Path) -> Iterator[Api]:
     server = [REAL[0], f"--etcd-servers=http://127.0.0.1:{store}", f"--secure-port={port}", "--bind-address=127.0.0.1", f"--cert-dir={folder / 'certs'}",
               "--authorization-mode=RBAC", f"--token-auth-file={folder / 'tokens'}", "--service-account-issuer=https://lab.example.org",
               f"--service-account-key-file={folder / 'sa.key'}", f"--service-account-signing-key-file={folder / 'sa.key'}",
-              "--service-cluster-ip-range=198.51.100.0/24", "--disable-admission-plugins=ServiceAccount"]  # fmt: skip
+              "--service-cluster-ip-range=198.51.100.0/24", "--disable-admission-plugins=ServiceAccount",
+              # As every cluster that runs node agents has it: Kata's chart installs with a privileged container.
+              "--allow-privileged=true"]  # fmt: skip
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     api = Api(f"https://127.0.0.1:{port}", context=context)

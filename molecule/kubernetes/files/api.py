@@ -74,7 +74,7 @@ def up() -> int:
     server = [programs()["KUBE_APISERVER"], f"--etcd-servers=http://127.0.0.1:{store}", f"--secure-port={api}", "--bind-address=127.0.0.1",
               f"--cert-dir={HOME / 'certs'}", "--authorization-mode=RBAC", f"--token-auth-file={tokens}", "--service-account-issuer=https://lab.example.org",
               f"--service-account-key-file={account}", f"--service-account-signing-key-file={account}", "--service-cluster-ip-range=198.51.100.0/24",
-              "--disable-admission-plugins=ServiceAccount"]  # fmt: skip
+              "--disable-admission-plugins=ServiceAccount", "--allow-privileged=true"]  # fmt: skip
     started = []
     with (HOME / "log").open("wb") as log:
         for command in (etcd, server):
