@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import typing as t
 from dataclasses import dataclass, field, fields, replace
@@ -166,4 +167,12 @@ class Maker:
             raise FormatError(f"{len(named)} files, at most {LIST_MAX} are kept", where="configuration")
         found = {check_name(name, "configuration"): self._draft.keep(self._inputs.read(str(path), "configuration")) for name, path in named.items()}
         guest = self._options["guest"]
-        self._draft.state(configuration=found, guest="" if guest is None else self._draft.keep_json(plain(guest, "guest")))
+        self._draft.state(configuration=found, guest="" if guest is None else self._draft.keep(_as_json(guest)))
+
+
+def _as_json(guest: t.Any) -> bytes:
+    """What a guest says, with the numbers that canonical JSON does not take: it is named by its digest alone. Raises FormatError."""
+    try:
+        return json.dumps(plain(guest, "guest"), sort_keys=True, allow_nan=False).encode("utf-8")
+    except (ValueError, TypeError):
+        raise FormatError("it holds a number, or names of several types, that JSON does not have", where="guest") from None

@@ -76,11 +76,12 @@ class Lab:
 
     def add(self, at="2026-11-01T00:00:00Z", check=False, evidence=None, binding=Binding(), **more):  # noqa: B008 - frozen
         drawn = NONCE if evidence else os.urandom(32)
-        return self.run(check, **{
-            "operation": "add", "deployment": "triage", "signing_key": "dossier.pem", "create_signing_key": True,
-            "evidence": evidence or self.evidence(nonce=drawn, binding=binding), "nonce": base64.b64encode(drawn).decode(), "policy": self.policy,
-            "reference_values": self.values, "collateral": ["collateral.json"], "at": at, **more,
-        })  # fmt: skip
+        evidence = evidence or self.evidence(nonce=drawn, binding=binding)
+        return self.run(check, operation="add", **{**self.common(at), "evidence": evidence, "nonce": base64.b64encode(drawn).decode(), **more})
+
+    def common(self, at):
+        return {"deployment": "triage", "signing_key": "dossier.pem", "create_signing_key": True, "policy": self.policy, "reference_values": self.values,
+                "collateral": ["collateral.json"], "at": at}  # fmt: skip
 
     def verify(self, **more):
         return self.run(operation="verify", **{"public_key": "dossier/dossier.pub.jwk", "at": "2026-11-01T12:00:00Z", **more})
@@ -133,13 +134,19 @@ def test_refused_evidence_is_kept_and_told(lab):
     assert lab.add(fail_on_refusal=False, nonce=base64.b64encode(b"x" * 32).decode())["failed"] is False
 
 
-def test_model_keys_and_configuration_belong_to_it(lab):
+def seal(lab):
+    """Release 2 of the model m."""
     kek, signer = create_kek(str(lab.folder / "kek.jwk")), create_signing_key(str(lab.folder / "model.pem"))
     (lab.folder / "plain").mkdir()
     (lab.folder / "plain" / "weights.bin").write_bytes(os.urandom(3000))
     keys = Keys(kek, signer)
     encrypt(make_plan(Request(str(lab.folder / "plain"), str(lab.folder / "sealed"), "m", 2, 4096), keys), keys, "2026-01-31T12:00:00Z")
     (lab.folder / "model.pub").write_text(json.dumps(public_jwk(signer)))
+    return {"model": "sealed", "signer": "model.pub"}
+
+
+def test_model_keys_and_configuration_belong_to_it(lab):
+    sealed = seal(lab)
     records = ReleaseRecords(str(lab.folder / "ledger"))
     about = {"at": "2026-10-31T12:00:00Z", "who": "t", "key_id": "k", "evidence_digest": "0" * 64, "policy_id": "p", "policy_digest": "1" * 64}
     guest = {**public_jwk(create_signing_key(str(lab.folder / "guest.pem"))), "alg": "ECDH-ES+A256KW"}
@@ -147,7 +154,7 @@ def test_model_keys_and_configuration_belong_to_it(lab):
         own = thumbprint(guest) if host == "d" else "t" + host
         records.append(Entry(**about, model_id="m", release=release, guest_key_thumbprint=own, decision=decision, host=host))
     (lab.folder / "vars.yml").write_text("port: 8443\n")
-    more = {"model": "sealed", "signer": "model.pub", "ledger": "ledger", "configuration": {"vars.yml": "vars.yml"}, "guest": {"swaps": []}}
+    more = {**sealed, "ledger": "ledger", "configuration": {"vars.yml": "vars.yml"}, "guest": {"swaps": [], "offset": 0.25, "mask": 2**63}}
     # The key went to guests, but not to the one that this evidence is of: its data at rest may be anything.
     stranger = lab.add(**more)
     assert outcomes(stranger)["releases"] == "pass" and outcomes(stranger)["served-model"] == "not_checked" and not stranger["states"][0]["shown"]
@@ -163,6 +170,40 @@ def test_model_keys_and_configuration_belong_to_it(lab):
     with pytest.raises(AttestedError, match="the manifest's signature is not accepted") as raised:
         lab.add(**{**more, "signer": "other.pub"})
     assert raised.value.code == "dossier-record" and lab.verify()["count"] == 2
+
+
+def test_what_a_server_says_is_held_against_what_it_proves(lab, monkeypatch):
+    more, shown = {**seal(lab), "url": "https://model.example.org", "fail_on_refusal": False}, "sha256:" + "5" * 64
+    served = {"model_id": "m", "release": 2, "manifest_sha256": hashlib.sha256((lab.folder / "sealed" / "model-manifest.json").read_bytes()).hexdigest()}
+    # (evidence, what the server says or what goes wrong, states that are shown, what the task says)
+    cases = (
+        ({}, served, "at-rest in-transit in-use", "is accepted"),
+        ({}, None, "in-transit in-use", "is accepted"),
+        ({}, {**served, "release": 3}, "in-transit in-use", "opened another model (release)"),
+        ({"mrtd": b"\x12" * 48}, served, "", "measurement-mismatch"),
+        ({}, {**served, "model_id": "\x1b[2J" * 99999}, "", "what the server says of its model model_id"),
+        ({}, AttestedError("it shows \x1b[2J another key"), "", "it shows  [2J another key"),
+    )
+    for number, (about, says, states, told) in enumerate(cases):
+        class Server:
+            def __init__(self, _url, judge, timeout):
+                self.judge = judge
+
+            def verify(self, about=about, says=says):
+                nonce = os.urandom(32)
+                self.judge(EvidenceDocument.parse(lab.evidence(nonce=nonce, binding=Binding(tls_spki=shown), **about)), nonce)
+                if isinstance(says, AttestedError):
+                    raise says
+                return types.SimpleNamespace(spki=shown, served=says)
+
+        monkeypatch.setattr("ansible_collections.attested.ai.plugins.plugin_utils.dossier_add.AttestedServer", Server)
+        added = lab.run(operation="add", **{**lab.common(f"2026-11-01T0{number}:00:00Z"), **more})
+        assert [state["state"] for state in added["states"] if state["shown"]] == states.split() and told in added["msg"], (number, added)
+        assert added["accepted"] is (number < 2)
+    found = lab.verify()
+    assert not found["failed"] and found["refused"] == 4 and [entry["accepted"] for entry in found["entries"]] == [True, True] + [False] * 4
+    # The last good one stands on the page beside those that were not.
+    assert len({run["name"] for run in found["runs"]}) == 4 and not [run for run in found["runs"] if run.get("ok") and run["step"] == "encrypt"]
 
 
 def test_collateral_of_a_fleet_stays_out(lab):
