@@ -17,13 +17,16 @@ from ansible_collections.attested.ai.plugins.module_utils.training.settings impo
 from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
 
 UNIT: t.Final = "attested-training.service"
+MOUNT: t.Final = "run-attested-training.mount"
 PROGRAM: t.Final = "/usr/lib/attested-ai/training.pyz"
+# What the mount is for: /run itself is small.
+DIRECTORY: t.Final[dict[str, t.Any]] = {"type": "path", "default": "/run/attested/training"}
 
 
 class ActionModule(ControllerAction):
     _supports_check_mode = True
     _supports_diff = True
-    argument_spec: t.ClassVar[dict[str, dict[str, t.Any]]] = {"dest": {"type": "path", "required": True}, **SETTINGS}
+    argument_spec: t.ClassVar[dict[str, dict[str, t.Any]]] = {**SETTINGS, "directory": DIRECTORY, "dest": {"type": "path", "required": True}}
 
     def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         folder = self.local(options["dest"])
@@ -51,6 +54,7 @@ def contents(options: dict[str, t.Any]) -> dict[str, bytes]:
         PROGRAM: build(root, PACKAGE + ".training.start"),
         "/etc/attested-ai/training.json": settings_bytes(options),
         "/usr/lib/systemd/system/" + UNIT: _data(root, UNIT),
+        "/usr/lib/systemd/system/" + MOUNT: _data(root, MOUNT),
         "/usr/lib/sysusers.d/attested-training.conf": _data(root, "attested-training.conf"),
     }
 

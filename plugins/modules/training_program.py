@@ -10,7 +10,7 @@ module: training_program
 short_description: Make the files of an image that runs a job of several owners by itself
 version_added: 0.1.0
 description:
-  - Makes one file, a zip archive that Python runs, of the parts of this collection that M(attested.ai.training_run) runs; a unit of systemd that starts it at
+  - Makes one file, a zip archive that Python runs, of the parts of this collection that M(attested.ai.training_run) runs; units of systemd that start it at
     boot; the user of the job's program; and settings. P(attested.ai.guest_image#role) puts them into an image, and they are measured with it.
   - A guest with that image takes agreement, program and ciphertext from a disk of its host, fetches the keys from the owners' brokers, leaves the encrypted
     results on another disk, and powers off. Nobody logs in, and nothing is handed over.
@@ -36,9 +36,9 @@ options:
     type: path
     required: true
   directory:
-    description: As in M(attested.ai.training_run).
+    description: As in M(attested.ai.training_run). The image mounts memory there, of which a job may fill four fifths. Another directory is smaller.
     type: path
-    default: /run/attested-training
+    default: /run/attested/training
   session_directory:
     description: As in M(attested.ai.training_run).
     type: path

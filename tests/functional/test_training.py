@@ -115,13 +115,15 @@ class Clinic:
             given.append({"party": name, "url": broker.url, "pins": [pin], "ca": broker.ca, "resource": RESOURCE, **changes})
         return {"schema": "attested.ai/training-sources/1", "sources": given}
 
-    def build(self, play, check_mode=False):
+    def build(self, play):
+        """What was said by check mode, the first and the second run."""
         chosen = {"isolation": "process", "method": "configfs", "tsm_path": str(self.folder / "tsm" / "report"), "directory": str(self.lab.memory / "jobs"),
                   "session_directory": str(self.lab.memory / "sessions"), "seconds": 60}  # fmt: skip
-        task = {"name": "Program", "attested.ai.training_program": {"dest": str(self.folder / "image"), **chosen}, "register": "program"}
-        done = play([task], check_mode=check_mode)
-        assert done.status == 0, done.output
-        return done["program"]
+        task = {"name": "Program", "attested.ai.training_program": {"dest": str(self.folder / "image"), **chosen}}
+        there = {"name": "Nothing is written", "ansible.builtin.stat": {"path": str(self.folder / "image")}, "register": "there"}
+        done = play([{**task, "check_mode": True, "register": "tried"}, there, {**task, "register": "made"}, {**task, "register": "again"}])
+        assert done.status == 0 and not done["there"]["stat"]["exists"], done.output
+        return done["tried"], done["made"], done["again"]
 
     def volume(self, job, **files):
         """As the documentation says it."""
@@ -175,9 +177,8 @@ def clinic(tmp_path):
 
 
 def test_image_without_a_login_runs_the_job_by_itself(clinic, play):
-    assert clinic.build(play, check_mode=True)["changed"] and not (clinic.folder / "image").exists()
-    program = clinic.build(play)
-    assert program["changed"] and not clinic.build(play)["changed"]
+    tried, program, again = clinic.build(play)
+    assert tried["changed"] and program["changed"] and not again["changed"] and tried["digests"] == program["digests"] == again["digests"]
     # The program is all there is of the collection.
     alone = subprocess.run([sys.executable, "-I", "-c", "import ansible_collections.attested"], capture_output=True, check=False, cwd=clinic.folder)
     assert alone.returncode == 1
@@ -192,9 +193,8 @@ def test_image_without_a_login_runs_the_job_by_itself(clinic, play):
         result.verify_all([statement], lab.agreement, lab.tag_keys(), "here")
     key = lab.folder / "result.pem"
     kbs_lab.secret(key, kbs_lab.private_pem(lab.owners["a"].result))
-    opened = play([{"name": "Open", "attested.ai.training_result": {
-        "agreement": str(lab.folder / "agreement.json"), "party": "a", "output": "model", "src": str(found), "dest": str(lab.folder / "opened"), "key": str(key),
-    }}])  # fmt: skip
+    given = {"agreement": str(lab.folder / "agreement.json"), "party": "a", "output": "model", "src": str(found), "dest": str(lab.folder / "opened")}
+    opened = play([{"name": "Open", "attested.ai.training_result": {**given, "key": str(key)}}])
     assert opened.status == 0 and (lab.folder / "opened" / "n").read_text() == "model of 1 2\na1 2\nb", opened.output
 
     other = type(lab.agreement).of({**lab.members(), "job": "other"}).to_bytes().decode()

@@ -39,7 +39,8 @@ def parse_settings(raw: bytes, where: str) -> Dict[str, Any]:
         spec = SETTINGS[name]
         if value is None and "default" not in spec:
             continue
-        if type(value) is not _TYPES[spec["type"]] or value not in spec.get("choices", (value,)) or spec["type"] == "path" and not str(value).startswith("/"):
+        right = isinstance(value, _TYPES[spec["type"]]) and isinstance(value, bool) == (spec["type"] == "bool") and value in spec.get("choices", (value,))
+        if not right or spec["type"] == "path" and not str(value).startswith("/"):
             raise TrainingError("%s is not what it may be" % name, where=where, fix="Make it with attested.ai.training_program", code="training-settings")
     found["user"] = USER
     limits_of(found)

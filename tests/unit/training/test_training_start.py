@@ -107,12 +107,12 @@ def test_job_runs_from_one_disk_to_the_other(image):
     assert (image.disks / "results").read_bytes() == before and lab.asked == ["a", "b"]
 
 
-def _without_end(image):
-    return archive(image.files)[: sum(512 + -(-len(data or b"") // 512) * 512 for data in image.files.values())]
-
-
 def _put(name, data):
     return lambda image: image.files.update({name: data})
+
+
+def _agree_otherwise(image):
+    image.files["agreement.json"] = type(image.lab.agreement).of({**image.lab.members(), "job": "other"}).to_bytes()
 
 
 def _refuse(image):
@@ -120,8 +120,7 @@ def _refuse(image):
 
 
 ENDINGS = {
-    "another agreement": (lambda image: image.files.update({"agreement.json": type(image.lab.agreement).of({**image.lab.members(), "job": "other"}).to_bytes()}),
-                          "training-launch", ""),
+    "another agreement": (_agree_otherwise, "training-launch", ""),
     "another program": (_put("code/go.py", b"print('all')\n"), "training-code", ""),
     "a file more in the program": (_put("code/more.py", b""), "training-code", ""),
     "no program": (lambda image: image.files.pop("code/go.py"), "model-source", ""),
@@ -188,8 +187,10 @@ def test_only_whole_archives_of_one_form_are_read(tmp_path):
     bad = {
         "nothing": b"", "random bytes": random.Random(1).randbytes(4096), "cut off": good[:end], "cut within a file": good[:1200], "a bit": _flip(good, 130),
         "the form of GNU": archive(files, tarfile.GNU_FORMAT), "the form of pax": archive(long, tarfile.PAX_FORMAT), "a link": archive({"x": b""}, edit=link),
-        "a device": archive({"x": b""}, edit=lambda entry: setattr(entry, "type", tarfile.BLKTYPE)), "upwards": archive({"../x": b""}),
-        "from the root": archive({"x": b""}, edit=named("/etc/passwd")), "a dot": archive({"./x": b""}), "twice": archive({"x": b""})[:512] + archive({"x": b""}),
+        "a device": archive({"x": b""}, edit=lambda entry: setattr(entry, "type", tarfile.BLKTYPE)),
+        "upwards": archive({"../x": b""}),
+        "from the root": archive({"x": b""}, edit=named("/etc/passwd")), "a dot": archive({"./x": b""}),
+        "twice": archive({"x": b""})[:512] + archive({"x": b""}),
         "a folder with bytes": archive({"x": b"1"}, edit=lambda entry: setattr(entry, "type", tarfile.DIRTYPE)),
         "a name that is no text": archive({"x": b""}).replace(b"x", b"\xff", 1),
     }  # fmt: skip
@@ -200,6 +201,21 @@ def test_only_whole_archives_of_one_form_are_read(tmp_path):
             pytest.fail(name)
     with pytest.raises(AttestedError, match="cannot be opened"):
         volume.Archive(str(tmp_path / "none"))
+
+
+def test_no_archive_is_anything_but_read_or_refused(tmp_path):
+    chance, place, refused = random.Random(7), tmp_path / "disk", 0
+    good = archive({"code": None, "code/go.py": b"x" * 700, "job.json": b"{}"})[:4608]
+    for _try in range(300):
+        data = bytearray(good)
+        for _change in range(chance.randint(1, 3)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        place.write_bytes(data[: chance.choice((len(data), chance.randrange(len(data))))])
+        try:
+            volume.Archive(str(place)).close()
+        except AttestedError:
+            refused += 1
+    assert 100 < refused < 300
 
 
 def test_disk_that_shrinks_or_is_too_large_to_unpack_is_an_error(tmp_path):
@@ -270,14 +286,15 @@ def test_systemd_reads_unit_and_user(tmp_path):
     for name in ("systemd-analyze", "systemd-sysusers"):
         assert shutil.which(name), f"{name} is missing: install systemd"
     files = training_program.contents(CHOSEN)
-    unit, user = (tmp_path / name for name in ("attested-training.service", "user.conf"))
-    unit.write_bytes(files["/usr/lib/systemd/system/attested-training.service"])
-    user.write_bytes(files["/usr/lib/sysusers.d/attested-training.conf"])
-    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    for path, data in files.items():
+        (tmp_path / os.path.basename(path)).write_bytes(data)
+    unit, mount, user = (tmp_path / name for name in ("attested-training.service", "run-attested-training.mount", "attested-training.conf"))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit), str(mount)], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert "attested-training" not in done.stderr and "Unknown" not in done.stderr, done.stderr
     root = tmp_path / "root"
     (root / "etc").mkdir(parents=True)
     subprocess.run(["systemd-sysusers", f"--root={root}", str(user)], check=True, capture_output=True)
     assert "attested-training:x:" in (root / "etc" / "passwd").read_text()
+    assert f"Where={training_program.DIRECTORY['default']}\n" in mount.read_text()
     words = unit.read_text().replace("\\\n", "").split()
     assert "/usr/lib/attested-ai/training.pyz" in words and "/etc/attested-ai/training.json" in words and "-I" in words
