@@ -25,7 +25,7 @@ _HEAD = """---
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Verifies this folder, offline: the chain and every record of the dossier, then the evidence of each record at its own time.
 #
-#   ansible-playbook verify.yml -e key="$PWD/<the public key of the dossier's signer, as you got it from the signer>"
+#   ansible-playbook verify.yml -e key="$PWD/<the public key of the dossier's signer, as you got it from the signer>" [-e known_head=<the head that you kept>]
 """
 
 
@@ -60,7 +60,8 @@ def _content(files: DossierFiles, report: LedgerReport, public_key: t.Mapping[st
     """(path below the folder, content), one after the other: a dossier may be larger than memory. What makes it whole comes last."""
     tasks: list[dict[str, t.Any]] = [{
         "name": "Verify the dossier",
-        "attested.ai.evidence_dossier": {"operation": "verify", "path": "{{ playbook_dir }}/dossier", "public_key": "{{ key }}"},
+        "attested.ai.evidence_dossier": {"operation": "verify", "path": "{{ playbook_dir }}/dossier", "public_key": "{{ key }}",
+                                         "known_head": "{{ known_head | default('') }}"},
     }]  # fmt: skip
     for line in report.entries:
         record = Record.parse({name: value for name, value in line.items() if name not in ("seq", "prev", "hash")})

@@ -16,6 +16,7 @@ from ansible_collections.attested.ai.plugins.module_utils.dossier.record import 
 from ansible_collections.attested.ai.plugins.module_utils.dossier.states import AT_REST, IN_TRANSIT, INTEGRITY, states_of
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
+from ansible_collections.attested.ai.plugins.module_utils.verify.result import ANCHOR_VENDOR
 from ansible_collections.attested.ai.plugins.plugin_utils.dossier_files import DossierFiles
 
 Data = t.Dict[str, t.Any]
@@ -118,6 +119,9 @@ def _verdict(entries: t.Sequence[t.Mapping[str, t.Any]], gaps: t.Sequence[t.Mapp
     damaged = [entry for entry in entries if not entry["intact"]]
     refused = [entry for entry in entries if entry["intact"] and not entry["accepted"]]
     said = f"{len(entries)} records, {len(entries) - len(damaged) - len(refused)} accepted, {len(refused)} refused, {len(damaged)} not what was signed"
+    outside = sum(entry["accepted"] and entry["anchor"] != ANCHOR_VENDOR for entry in entries)
+    if outside:
+        said += f", {outside} with a root that is NOT a vendor's"
     if gaps:
         first = gaps[0]
         said += f", {len(gaps)} gaps, the first of {first['hours']} hours after record {first['after']} of {first['deployment']}"

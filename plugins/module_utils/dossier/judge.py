@@ -28,6 +28,7 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger impo
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.signature import verify_manifest
 from ansible_collections.attested.ai.plugins.module_utils.verify.cache import VerificationCache
+from ansible_collections.attested.ai.plugins.module_utils.verify.result import ANCHOR_VENDOR
 
 Blobs = Mapping[str, bytes]
 
@@ -73,7 +74,7 @@ def judge(record: Record, blobs: Blobs, public_key: Mapping[str, Any], cache: Op
     decisions, about_releases = _releases(record, manifest, blobs)
     channel = _channel(record, result)
     checks: List[Check] = [
-        (passed if result.accepted else failed)("appraisal", result.explain()),
+        _appraisal(result),
         _reproduced(record, result, blobs),
         _ear(record, result, blobs, public_key),
         channel,
@@ -84,6 +85,14 @@ def judge(record: Record, blobs: Blobs, public_key: Mapping[str, Any], cache: Op
         _guest(record),
     ]
     return Judged(record, result, {check.id: replace(check, detail=_printable(check.detail)) for check in checks})
+
+
+def _appraisal(result: Result) -> Check:
+    if not result.accepted:
+        return failed("appraisal", result.explain())
+    # Whatever is shown on the ground of this must carry it along.
+    outside = "" if result.anchor == ANCHOR_VENDOR else "; its root is NOT a vendor's: it says nothing about any hardware"
+    return passed("appraisal", result.explain() + outside)
 
 
 def _printable(text: str) -> str:

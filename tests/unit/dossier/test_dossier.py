@@ -33,6 +33,7 @@ def test_a_record_says_later_what_it_said_then(lab):
     assert found["verified"] and not found["failed"] and found["head"] == added["head"] and found["refused"] == 0
     entry = found["entries"][0]
     assert entry["accepted"] and entry["intact"] and entry["anchor"] == "nonvendor"
+    assert "NOT a vendor's" in found["msg"] and "NOT a vendor's" in found["states"]["triage"][2]["proofs"][0]["detail"]
     assert outcomes(entry) == {"appraisal": "pass", "reproduced": "pass", "ear": "pass", "channel": "not_checked", "manifest": "not_checked",
                                "served-model": "not_checked", "releases": "not_checked", "configuration": "not_checked", "guest": "not_checked",
                                "order": "pass", "fresh": "pass"}  # fmt: skip
