@@ -8,6 +8,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -252,6 +253,14 @@ def test_a_mistake_of_ours_ends_with_a_code_and_tells_no_data(image, monkeypatch
     monkeypatch.setattr(start.options, "apply", wrong)
     assert image.run().error == "training-internal" and image.status()["job"] == "count"
     assert "4711" not in "".join(capsys.readouterr())
+
+
+def test_a_guest_that_is_stopped_meanwhile_says_so(image, monkeypatch, capsys):
+    image.run()
+    (image.disks / "results").write_bytes(bytes(image.size))
+    monkeypatch.setattr(start.options, "apply", lambda *_args: os.kill(os.getpid(), signal.SIGTERM))
+    assert start.main([word for name in ("settings", "job", "results") for word in ("--" + name, str(image.disks / name))]) == 1
+    assert capsys.readouterr().out == "attested.ai: job count: interrupted\n" and image.status()["error"] == "interrupted"
 
 
 def test_line_for_the_console_where_nothing_else_can_be_used(tmp_path, capsys):
