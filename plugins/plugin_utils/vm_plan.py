@@ -22,7 +22,7 @@ CONFIG = {"snp": ("sev-snp", "sha256"), "tdx": ("tdx", "sha384"), "cca": ("cca",
 def vm_plan(
     description: t.Any, host: t.Any, driver: str = "libvirt", digests: t.Any = None, config: t.Any = None, init_data: str | None = None,
     debug_confirm: str = "", running: bool = False, runner: str = "root",
-    coming: t.Any = None,
+    coming: t.Any = None, init_data_algorithm: str = "",
 ) -> dict[str, t.Any]:  # fmt: skip
     """Raises FormatError for a description or a host that is none."""
     spec, expected = parse_spec(description), _digests(digests)
@@ -30,7 +30,10 @@ def vm_plan(
     if missing:
         raise FormatError("it lacks %s" % ", ".join(sorted(missing)), where="host", fix="Give what attested.ai.vm_host_info returned")
     document = init_data.encode() if init_data is not None else core.config_document(spec, expected, config or {})
-    spec = dataclasses.replace(spec, config=_config(spec, document))
+    if init_data_algorithm and init_data is None:
+        raise FormatError("it goes with init_data", where="init_data_algorithm", fix="Remove it, or give init_data")
+    algorithm = init_data_algorithm or (CONFIG[spec.tee][1] if spec.protected else "")
+    spec = dataclasses.replace(spec, config=_config(spec, document, algorithm))
     found = core.refusals(spec, host, core.Expectations(expected, debug_confirm == spec.name, bool(running), tuple(coming or ())))
     protection = core.PROTECTION[spec.tee]
     # The digest is of the definition without itself in it.
@@ -39,7 +42,7 @@ def vm_plan(
     return {
         "refusals": [refusal.to_dict() for refusal in found], "notes": list(core.notes(spec, host)), "protection": protection,
         "protected": spec.protected, "chain_end": core.chain_end(spec), "definition": _text(spec, driver, metadata, runner), "digest": digest,
-        "config_document": document.decode(), "config_algorithm": CONFIG[spec.tee][1] if spec.protected else "", "config": spec.config, "uuid": spec.uuid,
+        "config_document": document.decode(), "config_algorithm": algorithm if spec.protected else "", "config": spec.config, "uuid": spec.uuid,
     }  # fmt: skip
 
 
@@ -51,11 +54,10 @@ def _digests(given: t.Any) -> dict[str, str]:
     return found
 
 
-def _config(spec: VmSpec, document: bytes) -> str:
+def _config(spec: VmSpec, document: bytes, algorithm: str) -> str:
     if not spec.protected or spec.config:
         return spec.config
-    tee, algorithm = CONFIG[spec.tee]
-    return initdata.field_value(document, algorithm, tee)[1]
+    return initdata.field_value(document, algorithm, CONFIG[spec.tee][0])[1]
 
 
 def _text(spec: VmSpec, driver: str, metadata: dict[str, str], runner: str) -> str:

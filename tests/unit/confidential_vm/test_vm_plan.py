@@ -155,6 +155,12 @@ def test_the_configuration_is_in_the_report(changes, algorithm):
     assert other["config"] != found["config"] and other["digest"] != found["digest"]
     given_text = vm_plan(description(**changes), host(), driver=driver, digests=DIGESTS, init_data="version = 1\n")
     assert given_text["config"] == hashlib.new(algorithm, b"version = 1\n").hexdigest()
+    # As a training agreement has it: SHA-256, and zeros behind it.
+    short = vm_plan(description(**changes), host(), driver=driver, digests=DIGESTS, init_data="version = 1\n", init_data_algorithm="sha256")
+    assert short["config"] == hashlib.sha256(b"version = 1\n").hexdigest().ljust(len(given_text["config"]), "0") and short["config_algorithm"] == "sha256"
+    for wrong in ({"init_data_algorithm": "sha256"}, {"init_data": "x", "init_data_algorithm": "md5"}):
+        with pytest.raises(FormatError):
+            vm_plan(description(**changes), host(), driver=driver, digests=DIGESTS, **wrong)
 
 
 def test_the_digest_tells_definitions_and_contents_apart_and_nothing_else():
