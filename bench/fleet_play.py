@@ -4,6 +4,7 @@
 All hosts are this machine (connection local), and one Soft TEE answers for all of them; its own processor time is measured apart and is not in the figures.
 Each task runs on half of the hosts and on all: the difference is the price of one host, without that of starting. Times are processor time of the run and all
 its children, so that neighbours on the machine count little. Collateral is fetched once before, and no run opens a connection to fetch more.
+The output is that of ansible-playbook as it comes, a line per host: who has whole results printed pays for that, too.
 
     PYTHONPATH=<collections> ANSIBLE_COLLECTIONS_PATH=<collections> python bench/fleet_play.py --hosts 1000
 """
@@ -49,7 +50,7 @@ class Run:
         environment = {
             **os.environ, "ANSIBLE_CONFIG": str(folder / "ansible.cfg"), "ANSIBLE_PIPELINING": "1", "ANSIBLE_FORKS": str(forks),
             "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
-            "ANSIBLE_REMOTE_TEMP": str(folder / "remote"), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.minimal", "ANSIBLE_DISPLAY_OK_HOSTS": "0",
+            "ANSIBLE_REMOTE_TEMP": str(folder / "remote"), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
         }  # fmt: skip
         command = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.json", "play.yml"]
         with (folder / "said").open("wb") as said:

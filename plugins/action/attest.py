@@ -17,9 +17,10 @@ from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options im
 from ansible_collections.attested.ai.plugins.plugin_utils.collateral_inputs import load
 from ansible_collections.attested.ai.plugins.plugin_utils.guest import Guest
 from ansible_collections.attested.ai.plugins.plugin_utils.local_path import local_path
+from ansible_collections.attested.ai.plugins.plugin_utils.public_key import read_public_key
 
 # Loaded here though they are needed later: ansible-core loads this file once, before it forks a process per host, and each would load them again.
-PRELOADED: t.Final = (snp, tdx, load)
+PRELOADED: t.Final = (snp, tdx, load, read_public_key)
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     **ATTESTATION,
     "nonce": {"type": "str"},

@@ -20,7 +20,6 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.hcl_report imp
 from ansible_collections.attested.ai.plugins.module_utils.target.azure_imds import DEFAULT_BASE_URL, Imds
 from ansible_collections.attested.ai.plugins.module_utils.target.tpm import ALL_PCRS, DEFAULT_DEVICE, Device, Tpm, Transport
 
-COLLECTED_WITH = "azure-vtpm"
 PROVIDER = "azure-vtpm"
 HCL_REPORT_INDEX = 0x01400001
 USER_DATA_INDEX = 0x01400002

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""One evidence document of this guest, from whatever interface its kernel has."""
+"""One evidence document of this guest, from whatever interface its kernel has.
+
+What only some guests have is imported where it is asked for: on a guest nothing is kept compiled, so that each import costs every run.
+"""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import CollectError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
@@ -22,18 +25,11 @@ from ansible_collections.attested.ai.plugins.module_utils.formats.evidence impor
     device_nonce,
     report_data,
 )
-from ansible_collections.attested.ai.plugins.module_utils.target import (
-    azure_vtpm,
-    firmware_log,
-    gpu_evidence,
-    nscq,
-    nvml,
-    sev_guest,
-    ssh_host_keys,
-    tls,
-    tpm,
-    tsm,
-)
+from ansible_collections.attested.ai.plugins.module_utils.target import tsm
+
+if TYPE_CHECKING:
+    from ansible_collections.attested.ai.plugins.module_utils.target.gpu_evidence import DeviceEvidence
+    from ansible_collections.attested.ai.plugins.module_utils.target.sev_guest import SevGuestReport
 
 METHODS = ("auto", "configfs", "ioctl", "azure")
 # What tells that this kernel has no configfs-tsm at all; every other failure is one of the TEE, which another way would only hide.
@@ -49,19 +45,37 @@ class Request:
     profile: str = PROFILE_ATTESTED
     method: str = "auto"
     tsm_path: str = tsm.DEFAULT_PATH
-    device: str = sev_guest.DEFAULT_DEVICE
-    tpm_device: str = tpm.DEFAULT_DEVICE
+    device: str = "/dev/sev-guest"
+    tpm_device: str = "/dev/tpmrm0"
     privlevel: Optional[int] = None
     tee_pubkey: Optional[Mapping[str, Any]] = None
     bind_ssh_host_keys: bool = False
-    ssh_dir: str = ssh_host_keys.DEFAULT_DIRECTORY
+    ssh_dir: str = "/etc/ssh"
     tls_certificate: Optional[str] = None
-    gpus: str = gpu_evidence.NONE
-    switches: str = gpu_evidence.AUTO
-    nvml_library: str = nvml.DEFAULT_LIBRARY
-    nscq_library: str = nscq.DEFAULT_LIBRARY
+    gpus: str = "none"
+    switches: str = "auto"
+    nvml_library: str = "libnvidia-ml.so.1"
+    nscq_library: str = "libnvidia-nscq.so.2"
     event_log: str = "auto"
-    event_log_path: str = firmware_log.DEFAULT_PATH
+    event_log_path: str = "/sys/firmware/acpi/tables/data/CCEL"
+
+
+def _ioctl(data: bytes, **where: Any) -> SevGuestReport:
+    from ansible_collections.attested.ai.plugins.module_utils.target import sev_guest
+
+    return sev_guest.collect(data, **where)
+
+
+def _azure(data: bytes, **where: Any) -> EvidenceItem:
+    from ansible_collections.attested.ai.plugins.module_utils.target import azure_vtpm
+
+    return azure_vtpm.collect(data, **where)
+
+
+def _devices(nonce: bytes, *which: Any) -> DeviceEvidence:
+    from ansible_collections.attested.ai.plugins.module_utils.target import gpu_evidence
+
+    return gpu_evidence.collect(nonce, *which)
 
 
 @dataclass(frozen=True)
@@ -69,9 +83,9 @@ class Interfaces:
     """Where evidence comes from. Tests put their own in."""
 
     configfs: Callable[..., tsm.TsmReport] = tsm.collect
-    ioctl: Callable[..., sev_guest.SevGuestReport] = sev_guest.collect
-    azure: Callable[..., EvidenceItem] = azure_vtpm.collect
-    devices: Callable[..., gpu_evidence.DeviceEvidence] = gpu_evidence.collect
+    ioctl: Callable[..., SevGuestReport] = _ioctl
+    azure: Callable[..., EvidenceItem] = _azure
+    devices: Callable[..., DeviceEvidence] = _devices
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,7 @@ class Collected:
 def collect(
     request: Request,
     configfs: Callable[..., tsm.TsmReport] = tsm.collect,
-    ioctl: Callable[..., sev_guest.SevGuestReport] = sev_guest.collect,
+    ioctl: Callable[..., SevGuestReport] = _ioctl,
 ) -> EvidenceDocument:
     """The document of ``collect_all``."""
     return collect_all(request, Interfaces(configfs, ioctl)).document
@@ -101,14 +115,22 @@ def collect_all(request: Request, interfaces: Optional[Interfaces] = None) -> Co
     binding, observations = _bind(request)
     # Refuses what the profile cannot bind before any device is asked.
     asked = device_nonce(request.profile, nonce, binding)
-    devices = interfaces.devices(asked, request.gpus, request.switches, request.nvml_library, request.nscq_library)
-    data = report_data(request.profile, nonce, binding, additional_evidence(request.profile, devices.items))
+    items, told = _of_devices(request, asked, interfaces)
+    data = report_data(request.profile, nonce, binding, additional_evidence(request.profile, items))
     item, how = _report(request, data, interfaces)
     observations.update(how)
     # The CPU's item stands first, in whatever order they were collected.
-    document = EvidenceDocument(request.profile, nonce, binding, (item,) + devices.items, observations)
+    document = EvidenceDocument(request.profile, nonce, binding, (item,) + items, observations)
     # The verifier parses what we print: a document that it would refuse has to fail here, where the cause is known.
-    return Collected(EvidenceDocument.parse(document.to_dict()), devices.devices)
+    return Collected(EvidenceDocument.parse(document.to_dict()), told)
+
+
+def _of_devices(request: Request, nonce: bytes, interfaces: Interfaces) -> Tuple[Tuple[EvidenceItem, ...], Tuple[Dict[str, Any], ...]]:
+    """The items of the devices, and what is told of them."""
+    if request.gpus == "none" and request.switches != "required":
+        return (), ()
+    found = interfaces.devices(nonce, request.gpus, request.switches, request.nvml_library, request.nscq_library)
+    return found.items, found.devices
 
 
 def _bind(request: Request) -> Tuple[Binding, Dict[str, Any]]:
@@ -117,10 +139,14 @@ def _bind(request: Request) -> Tuple[Binding, Dict[str, Any]]:
     if request.tee_pubkey is not None:
         members["tee-pubkey"] = request.tee_pubkey
     if request.bind_ssh_host_keys:
+        from ansible_collections.attested.ai.plugins.module_utils.target import ssh_host_keys
+
         keys = ssh_host_keys.collect(request.ssh_dir)
         members["ssh-host-keys"] = list(keys.fingerprints)
         observations["ssh_host_key_storage"] = keys.storage
     if request.tls_certificate is not None:
+        from ansible_collections.attested.ai.plugins.module_utils.target import tls
+
         members["tls-spki"] = tls.spki_digest(request.tls_certificate)
     return Binding.parse(members, request.profile, "binding"), observations
 
@@ -156,10 +182,13 @@ def _by_configfs(request: Request, data: bytes, interfaces: Interfaces) -> Tuple
     if report.privlevel_floor is not None:
         observations["privlevel_floor"] = report.privlevel_floor
     auxiliary = _auxiliary(report.auxblob)
-    # Read after the quote, so that no event can be missing that the quote covers.
-    log = firmware_log.read(request.event_log_path, request.event_log == "required") if report.type == TDX and request.event_log != "none" else None
-    if log is not None:
-        auxiliary["event-log"] = log
+    if report.type == TDX and request.event_log != "none":
+        from ansible_collections.attested.ai.plugins.module_utils.target import firmware_log
+
+        # Read after the quote, so that no event can be missing that the quote covers.
+        log = firmware_log.read(request.event_log_path, request.event_log == "required")
+        if log is not None:
+            auxiliary["event-log"] = log
     return EvidenceItem(report.type, report.provider, report.outblob, auxiliary), observations
 
 
@@ -172,7 +201,7 @@ def _by_ioctl(request: Request, data: bytes, interfaces: Interfaces) -> Tuple[Ev
 def _by_azure(request: Request, data: bytes, interfaces: Interfaces) -> Tuple[EvidenceItem, Dict[str, Any]]:
     if request.privlevel is not None:
         raise CollectError("the paravisor asks for the report, at its own level", where="privlevel", fix="Leave privlevel out", code="privlevel-refused")
-    return interfaces.azure(data, device=request.tpm_device), {"collected_with": azure_vtpm.COLLECTED_WITH}
+    return interfaces.azure(data, device=request.tpm_device), {"collected_with": "azure-vtpm"}
 
 
 def _auxiliary(certificates: Optional[bytes]) -> Dict[str, bytes]:

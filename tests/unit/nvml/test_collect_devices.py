@@ -57,7 +57,16 @@ def test_devices_come_first_and_the_cpu_covers_them():
 def test_without_devices_nothing_changes():
     steps = Steps()
     steps.collect()
-    assert steps.asked[1][1] == report_data("attested/1", NONCE, {})
+    assert steps.asked == [("configfs", report_data("attested/1", NONCE, {}))]
+    # Whoever looked and found none binds the same.
+    steps.collect(gpus="auto")
+    assert [name for name, _data in steps.asked[1:]] == ["devices", "configfs"] and steps.asked[2] == steps.asked[0]
+
+
+def test_switches_without_gpus_are_refused_where_they_are_known():
+    steps = Steps()
+    steps.collect(gpus="none", switches="required")
+    assert [name for name, _data in steps.asked] == ["devices", "configfs"]
 
 
 def test_no_device_is_asked_for_what_cannot_be_bound():

@@ -8,13 +8,15 @@ import datetime
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, CollectError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import report_data
 from ansible_collections.attested.ai.plugins.module_utils.target import collect as target
-from ansible_collections.attested.ai.plugins.module_utils.target import sev_guest, tls, tsm
+from ansible_collections.attested.ai.plugins.module_utils.target import firmware_log, nscq, nvml, sev_guest, ssh_host_keys, tls, tpm, tsm
 from ansible_collections.attested.ai.plugins.module_utils.target.signals import signals_as_errors
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -54,6 +56,33 @@ class Interfaces:
     def collect(self, **request):
         request.setdefault("nonce", NONCE)
         return target.collect(target.Request(**request), configfs=self.configfs, ioctl=self.ioctl)
+
+
+def test_a_request_names_the_places_that_its_interfaces_know():
+    request = target.Request(nonce=NONCE)
+    assert (request.tsm_path, request.device, request.tpm_device) == (tsm.DEFAULT_PATH, sev_guest.DEFAULT_DEVICE, tpm.DEFAULT_DEVICE)
+    assert (request.ssh_dir, request.event_log_path) == (ssh_host_keys.DEFAULT_DIRECTORY, firmware_log.DEFAULT_PATH)
+    assert (request.nvml_library, request.nscq_library) == (nvml.DEFAULT_LIBRARY, nscq.DEFAULT_LIBRARY)
+
+
+_ASKED_FOR_A_DEVICE_THAT_IS_NOT_THERE = """
+import sys
+from {package} import collect
+print(*sys.modules)
+try:
+    collect.collect_all(collect.Request(nonce="{nonce}", method="ioctl", device="/does/not/exist"))
+except collect.CollectError as error:
+    print(*sys.modules)
+"""
+
+
+def test_a_guest_imports_only_what_it_is_asked_for():
+    program = _ASKED_FOR_A_DEVICE_THAT_IS_NOT_THERE.format(package=target.__package__, nonce=NONCE)
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    inside = target.__package__ + "."
+    before, after = [{name[len(inside):] for name in line.split() if name.startswith(inside)} for line in said.splitlines()]
+    assert before == {"collect", "tsm", "tsm_errors"} and after == before | {"sev_guest"}
 
 
 def test_the_report_is_over_the_binding():
