@@ -36,15 +36,16 @@ class _Order:
 
     def checks(self, line: t.Mapping[str, t.Any]) -> list[Check]:
         at, first = parse_time(line["at"], "at"), self._nonces.setdefault(line["nonce"], line["seq"])
-        late = self._before is not None and at < self._before - TOLERANCE
-        # The latest so far, so that many small steps back show; but one wrong clock does not damn all that comes after.
-        self._before = at if late or self._before is None else max(at, self._before)
-        if late:
-            order = failed("order", "its time is before that of a record in front of it")
-        elif at > self._now + TOLERANCE:
+        if at > self._now + TOLERANCE:
             order = failed("order", "its time has not come yet")
+        elif self._before is not None and at < self._before - TOLERANCE:
+            order = failed("order", "its time is before that of a record in front of it")
+            # One clock that was ahead does not damn all that comes after.
+            self._before = at
         else:
             order = passed("order", "its time follows")
+            # The latest so far, so that many small steps back show.
+            self._before = at if self._before is None else max(at, self._before)
         if first != line["seq"]:
             return [order, failed("fresh", f"its nonce is that of record {first}: evidence of then says nothing of later")]
         return [order, passed("fresh", "its nonce is in no record before it")]
