@@ -174,4 +174,4 @@ def _configuration(value: Any, where: str) -> Dict[str, str]:
     return dict(value)
 
 
-KIND = chain.Kind(ENTRY_TYPE, HEAD_TYPE, tuple(Record.__dataclass_fields__), Record.parse)
+KIND = chain.Kind(ENTRY_TYPE, HEAD_TYPE, tuple(Record.__dataclass_fields__), Record.parse, "told nobody of that record")

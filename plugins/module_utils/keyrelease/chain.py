@@ -31,12 +31,13 @@ LINE_MAX = 256 << 10
 @dataclass(frozen=True)
 class Kind:
     """What a chain consists of. ``entry_type`` and ``head_type`` keep its signatures apart from others, ``members`` are those of each entry beside seq and
-    prev, and ``check`` raises AttestedError or TypeError for a payload that is none."""
+    prev, ``check`` raises AttestedError or TypeError for a payload that is none, and ``unfinished`` says what a torn line means."""
 
     entry_type: str
     head_type: str
     members: Tuple[str, ...]
     check: Callable[[Mapping[str, Any]], object]
+    unfinished: str
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _read_lines(path: str, descriptor: int, public: Any, start: Head, kind: Kind
                     ),
                     where=where,
                     code="ledger-torn",
-                    fix="A writer was stopped in mid-write, and no key was released for it. Keep a copy, then: truncate -s %d %s" % (head.size, path),
+                    fix="A writer was stopped in mid-write (%s). Keep a copy, then: truncate -s %d %s" % (kind.unfinished, head.size, path),
                 )
             entry = _read_entry(line[:-1], public, head, where, kind)
             head = Head(entry["seq"], head.size + len(line), entry["hash"])

@@ -48,7 +48,9 @@ class Entry:
         object.__setattr__(self, "reasons", tuple(strict.text_of(reason, "ledger entry reason", 4096) for reason in self.reasons))
 
 
-RELEASES = chain.Kind("attested.ai/ledger-entry/1", "attested.ai/ledger-head/1", _TEXTS + ("release", "reasons"), lambda payload: Entry(**payload))
+RELEASES = chain.Kind(
+    "attested.ai/ledger-entry/1", "attested.ai/ledger-head/1", _TEXTS + ("release", "reasons"), lambda payload: Entry(**payload), "no key was released for it"
+)  # fmt: skip
 
 
 def append(path: str, signing_key: Any, entry: Entry) -> Head:
