@@ -94,7 +94,8 @@ def main() -> int:
 def attesting(handed: str) -> dict:
     """The task that attests, with what the Soft TEE handed over. The connection is no ssh: there is no host key to compare."""
     given = json.loads(handed)
-    return {"attested.ai.attest": {**given, "method": "configfs"}}
+    log = given.pop("event_log", None)
+    return {"attested.ai.attest": {**given, "method": "configfs", **({"event_log": "required", "event_log_path": log} if log else {})}}
 
 
 def measure(folder: Path, attest: dict, pid: int, options: argparse.Namespace) -> dict:
