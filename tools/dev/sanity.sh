@@ -34,12 +34,13 @@ if [ "$(find "$tree/tests/sanity" -name 'ignore-*.txt' 2>/dev/null | wc -l)" -ne
   exit 1
 fi
 cd "$tree"
-log=$cache/sanity.log
+# Two of these may run at once, each from a virtual environment of its own.
+log=$cache/sanity$(basename "$VIRTUAL_ENV").log
 if ansible-test sanity --venv --color no "$@" >"$log" 2>&1; then
   grep '^WARNING: Skipping' "$log" || true
   echo "no finding in $(grep -c '^Running sanity test' "$log") tests, no ignore file"
 else
   # The findings; the rest of the log is pip's talk.
-  grep -E '^(ERROR|FATAL|WARNING: Skipping|[a-z0-9-]+( --python [0-9.]+)?$)' "$log" || cat "$log"
+  grep -aE '^(ERROR|FATAL|WARNING: Skipping|[a-z0-9-]+( --python [0-9.]+)?$)' "$log" || cat "$log"
   exit 1
 fi

@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.attested.ai.plugins.module_utils.edge import bundle as bundles
 from ansible_collections.attested.ai.plugins.module_utils.endorsements.bundle import join, split
 from ansible_collections.attested.ai.plugins.module_utils.errors import KeyReleaseError
-from ansible_collections.attested.ai.plugins.module_utils.keyrelease import chain, ledger
+from ansible_collections.attested.ai.plugins.module_utils.keyrelease import chain
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe import unwrap_general
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import load_kek
 from ansible_collections.attested.ai.plugins.plugin_utils import edge_gateway
