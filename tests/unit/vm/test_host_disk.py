@@ -31,6 +31,13 @@ def test_a_disk_without_the_model_is_told_from_one_with_a_sector_of_it(place):
     assert not said["held"] and said["sectors"]["plain plain"] == 1
 
 
+@pytest.mark.parametrize("shift", [8, 48, 504, WINDOW - 3 * SECTOR - 24])
+def test_what_was_in_memory_begins_at_no_sector(place, shift):
+    control, plain = ((place / name).read_bytes() for name in ("control", "plain"))
+    said = look(place, control[:SECTOR] + bytes(shift) + plain[7 * SECTOR : 9 * SECTOR] + bytes(SECTOR))
+    assert not said["held"] and said["sectors"] == {"plain plain": 2, "control control": 1}
+
+
 def test_where_the_control_is_not_found_nothing_is_said_to_hold(place):
     assert not look(place, bytes(64 * SECTOR))["held"]
 
