@@ -16,57 +16,10 @@ import pytest
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import spki_of_certificate
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwe import unwrap_general
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import load_kek
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "unit" / "kbs"))
 
 import kbs_lab  # noqa: E402
-from softkbs.attestation import AttestationFailed  # noqa: E402
-
-# Of our own, for what the Soft TEE is: any guest whose report its VCEK signed.
-SOFT_SNP = """package policy
-
-import rego.v1
-
-default hardware := 97
-
-trust_claims := {"executables": 3, "hardware": hardware, "configuration": 2, "file-system": 0, "instance-identity": 0, "runtime-opaque": 0,
-  "storage-opaque": 0, "sourced-data": 0}
-
-hardware := 2 if {
-  input.snp.debug == false
-}
-"""
-AFFIRMING = """package policy
-
-import rego.v1
-
-default allow := false
-
-allow if {
-  data.plugin == "resource"
-  input.submods.cpu0["ear.status"] == "affirming"
-}
-"""
-
-
-def snp(primary: dict, expected: bytes) -> dict:
-    """As much of Trustee's verifier as counts here: report data, and the signature by the VCEK that came along. The Soft TEE's root is nobody's."""
-    shape = primary["attestation_report"]
-    raw = kbs_lab.from_shape(shape)
-    if bytes(shape["report_data"]) != expected:
-        raise AttestationFailed("REPORT_DATA differs")
-    chain = {entry["cert_type"]: bytes(entry["data"]) for entry in primary["cert_chain"] or []}
-    r, s = (int.from_bytes(bytes(shape["signature"][name]), "little") for name in ("r", "s"))
-    try:
-        load_der_public_key(spki_of_certificate(chain["VCEK"])).verify(encode_dss_signature(r, s), raw[:0x2A0], ec.ECDSA(hashes.SHA384()))
-    except (InvalidSignature, KeyError) as error:
-        raise AttestationFailed(f"signature ({type(error).__name__})") from None
-    return {"debug": bool(shape["policy"] >> 19 & 1), "measurement": bytes(shape["measurement"]).hex()}
 
 
 class Workspace:
@@ -130,9 +83,7 @@ class Workspace:
 @pytest.fixture
 def workspace(tmp_path, soft_guest):
     with kbs_lab.soft_peer(tmp_path) as peer:
-        attestation = peer.server.kbs.attestation
-        attestation.verifiers["snp"], attestation.policies["default_cpu"] = snp, SOFT_SNP
-        peer.server.kbs.policy = AFFIRMING
+        kbs_lab.trust_soft_guests(peer.server.kbs)
         made = Workspace(tmp_path, soft_guest, peer)
         yield made
         shutil.rmtree(made.memory, ignore_errors=True)

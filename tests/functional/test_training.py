@@ -28,36 +28,10 @@ REPO = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "tests" / "unit" / name) for name in ("kbs", "training")] + [str(REPO / "tools" / "softtee")]
 
 import kbs_lab  # noqa: E402  after the path
-from softkbs import snp  # noqa: E402  after the path
 from training_lab import Lab  # noqa: E402  after the path
 
 OWNERS = ("clinic-a", "clinic-b", "clinic-c")
 RESOURCE = "kbs:///default/training-key/count"
-# Any guest whose report its VCEK signed, which the verifier has asked for already, and that nobody debugs.
-TRUSTED = """package policy
-
-import rego.v1
-
-default hardware := 97
-
-trust_claims := {"executables": 3, "hardware": hardware, "configuration": 2, "file-system": 0, "instance-identity": 0, "runtime-opaque": 0,
-  "storage-opaque": 0, "sourced-data": 0}
-
-hardware := 2 if {
-  input.snp.policy_debug_allowed == false
-}
-"""
-AFFIRMING = """package policy
-
-import rego.v1
-
-default allow := false
-
-allow if {
-  data.plugin == "resource"
-  input.submods.cpu0["ear.status"] == "affirming"
-}
-"""
 
 
 def softtee(*arguments, check=True):
@@ -168,9 +142,7 @@ def clinic(tmp_path):
         for name in "ab":
             (tmp_path / ("broker-" + name)).mkdir()
             brokers[name] = stack.enter_context(kbs_lab.soft_peer(tmp_path / ("broker-" + name)))
-            kbs = brokers[name].server.kbs
-            kbs.attestation.verifiers["snp"], kbs.attestation.policies["default_cpu"] = snp.verify, TRUSTED
-            kbs.policy = AFFIRMING
+            kbs_lab.trust_soft_guests(brokers[name].server.kbs)
         made = Clinic(tmp_path, brokers)
         stack.callback(made.close)
         yield made

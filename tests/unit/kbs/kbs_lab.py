@@ -33,6 +33,7 @@ from cryptography.x509.oid import NameOID
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools" / "softkbs"))
 
+from softkbs import snp  # noqa: E402
 from softkbs.server import Server  # noqa: E402
 from softkbs.service import Admin, Kbs  # noqa: E402
 
@@ -40,6 +41,30 @@ REAL = os.environ.get("TRUSTEE_KBS", "")
 ISSUER, AUDIENCE = "ops.example.org", "KBS"
 ALLOW = "package policy\n\nimport rego.v1\n\ndefault allow := false\n\nallow if {\n  data.plugin == \"resource\"\n}\n"
 DENY = "package policy\n\nimport rego.v1\n\ndefault allow := false\n"
+SOFT_GUEST = """package policy
+
+import rego.v1
+
+default hardware := 97
+
+trust_claims := {"executables": 3, "hardware": hardware, "configuration": 2, "file-system": 0, "instance-identity": 0, "runtime-opaque": 0,
+  "storage-opaque": 0, "sourced-data": 0}
+
+hardware := 2 if {
+  input.snp.policy_debug_allowed == false
+}
+"""
+AFFIRMING = """package policy
+
+import rego.v1
+
+default allow := false
+
+allow if {
+  data.plugin == "resource"
+  input.submods.cpu0["ear.status"] == "affirming"
+}
+"""
 BROKEN = "package policy\n\nallow if {\n  this is not rego\n"
 
 
@@ -127,29 +152,10 @@ def with_init_data(text: str) -> Callable[[Challenge], Collected]:
     return lambda challenge: Collected(evidence.sample(challenge.report_data()), init_data=text)
 
 
-def from_shape(shape: dict) -> bytes:
-    """The report that virtee's form says, put together by the table of AMD publication 56860."""
-    def tcb(value: dict) -> bytes:
-        if shape["cpuid_fam_id"] == 0x1A:
-            return bytes([value["fmc"], value["bootloader"], value["tee"], value["snp"], 0, 0, 0, value["microcode"]])
-        return bytes([value["bootloader"], value["tee"], 0, 0, 0, 0, value["snp"], value["microcode"]])
-
-    def number(name: str, size: int) -> bytes:
-        return (shape.get(name) or 0).to_bytes(size, "little")
-
-    def version(name: str) -> bytes:
-        return bytes([shape[name]["build"], shape[name]["minor"], shape[name]["major"], 0])
-
-    parts = [
-        number("version", 4), number("guest_svn", 4), number("policy", 8), bytes(shape["family_id"]), bytes(shape["image_id"]), number("vmpl", 4),
-        number("sig_algo", 4), tcb(shape["current_tcb"]), number("plat_info", 8), number("key_info", 4), bytes(4),
-        *(bytes(shape[name]) for name in ("report_data", "measurement", "host_data", "id_key_digest", "author_key_digest", "report_id", "report_id_ma")),
-        tcb(shape["reported_tcb"]), number("cpuid_fam_id", 1), number("cpuid_mod_id", 1), number("cpuid_step", 1), bytes(21), bytes(shape["chip_id"]),
-        tcb(shape["committed_tcb"]), version("current"), version("committed"), tcb(shape["launch_tcb"]), number("launch_mit_vector", 8),
-        number("current_mit_vector", 8),
-    ]  # fmt: skip
-    data = b"".join(parts).ljust(0x2A0, b"\0") + bytes(shape["signature"]["r"]) + bytes(shape["signature"]["s"])
-    return data.ljust(1184, b"\0")
+def trust_soft_guests(kbs: Kbs) -> None:
+    """Any guest whose report its VCEK signed, which the verifier asks for, and that nobody debugs: of our own, for what the Soft TEE is."""
+    kbs.attestation.verifiers["snp"], kbs.attestation.policies["default_cpu"] = snp.verify, SOFT_GUEST
+    kbs.policy = AFFIRMING
 
 
 def loopback_certificate(folder: Path, authority: Authority, *names: str) -> tuple[Path, Path]:

@@ -22,6 +22,7 @@ from ansible_collections.attested.ai.plugins.module_utils.kbs import agent_polic
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
+from softkbs import snp
 
 
 def code_of(act) -> str:
@@ -218,13 +219,13 @@ def test_the_digest_that_evidence_binds_is_the_published_one(vectors):
 
 def test_the_shape_of_a_report_is_that_of_trustees_own_example(vectors):
     published = json.loads((vectors / "coco/trustee/as/evidence.json").read_text())
-    report = kbs_lab.from_shape(published["attestation_report"])
+    report = snp.report_bytes(published["attestation_report"])
     chain = {entry["cert_type"].lower(): bytes(entry["data"]) for entry in published["cert_chain"]}
     assert evidence.snp(report, chain) == published
     for path in sorted((vectors / "snp").glob("real-*-v[35]-*.report.bin")) + sorted((vectors / "coco/trustee/snp").glob("*.bin")):
         parsed = parse_report(path.read_bytes())
         if parsed.product is not None:
-            assert kbs_lab.from_shape(evidence.snp(parsed.raw)["attestation_report"]) == parsed.raw, path.name
+            assert snp.report_bytes(evidence.snp(parsed.raw)["attestation_report"]) == parsed.raw, path.name
     assert evidence.tdx(b"q") == {"cc_eventlog": None, "quote": "cQ=="}
     assert code_of(lambda: evidence.snp((vectors / "snp/real-milan-v2-virtee.report.bin").read_bytes())) == "format"
 
