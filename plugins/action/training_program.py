@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import typing as t
 
 from ansible_collections.attested.ai.plugins import module_utils
@@ -15,9 +16,12 @@ from ansible_collections.attested.ai.plugins.module_utils.modelserver.bundle imp
 from ansible_collections.attested.ai.plugins.module_utils.training.options import SETTINGS
 from ansible_collections.attested.ai.plugins.module_utils.training.settings import settings_bytes
 from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import content
 
 UNIT: t.Final = "attested-training.service"
 MOUNT: t.Final = "run-attested-training.mount"
+# They are no secret, and are measured by whoever likes to.
+MODE: t.Final = 0o644
 PROGRAM: t.Final = "/usr/lib/attested-ai/training.pyz"
 # What the mount is for: /run itself is small.
 DIRECTORY: t.Final[dict[str, t.Any]] = {"type": "path", "default": "/run/attested/training"}
@@ -31,12 +35,12 @@ class ActionModule(ControllerAction):
     def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         folder = self.local(options["dest"])
         files = {path: (os.path.join(folder, os.path.basename(path)), data) for path, data in contents(options).items()}
-        differ = {path: _before(place) for path, (place, data) in files.items() if _before(place) != data}
+        differ = {path: before for path, (place, data) in files.items() if (before := content(place)) != data or stat.S_IMODE(os.stat(place).st_mode) != MODE}
         if differ and not self._task.check_mode:
             os.makedirs(folder, exist_ok=True)
             for path in differ:
                 replace_file(*files[path])
-                os.chmod(files[path][0], 0o644)
+                os.chmod(files[path][0], MODE)
         told = {
             "changed": bool(differ), "dest": folder, "files": [{"src": place, "dest": path, "mode": "0644"} for path, (place, _data) in files.items()],
             "digests": {path: hashlib.sha256(data).hexdigest() for path, (_place, data) in files.items()}, "enable": [UNIT],
@@ -62,14 +66,6 @@ def contents(options: dict[str, t.Any]) -> dict[str, bytes]:
 def _data(root: str, name: str) -> bytes:
     with open(os.path.join(root, "training", "data", name), "rb") as stream:
         return stream.read()
-
-
-def _before(place: str) -> bytes | None:
-    try:
-        with open(place, "rb") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
 
 
 def _diff(path: str, before: bytes | None, after: bytes) -> dict[str, str]:

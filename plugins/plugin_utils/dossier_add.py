@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import typing as t
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ear import sign_ear
@@ -124,9 +124,8 @@ class Maker:
         def same(endorsements: Endorsements) -> bool:
             return jcs.canonicalize(appraise_record(self._draft.record, self._draft.blobs, endorsements, cache).to_dict()) == verdict
 
-        needed = least(self._endorsements, same)
-        kinds = {part.name: getattr(needed, part.name) for part in fields(needed) if part.init}
-        self._draft.state(endorsements={kind: tuple(self._draft.keep(piece) for piece in pieces) for kind, pieces in kinds.items() if pieces})
+        needed = least(self._endorsements, same).pieces()
+        self._draft.state(endorsements={kind: tuple(self._draft.keep(piece) for piece in pieces) for kind, pieces in needed.items() if pieces})
 
     def _ear(self, result: Result, signing_key: t.Any) -> str:
         if outlived(result, result.evaluated_at):

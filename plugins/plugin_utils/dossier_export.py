@@ -16,7 +16,8 @@ from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.ledger import RELEASES, LedgerReport
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tree import MANIFEST, SIGNATURE
-from ansible_collections.attested.ai.plugins.plugin_utils.dossier_files import FILES, PUBLIC, RECORDS, DossierFiles, content, make_folders
+from ansible_collections.attested.ai.plugins.plugin_utils.dossier_files import FILES, PUBLIC, RECORDS, DossierFiles, make_folders
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import content
 
 _SUFFIX = {"tdx": "json", "cca": "json", "jwks": "json", "rims": "xml", "launch_endorsements": "binarypb"}
 _NAMES = {"evidence": "evidence.json", "policy": "policy.json", "reference_values": "reference-values.json", "result": "result.json", "ear": "ear.jwt",

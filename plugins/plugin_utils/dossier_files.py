@@ -17,6 +17,7 @@ from ansible_collections.attested.ai.plugins.module_utils.errors import Attested
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import chain
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
+from ansible_collections.attested.ai.plugins.plugin_utils.local_path import content
 
 RECORDS, FILES, PUBLIC = "records.jsonl", "files", "dossier.pub.jwk"
 # The largest is a manifest of very many files.
@@ -99,15 +100,6 @@ class DossierFiles:
         except FileNotFoundError:
             make_folders(os.path.dirname(path))
         replace_file(path, data)
-
-
-def content(path: str) -> bytes | None:
-    """Of a file, None if there is none. Raises OSError."""
-    try:
-        with open(path, "rb") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
 
 
 def _nonce_of(line: bytes) -> t.Any:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Paths on the controller that a task names."""
+"""Paths on the controller that a task names, and what lies there."""
 
 from __future__ import annotations
 
@@ -34,8 +34,18 @@ def local_path(action: t.Any, path: str) -> str:
     return absolute(action._loader.get_basedir(), path)
 
 
+def content(path: str) -> bytes | None:
+    """All of a file, None if there is none. Raises OSError."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return None
+
+
 def find(action: t.Any, path: str) -> str:
-    """A file or folder that is read, searched for as Ansible does: the role's and the playbook's C(files), then the base. Raises AnsibleError."""
+    """A file or folder that is read, searched for as Ansible does: the role's and the playbook's C(files), then the base. Of a playbook that was started by its
+    name, first in the folder where it was started: the collection's own files lie beside it. Raises AnsibleError."""
     own = local_path(action, path)
     basedir = action._loader.get_basedir()
     found: str = own if base_of(basedir) != basedir and os.path.exists(own) else action._find_needle("files", path)

@@ -46,7 +46,12 @@ class Endorsements:
 
     def __add__(self, other: Endorsements) -> Endorsements:
         """Both, each piece once."""
-        return Endorsements(*(tuple(dict.fromkeys(getattr(self, part.name) + getattr(other, part.name))) for part in fields(self) if part.init))
+        others = other.pieces()
+        return Endorsements(**{kind: tuple(dict.fromkeys(found + others[kind])) for kind, found in self.pieces().items()})
+
+    def pieces(self) -> Dict[str, Tuple[bytes, ...]]:
+        """All of them, by kind."""
+        return {part.name: getattr(self, part.name) for part in fields(self) if part.init}
 
 
 @dataclass(frozen=True)

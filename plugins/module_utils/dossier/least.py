@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Callable, List, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.context import Endorsements
@@ -30,7 +29,7 @@ def least(given: Endorsements, same: Callable[[Endorsements], bool]) -> Endorsem
         take(pieces[:middle], pieces[middle:] + after)
         take(pieces[middle:], after)
 
-    take([(part.name, piece) for part in fields(given) if part.init for piece in getattr(given, part.name)], [])
+    take([(kind, piece) for kind, found in given.pieces().items() for piece in found], [])
     return _made(kept)
 
 

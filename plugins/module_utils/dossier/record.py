@@ -24,7 +24,7 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest i
 ENTRY_TYPE, HEAD_TYPE = "attested.ai/dossier-record/1", "attested.ai/dossier-head/1"
 # How the evidence came: asked of a model server over TLS, or brought as a document.
 SERVER, DOCUMENT = "server", "document"
-ENDORSEMENTS = ("certificates", "crls", "tdx", "cca", "rims", "ocsp", "launch_endorsements", "jwks")
+ENDORSEMENTS = tuple(Endorsements().pieces())
 PROTOCOL = "TLS 1.3"
 LIST_MAX = 256
 _SPKI = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -72,9 +72,8 @@ class Record:
     def parse(cls, obj: Any, where: str = "dossier record") -> Record:
         """Read a payload. Raises FormatError."""
         members = dict(strict.members(obj, tuple(cls.__dataclass_fields__), where=where))
-        for name in ("accepted",):
-            if not isinstance(members[name], bool):
-                raise FormatError("%s is neither true nor false" % name, where=where)
+        if not isinstance(members["accepted"], bool):
+            raise FormatError("accepted is neither true nor false", where=where)
         for name, limit in (("version", 64), ("problem", 2048)):
             # It is shown on terminals, and a dossier may be somebody else's.
             if not strict.text_of(members[name], "%s %s" % (where, name), limit).isprintable():

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Dict
 
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs
+from ansible_collections.attested.ai.plugins.module_utils.training.disk import BLOCK, HostDisk, bad
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
-from ansible_collections.attested.ai.plugins.module_utils.training.volume import BLOCK, bad
 
 SCHEMA = "attested.ai/training-status/1"
 STATUS, RESULTS = "status.json", "results"
@@ -37,33 +37,17 @@ class Status:
         return jcs.canonicalize({"schema": SCHEMA, "job": self.job, "agreement": self.agreement, "error": self.error}) + b"\n"
 
 
-class Disk:
+class Disk(HostDisk):
     """Raises TrainingError if it cannot be written to, or something lies on it."""
 
     def __init__(self, path: str) -> None:
-        self.where = path
-        try:
-            self._disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise bad("it cannot be opened (%s)" % error.strerror, path, "Give the guest a disk with this serial number") from None
-        try:
-            self._size = os.lseek(self._disk, 0, os.SEEK_END)
-            self._check(os.pread(self._disk, _LEAST, 0))
-        except OSError as error:
-            self.close()
-            raise bad("it cannot be read (%s)" % error.strerror, path) from None
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(path, os.O_RDWR)
 
-    def _check(self, start: bytes) -> None:
+    def _look(self) -> None:
         if self._size < _LEAST:
             raise bad("it has %d bytes, at least %d are needed" % (self._size, _LEAST), self.where, _FIX)
-        if start.strip(b"\0"):
+        if os.pread(self._disk, _LEAST, 0).strip(b"\0"):
             raise bad("something lies on it", self.where, "Keep what is there. " + _FIX)
-
-    def close(self) -> None:
-        os.close(self._disk)
 
     def write_results(self, folder: str) -> None:
         """What lies in ``folder``. Raises TrainingError if there is no room for all of it; then nothing of it counts."""

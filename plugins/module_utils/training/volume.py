@@ -21,9 +21,8 @@ from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import tree
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE, Manifest
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import read_exactly
-from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+from ansible_collections.attested.ai.plugins.module_utils.training.disk import BLOCK, HostDisk, bad
 
-BLOCK = 512
 _ZEROS = bytes(BLOCK)
 _MAGIC = b"ustar\x0000"
 _OCTAL = re.compile(rb"[0-7]{1,11}[\0 ]+\Z")
@@ -39,26 +38,15 @@ class Member:
     size: int
 
 
-class Archive:
+class Archive(HostDisk):
     """What lies on the disk, as its headers said when it was opened. Raises TrainingError on anything but a whole archive."""
 
     def __init__(self, path: str) -> None:
-        self.where = path
-        try:
-            self._disk = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise bad("it cannot be opened (%s)" % error.strerror, path, "Give the guest a disk with this serial number") from None
-        try:
-            self.members = self._scan(os.lseek(self._disk, 0, os.SEEK_END))
-        except OSError as error:
-            self.close()
-            raise bad("it cannot be read (%s)" % error.strerror, path) from None
-        except BaseException:
-            self.close()
-            raise
+        self.members: Dict[str, Member] = {}
+        super().__init__(path, os.O_RDONLY)
 
-    def close(self) -> None:
-        os.close(self._disk)
+    def _look(self) -> None:
+        self.members = self._scan(self._size)
 
     def read(self, name: str, most: int) -> bytes:
         """A small file, whole. Raises TrainingError."""
@@ -141,10 +129,6 @@ def _number(field: bytes, where: str) -> int:
     if not _OCTAL.match(text):
         raise bad("a number in a header is none", where, _FIX)
     return int(text.rstrip(b"\0 "), 8)
-
-
-def bad(what: str, where: str, fix: str = "") -> TrainingError:
-    return TrainingError(what, where=where, fix=fix, code="training-volume")
 
 
 class Folder:

@@ -282,6 +282,9 @@ def test_files_for_the_image_are_the_same_each_time(tmp_path):
     made = _action(False).work(given)
     assert made == tried and not _action(False).work(given)["changed"] and _action(False).work(given)["diff"] == []
     assert [one["dest"] for one in made["files"]] == list(made["digests"]) and all(os.stat(one["src"]).st_mode & 0o777 == 0o644 for one in made["files"])
+    # A run that was cut off after the file was written, and before it was opened to others.
+    os.chmod(made["files"][0]["src"], 0o600)
+    assert _action(False).work(given)["changed"] and os.stat(made["files"][0]["src"]).st_mode & 0o777 == 0o644
     shown = {one["before_header"]: one["after"] for one in made["diff"]}
     assert '"seconds":7200' in shown["/etc/attested-ai/training.json"] and shown[training_program.PROGRAM].startswith("SHA-256 ")
     other = _action(False).work({**given, "seconds": 60})
