@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - attested.ai.attributes
   - attested.ai.attributes.actiongroup_ai
   - attested.ai.attributes.controller
+  - attested.ai.appraisal
 attributes:
   check_mode:
     support: full
@@ -72,30 +73,17 @@ options:
   policy:
     description: The appraisal policy, as a dictionary or as the path of a YAML or JSON file. Needed to V(add). The chain of trust is enforced.
     type: raw
-  reference_values:
-    description: The launch measurements that are good, as a dictionary, a path, or a list of these.
-    type: raw
-  certificates:
-    description: Files with certificates (PEM or DER) for the path from the evidence to a pinned root.
-    type: list
-    elements: path
-    default: []
-  crl:
-    description: File with the certificate revocation list (PEM or DER) of the product's root.
-    type: path
-  collateral:
-    description: Stores, bundles or files. Of all of it, the record keeps what the verdict needs.
-    type: list
-    elements: path
-    default: []
-  collateral_key:
-    description: The public key of the signer of bundles in O(collateral).
-    type: raw
+    required: false
   at:
     description:
       - Time of the record in RFC 3339, for tests and archives. The default is the controller's clock.
       - With V(verify) the time up to which there should be records.
     type: str
+  collateral:
+    description: Stores, bundles or files of M(attested.ai.collateral). Of all of it, the record keeps what the verdict needs.
+    type: list
+    elements: path
+    default: []
   model:
     description: Directory of the encrypted model, of which manifest and signature are kept. With O(signer).
     type: path
