@@ -131,6 +131,7 @@ STAGES = (
     Stage("vm-hosts", "vm", (("molecule", "test", "--scenario-name", "hosts"),), long=True, cores=2),
     Stage("vm-snp-host-12", "vm", (("env", "ATTESTED_RELEASE=bookworm", "molecule", "test", "--scenario-name", "snp_host"),), long=True, cores=2),
     Stage("vm-guest-image", "vm", (NSPAWN, ("molecule", "test", "--scenario-name", "guest_image"),), long=True, cores=2),
+    Stage("vm-training-image", "vm", (NSPAWN, ("molecule", "test", "--scenario-name", "training_image")), long=True, cores=2),
     Stage("vm-confidential-vm", "vm", (NSPAWN, ("sh", "-c", WITH_PEERS % ("", "confidential_vm"))), long=True, cores=2),
     Stage(
         "kubernetes",
