@@ -3,7 +3,8 @@
 
 A server of ranges runs in a process of its own on loopback. Without --rate it is faster than any network between machines, and both share the processors:
 what decrypting adds shows at its worst. With --rate it sends as a line of so many gigabits per second would.
-Files lie in memory (--directory, a tmpfs). Rounds are interleaved. Prints a table, and JSON with --json.
+Files lie in memory (--directory, a tmpfs). Rounds are interleaved. Prints a table, and JSON with --json. It ends with 1 where decrypting takes more than
+a tenth of the speed, or where memory goes over its limit.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.web import
 
 KEY = bytes(range(32))
 AAD = associated_data("bench", 1, "model.safetensors")
+# Least share of the speed of fetching alone, and most memory in MB for a model of any size.
+SHARE, MEMORY = 0.9, 200
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -159,7 +162,7 @@ def peak(mib: int, directory: str) -> int:
     return int(subprocess.run([sys.executable, "-c", code, str(mib), directory], check=True, capture_output=True, text=True).stdout)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=1024, help="MiB of plaintext")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
@@ -171,7 +174,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.serve:
         serve(options.serve, options.rate)
-        return
+        return 0
     result = measure(options.size, options)
     result["peak_mb"] = {mib: peak(mib, options.directory) for mib in (max(1, options.size // 8), options.size)}
     medians = {name: options.size * (1 << 20) / statistics.median(values) / 1e9 for name, values in result["seconds"].items()}
@@ -182,7 +185,11 @@ def main() -> None:
     if options.json:
         with open(options.json, "w", encoding="utf-8") as stream:
             json.dump(result, stream, indent=1)
+    share, memory = result["of_fetch_alone"], max(result["peak_mb"].values())
+    print(f"target: {SHARE} of fetching alone: {share:.2f}, {'kept' if share >= SHARE else 'NOT kept'}")
+    print(f"target: at most {MEMORY} MB: {memory}, {'kept' if memory <= MEMORY else 'NOT kept'}")
+    return 0 if share >= SHARE and memory <= MEMORY else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
