@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Fetching the ciphertext of an image to a file or disk of the guest, because it is mapped and not copied. An interrupted fetch goes on."""
+"""Fetching the ciphertext of an image to a file or disk of the guest, because it is mapped and not copied. An interrupted fetch goes on.
+
+By its beginning an image is told from anything else. So that is written last, when all else is there and on the disk: whatever interrupts a fetch, neither a
+file nor a disk looks whole that is not.
+"""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
-import stat
 import threading
 from typing import Any, Callable, Dict, List, Set
 
@@ -19,6 +23,7 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.image_buil
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import ImageEntry
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_stream import write_exactly
 
+# At least HEADER: the beginning is held back from the first one.
 _BLOCK = 1 << 20
 Meter = Callable[[int, int], None]
 
@@ -27,44 +32,96 @@ def check(source: Any, image: ImageEntry, path: str) -> None:
     """Is the image there, or room for it, and is it on the server? Writes nothing. Raises ModelError."""
     if _is_there(path, image):
         return
-    if not os.path.lexists(path):
+    if image_open.is_disk(path):
+        _check_disk(path, image)
+    else:
         status = os.statvfs(os.path.dirname(path) or "/")
         begun = os.stat(_partial(path)).st_blocks * 512 if os.path.exists(_partial(path)) else 0
         if status.f_bavail * status.f_frsize + begun < image.size:
-            what = "%d MB are needed for the ciphertext" % -(-image.size // 1_000_000)
-            raise ModelError(what, where=path, fix="Make room, or give a disk", code="model-no-space")
+            raise ModelError(_needed(image), where=path, fix="Make room, or give a disk", code="model-no-space")
     header = bytearray(HEADER)
     with source.open(image.path, image.size) as sealed:
         sealed.read_into(memoryview(header), 0)
-    if hashlib.sha256(header).hexdigest() != image.header_sha256:
-        raise ModelError("its beginning is not that of the manifest: it was encrypted in another run", where=source.name(image.path), code="model-header")
+    _check_header(header, image, source.name(image.path))
 
 
 def fetch(source: Any, image: ImageEntry, path: str, threads: int, meter: Meter) -> bool:
     """Bring the image to ``path``. Returns whether anything was fetched. Raises ModelError; a file that was begun goes on next time."""
     if _is_there(path, image):
         return False
-    block_device = os.path.lexists(path) and stat.S_ISBLK(os.stat(path).st_mode)
-    output = path if block_device else _partial(path)
+    disk = image_open.is_disk(path)
+    output = path if disk else _partial(path)
     try:
-        descriptor = os.open(output, os.O_RDWR | os.O_CLOEXEC | (0 if block_device else os.O_CREAT | os.O_NOFOLLOW), 0o600)
+        # Of a disk this is a claim: one that is mounted, or mapped as an image that is open, is refused.
+        descriptor = os.open(output, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if disk else os.O_CREAT | os.O_NOFOLLOW), 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not block_device:
+            if disk:
+                _blank(descriptor)
+            else:
                 os.ftruncate(descriptor, image.size)
-            _Fetch(source, image, descriptor, path + ".fetched.json", not block_device, meter).run(threads)
+            run = _Fetch(source, image, descriptor, path + ".fetched.json", not disk, meter)
+            run.run(threads)
+            os.fsync(descriptor)
+            run.finish()
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        if not block_device:
+        if not disk:
             os.replace(output, path)
         if os.path.lexists(path + ".fetched.json"):
             os.unlink(path + ".fetched.json")
     except BlockingIOError:
         raise ModelError("another run is fetching it", where=output, fix="Wait until it is done", code="model-busy") from None
     except OSError as error:
+        if disk and error.errno == errno.EBUSY:
+            fix = "Give another disk, or close what is open on it: model_open with state=absent"
+            raise ModelError("the disk is in use: mounted, or mapped", where=path, fix=fix, code="model-busy") from None
         raise ModelError("the image cannot be written (%s)" % error.strerror, where=error.filename or output, code="model-dest") from None
     return True
+
+
+def discard(path: str) -> None:
+    """What was fetched is no good: the next run fetches it again. Of a disk only the beginning is taken away. Raises ModelError."""
+    try:
+        if not image_open.is_disk(path):
+            os.unlink(path)
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            _blank(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        what = "what was fetched does not verify, and cannot be discarded (%s)" % error.strerror
+        raise ModelError(what, where=path, fix="Remove it, or overwrite the beginning of the disk", code="model-dest") from None
+
+
+def _blank(descriptor: int) -> None:
+    write_exactly(descriptor, memoryview(bytes(HEADER)), 0)
+    os.fsync(descriptor)
+
+
+def _check_header(header: Any, image: ImageEntry, where: str) -> None:
+    if hashlib.sha256(header).hexdigest() != image.header_sha256:
+        raise ModelError("its beginning is not that of the manifest: it was encrypted in another run", where=where, code="model-header")
+
+
+def _check_disk(path: str, image: ImageEntry) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = image_open.disk_size(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise ModelError("the disk cannot be opened (%s)" % error.strerror, where=path, code="model-dest") from None
+    if size < image.size:
+        raise ModelError("%s, and the disk has %d" % (_needed(image), size // 1_000_000), where=path, fix="Give a larger disk", code="model-no-space")
+
+
+def _needed(image: ImageEntry) -> str:
+    return "%d MB are needed for the ciphertext" % -(-image.size // 1_000_000)
 
 
 def _partial(path: str) -> str:
@@ -87,7 +144,8 @@ class _Fetch:
     def __init__(self, source: Any, image: ImageEntry, output: int, notes: str, resumes: bool, meter: Meter) -> None:
         self._source, self._image, self._output, self._meter = source, image, output, meter
         self._window: int = source.batch_bytes
-        # The beginning last: without it a disk does not look as if all were there.
+        self._header = b""
+        # The first one last, and never written down as there: what it begins with comes at the very end.
         self._order = list(range(1, -(-image.size // self._window))) + [0]
         self._notes = notes if resumes else ""
         self._there: Set[int] = self._read_notes()
@@ -111,6 +169,11 @@ class _Fetch:
         if self._errors:
             raise self._errors[0]
 
+    def finish(self) -> None:
+        """Write the beginning. All else is on the disk. Raises ModelError if it is not that of the manifest."""
+        _check_header(self._header, self._image, self._source.name(self._image.path))
+        write_exactly(self._output, memoryview(self._header), 0)
+
     def _work(self, sealed: Any, wanted: List[int]) -> None:
         buffer = memoryview(bytearray(_BLOCK))
         try:
@@ -123,6 +186,9 @@ class _Fetch:
                 for offset in range(begin, begin + self._length(number), _BLOCK):
                     part = buffer[: min(_BLOCK, begin + self._length(number) - offset)]
                     sealed.read_into(part, offset)
+                    if offset == 0:
+                        self._header = bytes(part[:HEADER])
+                        part[:HEADER] = bytes(HEADER)
                     write_exactly(self._output, part, offset)
                 self._note(number)
         except Exception as error:  # pylint: disable=broad-except
@@ -134,9 +200,9 @@ class _Fetch:
 
     def _note(self, number: int) -> None:
         with self._lock:
-            self._there.add(number)
             self._done += self._length(number)
-            if self._notes:
+            if self._notes and number:
+                self._there.add(number)
                 marker.replace(self._notes, jcs.canonicalize(self._head(sorted(self._there))))
         if threading.current_thread() is threading.main_thread():
             self._meter(self._done, self._image.size)
@@ -153,6 +219,6 @@ class _Fetch:
         except (OSError, FormatError):
             return set()
         there = found["there"] if isinstance(found["there"], list) else []
-        if found != self._head(there) or not all(isinstance(number, int) and number in self._order for number in there):
+        if found != self._head(there) or not all(type(number) is int and number in self._order[:-1] for number in there):
             return set()
         return set(there)

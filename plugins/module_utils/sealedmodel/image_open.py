@@ -16,7 +16,7 @@ import hashlib
 import os
 import stat
 from contextlib import ExitStack
-from typing import Iterator, Optional, Tuple
+from typing import Callable, Iterator, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import emwp, mapper, marker, tree
@@ -27,8 +27,22 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.publish im
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import lock_memory, wipe, wipe_tree
 
 _BLOCK = 4096
+_PIECE = 1 << 20
 _MOUNT = "model"
 _PREFIX = "attested-model-"
+
+
+def is_disk(path: str) -> bool:
+    """A block device, and no file."""
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def disk_size(descriptor: int) -> int:
+    """Raises OSError."""
+    return mapper.device_size(descriptor)
 
 
 def check_image(path: str, image: ImageEntry) -> None:
@@ -45,7 +59,7 @@ def _open(path: str, image: ImageEntry) -> int:
     try:
         status = os.fstat(descriptor)
         if stat.S_ISBLK(status.st_mode):
-            size = mapper.device_size(descriptor)
+            size = disk_size(descriptor)
             good = size >= image.size
         elif stat.S_ISREG(status.st_mode):
             size = status.st_size
@@ -86,10 +100,11 @@ def mapper_node(holder: str) -> str:
     raise FileNotFoundError(holder)
 
 
-def open_image(target: Target, sealed: Sealed, path: str, dek: bytearray) -> None:
+def open_image(target: Target, sealed: Sealed, path: str, dek: bytearray, read_through: Optional[Callable[[int, int], None]] = None) -> None:
     """Map, mount, compare names and sizes, and put the model in its place. Whatever goes wrong, nothing of this attempt is left.
 
-    The caller has checked signature and release, and that ``dest`` lies in memory.
+    With ``read_through``, which is told how far it is, every byte is read once before, so that dm-verity has seen it. The caller has checked signature and
+    release, and that ``dest`` lies in memory.
     """
     image = sealed.manifest.image
     if image is None:
@@ -106,6 +121,8 @@ def open_image(target: Target, sealed: Sealed, path: str, dek: bytearray) -> Non
         os.mkdir(os.path.join(holder, _MOUNT), 0o700)
         _map(holder, sealed.manifest, image, path, dek)
         _compare(os.path.join(holder, _MOUNT), sealed.manifest)
+        if read_through is not None:
+            _read_through(os.path.join(holder, _MOUNT), sealed.manifest, read_through)
         if (target.uid, target.gid) != (-1, -1):
             os.chown(holder, target.uid, target.gid)
         os.chmod(holder, target.directory_mode)
@@ -164,11 +181,43 @@ def _compare(place: str, manifest: Manifest) -> None:
         finally:
             os.close(root)
     except (OSError, ModelError) as error:
-        # The kernel gives no other answer for a block that does not verify.
-        what = "a part of it does not verify (%s)" % (error.what if isinstance(error, ModelError) else error.strerror)
-        raise ModelError(what, where=place, fix="Copy the image again", code="model-tag") from None
+        raise _unverified(error, place) from None
     if found != {entry.path: entry.size for entry in manifest.files}:
         raise ModelError("the image does not hold the files that the manifest names", where=place, code="model-file-extra")
+
+
+def _read_through(place: str, manifest: Manifest, tell: Callable[[int, int], None]) -> None:
+    buffer, done = bytearray(_PIECE), 0
+    try:
+        for entry in manifest.files:
+            path = os.path.join(place, entry.path)
+            for count in _pieces(path, buffer):
+                done += count
+                tell(done, manifest.size)
+    finally:
+        wipe(buffer)
+
+
+def _pieces(path: str, buffer: bytearray) -> Iterator[int]:
+    """Read a file into ``buffer``, and how much of it each time. What the caller raises in between is no fault of the file."""
+    descriptor = -1
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        count = os.readv(descriptor, [buffer])
+        while count:
+            yield count
+            count = os.readv(descriptor, [buffer])
+    except OSError as error:
+        raise _unverified(error, path) from None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _unverified(error: Exception, where: str) -> ModelError:
+    """The kernel gives no other answer for a block that does not verify."""
+    what = "a part of it does not verify (%s)" % (error.what if isinstance(error, ModelError) else getattr(error, "strerror", error))
+    return ModelError(what, where=where, fix="Copy the image again", code="model-tag")
 
 
 def close(dest: str, keep: Optional[str] = None) -> bool:

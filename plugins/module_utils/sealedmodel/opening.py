@@ -8,8 +8,9 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
 from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
@@ -207,21 +208,28 @@ class _Image:
 
     def open(self, key: bytearray) -> Dict[str, Any]:
         image = self._sealed.manifest.image
+        fetched = False
         if self._fetched and image is not None:
-            report = ProgressFile(opener.progress_path(self._target.dest), "fetch")
-            try:
-                download.fetch(self._source, image, self._path, self._threads, Throttle(report))
-            finally:
-                report.remove()
-        meter = Throttle(lambda *_counters: None)
+            fetched = self._reported("fetch", lambda meter: download.fetch(self._source, image, self._path, self._threads, meter))
+        begin = time.monotonic()
         try:
-            image_open.open_image(self._target, self._sealed, self._path, key)
+            if fetched:
+                # The server is asked for it now: what it sent wrong is found now, and not when somebody reads that part.
+                self._reported("verify", lambda meter: image_open.open_image(self._target, self._sealed, self._path, key, meter))
+            else:
+                image_open.open_image(self._target, self._sealed, self._path, key)
         except ModelError as error:
-            if error.code == "model-tag" and self._fetched and os.path.isfile(self._path):
-                # The server sent something else: fetched again next time.
-                os.unlink(self._path)
+            if self._fetched and error.code == "model-tag":
+                download.discard(self._path)
             raise
-        return {"seconds": round(meter.seconds, 3)}
+        return {"seconds": round(time.monotonic() - begin, 3)}
+
+    def _reported(self, phase: str, work: Callable[[Throttle], Any]) -> Any:
+        report = ProgressFile(opener.progress_path(self._target.dest), phase)
+        try:
+            return work(Throttle(report))
+        finally:
+            report.remove()
 
 
 def _pace(seconds: float, size: int) -> Dict[str, Any]:

@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import image_open, opening, tree
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import download, image_open, opening, tree, web
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.opening import Order
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan, unwrap_dek
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import memory_filesystem
+from ansible_collections.attested.ai.tests.unit.sealedmodel.web_lab import FileServer
 
 FILES = {"config.json": b"{}", "weights/a.bin": bytes(range(256)) * 40}
 pytestmark = pytest.mark.skipif(not memory_filesystem("/dev/shm").safe, reason="needs memory without swap at /dev/shm")
@@ -182,3 +183,108 @@ def test_what_is_no_such_image(world, change, code):
     with pytest.raises(AttestedError) as caught:
         world.open()
     assert caught.value.code == code and not list(world.memory.iterdir()) and not world.kernel.asked
+
+
+@pytest.fixture
+def place(world, tmp_path, monkeypatch):
+    """A file that is taken for a disk, with something else on it; small windows."""
+    path = tmp_path / "vdb"
+    path.write_bytes(b"\x5a" * world.manifest.image.size)
+    monkeypatch.setattr(image_open, "is_disk", lambda name: name == str(path))
+    monkeypatch.setattr(image_open, "disk_size", lambda descriptor: os.fstat(descriptor).st_size)
+    monkeypatch.setattr(web, "_WINDOW", 8192)
+    monkeypatch.setattr(web.WebSource, "batch_bytes", 8192)
+    monkeypatch.setattr(web, "_PAUSE", 0.001)
+    monkeypatch.setattr(download, "_BLOCK", 4096)
+    return path
+
+
+def from_web(world, server, place):
+    order = Order(dest=str(world.dest), src=server.url, image=str(place), allow_http=True, threads=3)
+    source = order.source()
+    opened = opening._Image(order, order.target(), source, opener.read_sealed(source))
+    try:
+        opened.check()
+        return opened.open(unwrap_dek(world.manifest.dek, world.keys.kek))
+    finally:
+        source.close()
+
+
+@pytest.mark.parametrize("fails", ["", "window", "write"])
+def test_the_beginning_of_a_disk_is_written_last_or_not_at_all(world, place, monkeypatch, fails):
+    real_write, real_read, written = download.write_exactly, web.WebFile.read_into, []
+
+    def write(descriptor, data, offset):
+        written.append((offset, bytes(data)))
+        if fails == "write" and offset == 8192 + 4096:
+            raise OSError(errno.EIO, "Input/output error")
+        real_write(descriptor, data, offset)
+
+    def read(self, buffer, offset):
+        if fails == "window" and offset == 16384:
+            raise ModelError("gone", code="model-remote")
+        real_read(self, buffer, offset)
+
+    monkeypatch.setattr(download, "write_exactly", write)
+    monkeypatch.setattr(web.WebFile, "read_into", read)
+    content = (world.root / "sealed" / tree.IMAGE).read_bytes()
+    with FileServer(world.root / "sealed") as server:
+        if fails:
+            with pytest.raises(ModelError) as caught:
+                from_web(world, server, place)
+            assert caught.value.code == ("model-remote" if fails == "window" else "model-dest")
+            assert place.read_bytes()[:4096] == bytes(4096) and not world.kernel.asked
+            fails = ""
+            del written[:]
+        from_web(world, server, place)
+    assert place.read_bytes() == content
+    assert written[0] == (0, bytes(4096)) and written[-1] == (0, content[:4096]), "what was there is gone first, what it is told by comes last"
+    assert {data for offset, data in written[:-1] if offset == 0} == {bytes(4096)}
+    assert sorted(path.name for path in place.parent.iterdir()) == ["plain", "sealed", "sealed.state", "vdb"]
+
+
+@pytest.mark.parametrize("disk", [True, False])
+@pytest.mark.parametrize("step", ["mount", "read"])
+def test_what_a_server_sent_wrong_is_found_at_once_and_fetched_again(world, place, monkeypatch, disk, step):
+    if not disk:
+        place.unlink()
+        monkeypatch.setattr(image_open, "is_disk", lambda name: False)
+    with FileServer(world.root / "sealed") as server:
+        with monkeypatch.context() as broken:
+            if step == "mount":
+                world.kernel.fails = "mount"
+            else:
+                # dm-verity's answer, for a part that names and sizes do not show.
+                broken.setattr(os, "readv", lambda *_arguments: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+            with pytest.raises(ModelError) as caught:
+                from_web(world, server, place)
+        assert caught.value.code == "model-tag" and not list(world.memory.iterdir()) and not world.kernel.devices
+        assert place.read_bytes()[:4096] == bytes(4096) if disk else not place.exists()
+        world.kernel.fails = ""
+        from_web(world, server, place)
+        asked = len(server.requests)
+        assert place.read_bytes() == (world.root / "sealed" / tree.IMAGE).read_bytes()
+        # It is there now, and neither fetched nor read through again.
+        monkeypatch.setattr(os, "readv", None)
+        from_web(world, server, place)
+        assert all(tree.IMAGE not in path for path, _span, _headers in server.requests[asked:])
+
+
+def test_a_disk_that_is_too_small_or_in_use(world, place, monkeypatch):
+    with FileServer(world.root / "sealed") as server:
+        monkeypatch.setattr(image_open, "disk_size", lambda descriptor: world.manifest.image.size - 1)
+        with pytest.raises(ModelError) as caught:
+            from_web(world, server, place)
+        assert caught.value.code == "model-no-space" and place.read_bytes() == b"\x5a" * world.manifest.image.size
+        monkeypatch.setattr(image_open, "disk_size", lambda descriptor: world.manifest.image.size)
+        real = os.open
+
+        def claimed(path, flags, *further, **named):
+            if str(path) == str(place) and flags & os.O_EXCL:
+                raise OSError(errno.EBUSY, "Device or resource busy", path)
+            return real(path, flags, *further, **named)
+
+        monkeypatch.setattr(os, "open", claimed)
+        with pytest.raises(ModelError) as caught:
+            from_web(world, server, place)
+        assert caught.value.code == "model-busy" and place.read_bytes() == b"\x5a" * world.manifest.image.size
