@@ -67,6 +67,14 @@ def test_the_guide(play, soft_guest, memory, tmp_path):
         {"attested.ai.model_release": {**release, "policy": "policy.yml"}, "ignore_errors": True, "register": "policy"},
     ]
     tasks.append({"attested.ai.model_release": release, "ignore_errors": True, "register": "used_up"})
+    # The role model_server asks for the same: by its variables, and with what is for the client at the end.
+    by_role = {"ansible.builtin.include_role": {"name": "attested.ai.model_server", "tasks_from": "release"}, "vars": {
+        "model_server_kek": release["kek"], "model_server_model": "encrypted/minilm", "model_server_policy": "policy.yml",
+        "model_server_reference_values": "reference-values.yml", "model_server_collateral": ["collateral"],
+        "model_server_evidence": {"tsm_path": str(soft_guest.tsm_path)}}}  # fmt: skip
+    tell = {"ansible.builtin.set_fact": {"released": "{{ __model_server_release }}"}}
+    tasks[opened - 1:opened - 1] = [{"block": [by_role], "check_mode": True}, {**tell, "register": "rehearsed_by_role"}]
+    tasks += [{"block": [by_role], "ignore_errors": True}, {**tell, "register": "used_up_by_role"}]
     making = next(task["attested.ai.edge_bundle"] for task in tasks if task.get("register") == "made")
     making["models"][0]["uses"] = 1
     done = play(tasks, arguments=["--diff"])
@@ -80,6 +88,9 @@ def test_the_guide(play, soft_guest, memory, tmp_path):
     assert (memory / "opened" / "weights.bin").read_bytes() == b"w" * 5000
     assert not done["left"]["edge"]["usable"] and done["left"]["edge"]["problems"] == [] and done["back"]["count"] == 1
     assert "edge-bundle: plant-1 1" in done["back"]["entries"][0]["reasons"] and done["back"]["findings"] == []
+    rehearsed, used_up = (done[name]["ansible_facts"]["released"] for name in ("rehearsed_by_role", "used_up_by_role"))
+    assert rehearsed["changed"] and rehearsed["result"]["accepted"] and rehearsed["edge"]["models"][0]["uses_left"] == 1
+    assert used_up["code"] == "edge-used-up"
     assert done["used_up"]["code"] == "edge-used-up" and done["used_up"]["edge"]["usable"] is False
     assert not list((memory / "sessions").glob("*"))
     kek = json.loads((tmp_path / "secrets" / "kek.jwk").read_text())["k"]

@@ -280,3 +280,33 @@ def test_the_playbook_keeps_a_record_of_each_server(front, tmp_path):
     # One that gives no answer has no record, is told, and does not keep the others from theirs.
     status, said = run()
     assert status == 2 and "it gives no answer" in said and "2 records, 2 accepted" in said, said
+
+
+def test_the_role_stops_before_a_key_is_released(play, tmp_path):
+    """Of all that the role can know on the controller, nothing costs a release, or a use of an edge bundle."""
+    for profile in ("files", "image"):
+        (tmp_path / profile).mkdir()
+        (tmp_path / profile / "model-manifest.json").write_text(json.dumps({"model_id": "minilm", "profile": profile}))
+    push = {"model_server_model": "files", "model_server_command": ["serve"], "model_server_policy": "p", "model_server_kek": "k", "model_server_signer": "s"}
+    pull = {"model_server_model": "files", "model_server_command": ["serve"], "model_server_release_mode": "pull", "model_server_kbs": {"url": "https://a"}}
+    edge = {**push, "model_server_kek": {"source": "edge", "gateway": "g", "signer": "c", "model_id": "minilm"}}
+    cases = [
+        ({**push, "model_server_model": "image"}, "profile image, and this server opens profile files alone"),
+        ({"model_server_command": ["serve"]}, "model_server_model, model_server_policy, model_server_kek, model_server_signer are needed with"),
+        (pull, "model_server_policy, model_server_resource are needed with model_server_release_mode: pull. The policy is for the client"),
+        ({**pull, "model_server_resource": "kbs:///a/b/c", "model_server_verify": False}, ""),
+        ({**edge, "model_server_kek": {**edge["model_server_kek"], "model_id": "llama"}}, "names the model llama"),
+    ]  # fmt: skip
+    tasks = []
+    for number, (variables, _words) in enumerate(cases):
+        tasks.append({
+            "block": [{"ansible.builtin.include_role": {"name": "attested.ai.model_server", "tasks_from": "options"}, "vars": variables}],
+            "rescue": [{"ansible.builtin.set_fact": {f"said{number}": "{{ ansible_failed_result.msg }}"}}],
+        })  # fmt: skip
+    said = "{{ {" + ", ".join(f"'{number}': said{number} | default('')" for number in range(len(cases))) + "} }}"
+    done = play([*tasks, {"ansible.builtin.set_fact": {"said": said}, "register": "all"}])
+    assert done.status == 0, done.output
+    found = done["all"]["ansible_facts"]["said"]
+    for number, (variables, words) in enumerate(cases):
+        told = found[str(number)]
+        assert (words in told) if words else told == "", (variables, told)

@@ -65,6 +65,20 @@ class Workspace:
             "register": "release",
         }  # fmt: skip
 
+    def by_role(self):
+        """The role's own task, with what a deployment would set: also what is for the client at the end, and must not reach the key broker's release."""
+        options = self.release()["attested.ai.model_release"]
+        variables = {
+            "model_server_release_mode": "pull", "model_server_kbs": options["kbs"], "model_server_resource": options["resource"],
+            "model_server_model": str(self.encrypted), "model_server_signer": "{{ encrypted.signer }}", "model_server_ledger": str(self.ledger),
+            "model_server_policy": str(self.guest.policy), "model_server_reference_values": str(self.guest.reference_values),
+            "model_server_collateral": ["collateral"], "model_server_evidence": {"tsm_path": str(self.guest.tsm_path)},
+        }  # fmt: skip
+        release = {"ansible.builtin.include_role": {"name": "attested.ai.model_server", "tasks_from": "release"}, "vars": variables}
+        elsewhere = {"attested.ai.model_release": {"session_directory": options["session_directory"]}}
+        return [{"block": [release], "module_defaults": elsewhere},
+                {"ansible.builtin.set_fact": {"released": "{{ __model_server_release }}"}, "register": "by_role"}]  # fmt: skip
+
     def open(self):
         return {
             "attested.ai.model_open": {
@@ -91,8 +105,13 @@ def workspace(tmp_path, soft_guest):
 
 def test_the_guest_fetches_the_key_and_the_controller_hands_nothing_over(play, workspace, tmp_path):
     tasks = [workspace.encrypt(), workspace.store(ledger=str(workspace.ledger)), workspace.release(signer="{{ encrypted.signer }}"), workspace.open()]
-    done = play(tasks, arguments=["-vvv", "--diff"])
+    done = play([*tasks, *workspace.by_role()], arguments=["-vvv", "--diff"])
     assert done.status == 0, done.output
+    # The role model_server asks for the same, by its variables, and would open the model with it.
+    by_role = done["by_role"]["ansible_facts"]["released"]
+    assert by_role["release"] == 1 and by_role["ledger_entry"]["seq"] == done["release"]["ledger_entry"]["seq"] + 1
+    assert [path.name for path in workspace.sessions()] == [by_role["session"]]
+    shutil.rmtree(workspace.sessions()[0])
     assert (workspace.memory / "opened" / "weights.bin").read_bytes() == (workspace.model / "weights.bin").read_bytes()
     assert workspace.sessions() == [] and done["release"]["ledger_entry"]["decision"] == "released" and done["release"]["anchored"] is False
     assert done["release"]["key_id"] == done["encrypted"]["key_id"] == done["stored"]["key_id"]
