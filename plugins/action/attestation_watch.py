@@ -39,7 +39,7 @@ RULES: t.Final[dict[str, dict[str, t.Any]]] = {
 }
 ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     "directory": {"type": "path", "required": True},
-    "operation": {"type": "str", "choices": ["observe", "settle", "forget", "history"], "default": "observe"},
+    "operation": {"type": "str", "choices": ["observe", "settle", "forget", "fleet", "history"], "default": "observe"},
     "hosts": {"type": "list", "elements": "str", "default": []},
     "variable": {"type": "str", "default": "attestation"},
     "signing_key": {"type": "path", "no_log": False},
@@ -63,6 +63,10 @@ ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     },
     "at": {"type": "str"},
 }
+
+
+# What of a step says how to take it back, where its kind alone does not.
+_BACK: t.Final = {"command": "release_argv", "http": "release_url"}
 
 
 class ActionModule(ActionBase):
@@ -93,52 +97,76 @@ class ActionModule(ActionBase):
             return {"changed": False, "history": [event for event in store.history() if not options["hosts"] or event["host"] in options["hosts"]]}
         # Read before anything is locked or written: a bad key must not cost a round.
         key = Inputs.of_action(self).signing_key(options["signing_key"]) if options["signing_key"] else None
+        if operation == "fleet":
+            return {"changed": False, "history": store.history(), **fleet_round.fleet(_round(options, store, key, now, {}), store.memories())}
         with store.locked():
             memories = store.memories()
             if operation == "observe":
                 found = self._observe(options, hostvars, store, memories, key, now)
             elif operation == "settle":
                 found = {"history": store.tell(fleet_round.settle(memories, options["settled"], now), options["history_max"])}
+                store.remember(memories)
             else:
                 for host in options["hosts"]:
                     memories.pop(host, None)
                     store.forget(host)
+                store.remember(memories)
                 found = {}
-            store.remember(memories)
         return {"changed": bool(store.changed), **found}
 
     def _observe(
         self, options: t.Mapping[str, t.Any], hostvars: t.Mapping[str, t.Any], store: FleetStore, memories: dict[str, reaction.Memory], key: t.Any, now: t.Any
     ) -> dict[str, t.Any]:
         hosts = list(dict.fromkeys(options["hosts"]))
-        rules = reaction.Rules(**{name: tuple(value) if isinstance(value, list) else value for name, value in options["rules"].items()})
         able = {
             reaction.ALERT: hosts,
             reaction.QUARANTINE: [host for host in hosts if _given(hostvars, host, options["quarantine_variable"])],
-            reaction.RELEASE: [host for host in hosts if _given(hostvars, host, options["quarantine_variable"])],
+            reaction.RELEASE: [host for host in hosts if _way_back(_given(hostvars, host, options["quarantine_variable"]))],
             reaction.REVOKE: [host for host in hosts if _given(hostvars, host, options["revoke_variable"])],
         }
-        trusted = jws.parse_jwks({"keys": [jws.public_jwk(key)]}) if key is not None else ()
-        task = fleet_round.Round(store, rules, now, timedelta(hours=options["max_age_hours"]), key, trusted, options["keep_evidence"], able)
+        task = _round(options, store, key, now, able)
         found = {host: fleet_round.seen_of(hostvars[host].get(options["variable"]) if host in hostvars else None) for host in hosts}
         rows, events, measured = fleet_round.observe(task, found, memories)
         counts = fleet_round.outcomes(rows)
         # A round over a part of the fleet must not take the others out of the metrics.
         measured += [fleet_round.remembered(task, host, memory) for host, memory in sorted(memories.items()) if host not in found]
-        text = metrics.render(measured, now, counts, plain(options["forecast"], "forecast") if options["forecast"] else None)
+        text = metrics.render(measured, now)
+        history = store.tell(events, options["history_max"])
+        store.remember(memories)
+        said, problem = "%d good, %d bad, %d without an answer" % (counts["good"], counts["bad"], counts["missing"]), ""
         if options["metrics_file"]:
-            store.write(local_path(self, options["metrics_file"]), text.encode())
+            # They lie on somebody else's disk. What is to be done about the hosts is told all the same, and the task fails.
+            try:
+                store.write(local_path(self, options["metrics_file"]), text.encode())
+            except AttestedError as error:
+                problem = f"metrics: {error}"
         return {
+            "failed": bool(problem),
             "hosts": rows,
             "todo": [{"host": row["host"], "act": act} for row in rows for act in row["acts"]],
             "events": events,
-            "history": store.tell(events, options["history_max"]),
+            "history": history,
             "counts": counts,
             "metrics": text,
+            "metrics_problem": problem,
             "files": [os.path.relpath(path, store.root) for path in store.changed],
-            "msg": "%d good, %d bad, %d without an answer" % (counts["good"], counts["bad"], counts["missing"]),
+            "msg": f"{said}. {problem}" if problem else said,
         }
 
 
-def _given(hostvars: t.Mapping[str, t.Any], host: str, variable: str) -> bool:
-    return bool(host in hostvars and hostvars[host].get(variable))
+def _round(options: t.Mapping[str, t.Any], store: FleetStore, key: t.Any, now: t.Any, able: t.Mapping[str, t.Collection[str]]) -> fleet_round.Round:
+    rules = reaction.Rules(**{name: tuple(value) if isinstance(value, list) else value for name, value in options["rules"].items()})
+    trusted = jws.parse_jwks({"keys": [jws.public_jwk(key)]}) if key is not None else ()
+    forecast = plain(options["forecast"], "forecast") if options["forecast"] else None
+    return fleet_round.Round(store, rules, now, timedelta(hours=options["max_age_hours"]), key, trusted, options["keep_evidence"], able, forecast)
+
+
+def _given(hostvars: t.Mapping[str, t.Any], host: str, variable: str) -> t.Any:
+    return hostvars[host].get(variable) if host in hostvars else None
+
+
+def _way_back(steps: t.Any) -> bool:
+    """Whether somebody said how to let a host back in: a command or a hook that only closes says nothing of that. What is not said right, the role refuses."""
+    if not isinstance(steps, (list, tuple)):
+        return bool(steps)
+    return bool(steps) and all(_BACK.get(str(step.get("kind")), "kind") in step for step in steps if isinstance(step, t.Mapping))

@@ -36,17 +36,20 @@ requirements:
 options:
   operation:
     description:
-      - V(observe) takes in one round. V(settle) notes what was done. V(history) returns the events.
+      - V(observe) takes in one round. V(settle) notes what was done. V(history) returns the events. V(fleet) returns all that is kept of all hosts, for a
+        report, and changes nothing.
       - V(forget) drops all that is kept and remembered of O(hosts), for hosts that are gone, and to trust one again whose keys were revoked.
     type: str
-    choices: [observe, settle, forget, history]
+    choices: [observe, settle, forget, fleet, history]
     default: observe
   directory:
-    description: Folder on the controller with C(results), C(evidence), C(state.json) and C(history.jsonl). Made when missing.
+    description: Folder on the controller with C(results), C(evidence), C(forecast), C(state.json) and C(history.jsonl). Made when missing.
     type: path
     required: true
   hosts:
-    description: Names of the hosts of this round, usually C(ansible_play_hosts_all). One without a result counts as missed. For V(history) a filter.
+    description:
+      - Names of the hosts of this round, usually C(ansible_play_hosts_all). One without a result counts as missed. For V(history) a filter.
+      - It may be a part of the fleet. What is kept of the others stays, in the metrics too.
     type: list
     elements: str
     default: []
@@ -105,7 +108,9 @@ options:
         choices: [verdict, anchor, items, machine, device, measurement, chain, tcb-lower, tcb-raised, tcb-status, firmware, policy, ssh-host-keys]
         default: [anchor, items]
   quarantine_variable:
-    description: Name of the host variable that says how to put the host into quarantine. Where it is empty, RV(hosts[].no_means) says so.
+    description:
+      - Name of the host variable that says how to put the host into quarantine. Where it is empty, RV(hosts[].no_means) says so.
+      - So it does for the way back where a step C(command) has no C(release_argv), or a step C(http) no C(release_url).
     type: str
     default: attestation_monitor_quarantine
   revoke_variable:
@@ -125,10 +130,15 @@ options:
     type: int
     default: 10000
   metrics_file:
-    description: File for Prometheus's textfile collector. Its name must end in C(.prom) for node_exporter to read it.
+    description:
+      - File for Prometheus's textfile collector. Its name must end in C(.prom) for node_exporter to read it.
+      - If it cannot be written the task fails, with all that it returns and what was counted kept, so that a play may still act on RV(todo).
     type: path
   forecast:
-    description: What M(attested.ai.collateral) returned with C(operation=forecast), for the metrics.
+    description:
+      - What M(attested.ai.collateral) returned with C(operation=forecast), for the metrics. It is kept by host, in place of what was foretold of the hosts of
+        this round that gave evidence. Guests that the monitor does not know are left out.
+      - With V(fleet) what it says of no host, C(horizon_end) and C(collateral_ending), is taken over.
     type: dict
   settled:
     description: What was done, for V(settle).
@@ -187,8 +197,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 hosts:
-  description: One row per host.
-  returned: operation=observe
+  description: One row per host of the round, with V(fleet) per host that is remembered, and then without C(acts), C(no_means) and C(news).
+  returned: operation=observe and fleet
   type: list
   elements: dict
   contains:
@@ -197,7 +207,7 @@ hosts:
       type: str
       sample: guest1
     outcome:
-      description: V(good) (accepted), V(bad) (refused, or it could not be judged) or V(missing).
+      description: V(good) (accepted), V(bad) (refused, or it could not be judged or read) or V(missing).
       type: str
       sample: bad
     state:
@@ -262,10 +272,21 @@ events:
   sample: [{at: "2026-11-28T12:00:00Z", host: guest1, event: failing, state: contraindicated, detail: "policy-debug: debugging is on", changes: []}]
 history:
   description: All events that are kept, oldest first.
-  returned: operation=observe, settle and history
+  returned: operation=observe, settle, fleet and history
   type: list
   elements: dict
   sample: []
+runs:
+  description: One per host that is remembered, as the role P(attested.ai.report#role) takes them, with the whole result that is kept.
+  returned: operation=fleet
+  type: list
+  elements: dict
+  sample: [{name: guest1, host: guest1, step: attest, ok: false, detail: "timed out"}]
+forecast:
+  description: One forecast over all hosts that anything was foretold of, in the form that M(attested.ai.collateral) returns.
+  returned: operation=fleet
+  type: dict
+  sample: {forecast: [], guests_at_risk: [], recoveries: [], collateral_ending: [], horizon_end: "", msg: "0 of 2 guests would be refused"}
 metrics:
   description: The metrics as text.
   returned: operation=observe

@@ -15,18 +15,18 @@ import typing as t
 from ansible_collections.attested.ai.plugins.module_utils.appraisal import jws
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.fleet.reaction import Memory
-from ansible_collections.attested.ai.plugins.module_utils.fleet.record import SUFFIXES, Kept, file_name, read_kept
+from ansible_collections.attested.ai.plugins.module_utils.fleet.record import SUFFIXES, Kept, file_name, read_kept, result_of
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
+from ansible_collections.attested.ai.plugins.plugin_utils import fleet_forecast
 
 STATE = "attested.ai/fleet-state/1"
 FILE_MAX = 16 << 20
 FILES_MAX = 20_000
 LOCK_SECONDS = 30.0
-EVENT_MAX = 1 << 20
 
 
 class FleetStore:
-    """``results/``, ``evidence/``, ``state.json`` and ``history.jsonl`` in one folder. With ``dry`` nothing is written."""
+    """``results/``, ``evidence/``, ``forecast/``, ``state.json`` and ``history.jsonl`` in one folder. With ``dry`` nothing is written."""
 
     def __init__(self, root: str, *, dry: bool) -> None:
         self.root = root
@@ -40,7 +40,7 @@ class FleetStore:
             yield
             return
         with self._told(self.root):
-            for part in ("results", "evidence"):
+            for part in ("results", "evidence", "forecast"):
                 os.makedirs(os.path.join(self.root, part), mode=0o750, exist_ok=True)
             descriptor = os.open(os.path.join(self.root, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -74,7 +74,13 @@ class FleetStore:
 
     def remember(self, memories: t.Mapping[str, Memory]) -> None:
         document = {"schema": STATE, "hosts": {host: memory.to_dict() for host, memory in sorted(memories.items())}}
-        self.write(os.path.join(self.root, "state.json"), _json(document), mode=0o600)
+        path, data = os.path.join(self.root, "state.json"), _compact(document)
+        # What could not be read again would stop every later round; what lies there is still good.
+        if len(data) > FILE_MAX:
+            raise AttestedError(
+                f"what is to be remembered of {len(memories)} hosts is larger than {FILE_MAX} bytes", where=path, fix="Watch the fleet in several directories"
+            )
+        self.write(path, data, mode=0o600)
 
     def keep(self, host: str, token: str | None, result: t.Mapping[str, t.Any], evidence: t.Any) -> None:
         """The record of a host, signed if ``token`` is given; what another form left behind goes."""
@@ -89,16 +95,36 @@ class FleetStore:
 
     def kept(self, host: str, trusted: t.Sequence[jws.TrustedKey]) -> Kept | None:
         """The record of a host as it lies there."""
+        path, data = self._record(host)
+        return None if data is None else read_kept(data, path, trusted)
+
+    def result(self, host: str) -> t.Any:
+        """The whole result in the record of a host, for people: whoever relies on it asks ``kept`` first. Raises FormatError."""
+        path, data = self._record(host)
+        return None if data is None else result_of(data, path)
+
+    def _record(self, host: str) -> tuple[str, bytes | None]:
         name = file_name(host)
         for path in (name, name[: -len(SUFFIXES[0])] + ".json"):
             data = self._read(os.path.join(self.root, "results", path))
             if data is not None:
-                return read_kept(data, path, trusted)
-        return None
+                return path, data
+        return name, None
+
+    def foretell(self, host: str, found: t.Mapping[str, t.Any]) -> None:
+        """What was foretold of a host, in place of what was before. No time is in it, so that it is written only when it changes."""
+        self.write(self._forecast(host), _json(found))
+
+    def foretold(self, host: str) -> dict[str, t.Any] | None:
+        data = self._read(self._forecast(host))
+        return None if data is None else fleet_forecast.parse(data, host)
+
+    def _forecast(self, host: str) -> str:
+        return os.path.join(self.root, "forecast", file_name(host)[: -len(SUFFIXES[0])] + ".json")
 
     def forget(self, host: str) -> None:
         name = file_name(host)[: -len(SUFFIXES[0])]
-        for path in [f"results/{name}{suffix}" for suffix in SUFFIXES] + [f"evidence/{name}.json"]:
+        for path in [f"results/{name}{suffix}" for suffix in SUFFIXES] + [f"evidence/{name}.json", f"forecast/{name}.json"]:
             self._remove(os.path.join(self.root, path))
 
     def history(self) -> list[dict[str, t.Any]]:
@@ -113,11 +139,17 @@ class FleetStore:
         return events
 
     def tell(self, events: t.Sequence[t.Mapping[str, t.Any]], most: int) -> list[dict[str, t.Any]]:
-        """Add to the history, and keep its last ``most`` events."""
+        """Add to the history, and keep its last ``most`` events, fewer if they would be more than can be read again."""
         known = self.history()
         events = [*known, *(dict(event) for event in events)][-most:] if most else []
         if events != known:
-            self.write(os.path.join(self.root, "history.jsonl"), b"".join(json.dumps(event, sort_keys=True).encode() + b"\n" for event in events))
+            lines = [json.dumps(event, sort_keys=True).encode() + b"\n" for event in events]
+            size, first = sum(map(len, lines)), 0
+            while size > FILE_MAX:
+                size -= len(lines[first])
+                first += 1
+            events = events[first:]
+            self.write(os.path.join(self.root, "history.jsonl"), b"".join(lines[first:]))
         return events
 
     def write(self, path: str, data: bytes, mode: int = 0o644) -> None:
@@ -191,6 +223,10 @@ def files_of(path: str) -> list[str]:
     if len(names) > FILES_MAX:
         raise FormatError("it holds more than %d results" % FILES_MAX, where=path)
     return [os.path.join(path, name) for name in names]
+
+
+def _compact(document: t.Mapping[str, t.Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
 def _json(document: t.Mapping[str, t.Any]) -> bytes:

@@ -8,12 +8,13 @@ Times are exported as times, never as ages: an age that nobody renews stands sti
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import parse_time
-from ansible_collections.attested.ai.plugins.module_utils.fleet.reaction import Memory
+from ansible_collections.attested.ai.plugins.module_utils.fleet.reaction import BAD, GOOD, MISSING, Memory
 from ansible_collections.attested.ai.plugins.module_utils.fleet.standing import STATES
 from ansible_collections.attested.ai.plugins.module_utils.fleet.summary import Summary
 
@@ -27,43 +28,40 @@ FAMILIES = {
     "attested_host_tcb_distance": "Steps that the TCB in use lacks to the one at hand. Of Intel 0 or 1.",
     "attested_host_tcb_date_timestamp_seconds": "Date of the TCB level that Intel puts the machine into.",
     "attested_host_evaluation_number": "Intel's TCB evaluation data number that the machine was judged by.",
+    "attested_host_asked_timestamp_seconds": "When the host was last part of a round, whatever came of it. The oldest tells since when the fleet is watched whole.",
     "attested_host_bad_rounds": "Bad rounds that are not forgotten yet.",
     "attested_host_missing_rounds": "Rounds in a row without an answer.",
     "attested_host_quarantined": "Whether the monitor has put the host into quarantine.",
     "attested_host_revoked": "Whether the monitor has revoked the keys of the host.",
     "attested_host_drift_total": "Changes between accepted results that were seen so far.",
     "attested_forecast_refusal_timestamp_seconds": "From when on the host will be refused, by what it is known today.",
-    "attested_forecast_timestamp_seconds": "When the forecast was made.",
-    "attested_round_timestamp_seconds": "When the last round ended.",
-    "attested_round_hosts": "Hosts of the last round by what came of it.",
+    "attested_forecast_timestamp_seconds": "When the host was asked for the evidence that its forecast is about.",
+    "attested_round_timestamp_seconds": "When the last round ended, of whatever part of the fleet.",
+    "attested_round_hosts": "Hosts by what came of the last round that each was part of.",
 }
 _COUNTERS = ("attested_host_drift_total",)
 
 
 @dataclass(frozen=True)
 class HostMetrics:
-    """One host: its state, its last result if there ever was one, and what is remembered of it."""
+    """One host: its state, its last result if there ever was one, what is remembered of it, and what was foretold of it last."""
 
     host: str
     state: str
     summary: Optional[Summary]
     memory: Memory
+    foretold: Optional[Sequence[Mapping[str, Any]]] = None
 
 
-def render(hosts: Sequence[HostMetrics], at: datetime, outcomes: Mapping[str, int], forecast: Optional[Mapping[str, Any]] = None) -> str:
-    """The whole file. ``outcomes`` counts the hosts of this round, ``forecast`` is what the action collateral returned."""
+def render(hosts: Sequence[HostMetrics], at: datetime) -> str:
+    """The whole file, of all hosts that are remembered: who was not part of this round must not vanish from it."""
     families: Dict[str, List[Sample]] = {name: [] for name in FAMILIES}
-    for one in hosts:
+    for one in sorted(hosts, key=lambda one: one.host):
         for name, labels, value in _host(one):
             families[name].append(({"host": one.host, **labels}, value))
-    for event in (forecast or {}).get("forecast", ()):
-        if event.get("at") is not None:
-            labels = {"host": str(event["guest"]), "item": str(event["item"]), "code": str(event["code"]), "because": str(event["because"])}
-            families["attested_forecast_refusal_timestamp_seconds"].append((labels, parse_time(event["at"], "forecast").timestamp()))
-    if forecast is not None:
-        families["attested_forecast_timestamp_seconds"].append(({}, at.timestamp()))
     families["attested_round_timestamp_seconds"].append(({}, at.timestamp()))
-    families["attested_round_hosts"] += [({"outcome": name}, float(count)) for name, count in sorted(outcomes.items())]
+    counts = Counter(one.memory.outcome for one in hosts)
+    families["attested_round_hosts"] += [({"outcome": name}, float(counts[name])) for name in (BAD, GOOD, MISSING)]
     return "".join(_family(name, samples) for name, samples in families.items() if samples)
 
 
@@ -71,11 +69,17 @@ def _host(one: HostMetrics) -> Iterable[Tuple[str, Mapping[str, str], float]]:
     for state in STATES:
         yield "attested_host_state", {"state": state}, float(state == one.state)
     memory = one.memory
+    if memory.asked:
+        yield "attested_host_asked_timestamp_seconds", {}, parse_time(memory.asked, "asked").timestamp()
     yield "attested_host_bad_rounds", {}, float(memory.bad)
     yield "attested_host_missing_rounds", {}, float(memory.missing)
     yield "attested_host_quarantined", {}, float(memory.quarantined)
     yield "attested_host_revoked", {}, float(memory.revoked)
     yield "attested_host_drift_total", {}, float(memory.drift_total)
+    if one.foretold is not None and memory.foretold:
+        yield "attested_forecast_timestamp_seconds", {}, parse_time(memory.foretold, "foretold").timestamp()
+        for labels, moment in _refusals(one.foretold):
+            yield "attested_forecast_refusal_timestamp_seconds", labels, moment
     summary = one.summary
     if summary is None:
         return
@@ -92,6 +96,18 @@ def _host(one: HostMetrics) -> Iterable[Tuple[str, Mapping[str, str], float]]:
             yield "attested_host_tcb_date_timestamp_seconds", labels, parse_time(item.values["tcb_date"], "tcb_date").timestamp()
         if "evaluation_number" in item.tcb:
             yield "attested_host_evaluation_number", labels, float(item.tcb["evaluation_number"])
+
+
+def _refusals(foretold: Sequence[Mapping[str, Any]]) -> Iterable[Sample]:
+    """One sample for each set of labels, the first moment: Prometheus refuses the whole file for one that occurs twice."""
+    first: Dict[Tuple[str, str, str], float] = {}
+    for event in foretold:
+        if event.get("at") is not None:
+            labels = (str(event["item"]), str(event["code"]), str(event["because"]))
+            moment = parse_time(event["at"], "forecast").timestamp()
+            first[labels] = min(moment, first.get(labels, moment))
+    for (item, code, because), moment in first.items():
+        yield {"item": item, "code": code, "because": because}, moment
 
 
 def _family(name: str, samples: Sequence[Sample]) -> str:

@@ -21,6 +21,7 @@ OK, FAILING = "ok", "failing"
 ALERT, QUARANTINE, REVOKE, RELEASE = ACTS = ("alert", "quarantine", "revoke", "release")
 COUNT_MAX = 1_000_000
 UNTOLD_MAX = 64
+_LATER = ("asked", "outcome", "said", "foretold")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Rules:
 
 @dataclass(frozen=True)
 class Memory:
-    """What is remembered of a host between two rounds."""
+    """What is remembered of a host between two rounds. ``asked`` is when it was last part of one, ``outcome`` and ``said`` are what came of that, and
+    ``foretold`` is when it was asked for the evidence that its kept forecast is about. A state of before these four were kept lacks them."""
 
     good: int = 0
     bad: int = 0
@@ -60,6 +62,10 @@ class Memory:
     drift_total: int = 0
     baseline: Optional[Mapping[str, Any]] = None
     seen: str = ""
+    asked: str = ""
+    outcome: str = ""
+    said: str = ""
+    foretold: str = ""
 
     def to_dict(self) -> Dict[str, Any]:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in self.__dict__.items()}
@@ -67,7 +73,8 @@ class Memory:
     @classmethod
     def parse(cls, value: Any, where: str) -> Memory:
         """From the state on disk. Raises FormatError rather than begin at nothing: a host in quarantine must not be forgotten."""
-        kept = strict.members(value, tuple(cls.__dataclass_fields__), where=where)
+        required = tuple(name for name in cls.__dataclass_fields__ if name not in _LATER)
+        kept = {**dict.fromkeys(_LATER, ""), **strict.members(value, required, _LATER, where=where)}
         for name, default in ((name, one.default) for name, one in cls.__dataclass_fields__.items()):
             wanted = (list,) if isinstance(default, tuple) else (dict, type(None)) if default is None else (type(default),)
             if type(kept[name]) not in wanted:

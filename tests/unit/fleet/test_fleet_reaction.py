@@ -107,11 +107,14 @@ def test_drift_alerts_once_and_counts_as_bad_where_the_rules_say_so():
 def test_whatever_comes_an_act_that_was_done_is_not_asked_for_at_once_again(pattern):
     memory, _done = run(pattern)
     assert wanted(memory, RULES) == ()
-    assert Memory.parse(memory.to_dict(), "m") == memory
+    kept = memory.to_dict()
+    assert Memory.parse(kept, "m") == memory
+    # A state of before these were kept: who is in quarantine must stay there.
+    assert Memory.parse({name: value for name, value in kept.items() if name not in ("asked", "outcome", "said", "foretold")}, "m") == memory
     assert all(one in ACTS for one in wanted(memory, RULES))
 
 
-@pytest.mark.parametrize("spoil", [{"bad": "1"}, {"quarantined": 1}, {"untold": {}}, {"baseline": []}, {"more": 1}])
+@pytest.mark.parametrize("spoil", [{"bad": "1"}, {"quarantined": 1}, {"untold": {}}, {"baseline": []}, {"more": 1}, {"asked": None}])
 def test_a_damaged_memory_is_told(spoil):
     with pytest.raises(FormatError):
         Memory.parse({**Memory().to_dict(), **spoil}, "m")
@@ -124,10 +127,13 @@ def test_a_damaged_memory_is_told(spoil):
 def test_metrics_escape_what_a_guest_says_and_export_times():
     hostile = 'x"} 1\nattested_host_accepted{host="y'
     document = lab.result(policy="p", tcb_status="UpToDate", tcb_date="2026-01-01T00:00:00Z", tcb_evaluation_data_number=19)
-    one = HostMetrics(hostile, "affirming", summarise(document, "r"), Memory(bad=2))
-    forecast = {"forecast": [{"guest": hostile, "item": "", "code": "crl-expired", "because": "expiry", "at": "2026-12-01T00:00:00Z"}]}
-    text = render([one], datetime(2026, 11, 28, tzinfo=timezone.utc), {"good": 1}, forecast)
+    ends = {"item": "", "code": "crl-expired", "because": "expiry", "at": "2026-12-01T00:00:00Z"}
+    # Twice the same labels, and Prometheus reads nothing of the file.
+    foretold = [{**ends, "at": "2026-12-02T00:00:00Z"}, ends, {**ends, "code": "tcb", "at": None}]
+    memory = Memory(bad=2, outcome="bad", asked=lab.AT, foretold=lab.AT)
+    text = render([HostMetrics(hostile, "affirming", summarise(document, "r"), memory, foretold)], datetime(2026, 11, 28, tzinfo=timezone.utc))
     assert all(line.startswith(("#", "attested_")) and line.count("} ") <= 2 for line in text.splitlines())
     assert 'attested_host_accepted{host="x\\"} 1\\nattested_host_accepted{host=\\"y"} 1' in text.splitlines()
     assert "attested_host_evaluated_timestamp_seconds" in text and "age" not in {line.split("{")[0] for line in text.splitlines()}
+    assert text.count("\nattested_forecast_refusal_timestamp_seconds{") == 1 and 'attested_round_hosts{outcome="bad"} 1' in text.splitlines()
     assert 'code="crl-expired",because="expiry"} 1796083200' in text and 'attested_host_evaluation_number' in text

@@ -75,7 +75,10 @@ def test_every_question_of_the_dashboard_is_promql(promtool, tmp_path):
 
 
 def test_the_exported_file_is_one_that_prometheus_reads(promtool):
-    text = render([HostMetrics('a"b\\c', "missing", None, Memory())], datetime(2026, 11, 28, tzinfo=timezone.utc), {"good": 0, "missing": 1})
+    moment = "2026-11-28T00:00:00Z"
+    foretold = [{"item": "", "code": "crl-expired", "because": "expiry", "at": moment}] * 2
+    one = HostMetrics('a"b\\c', "missing", None, Memory(asked=moment, outcome="missing", foretold=moment), foretold)
+    text = render([one], datetime(2026, 11, 28, tzinfo=timezone.utc))
     status, said = promtool("check", "metrics", given=text)
     assert status == 0, said
 
