@@ -26,6 +26,7 @@ ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     "nonce": {"type": "str"},
     "tls_certificate": {"type": "path"},
     "result_file": {"type": "path"},
+    "record_key": {"type": "path", "no_log": False},
     "ear_key": {"type": "path", "no_log": False},
     "fail_on_refusal": {"type": "bool", "default": True},
 }
@@ -39,14 +40,17 @@ class ActionModule(ActionBase):
     @failure_as_result
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         answer = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)
+        _validation, options = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC, required_by={"record_key": "result_file"})
         try:
-            attested = Attestation(options, self).of(Guest(self, task_vars or {}), nonce=options["nonce"], tls_certificate=options["tls_certificate"])
+            attestation = Attestation(options, self)
+            key = attestation.signing_key(options["record_key"]) if options["record_key"] else None
+            attested = attestation.of(Guest(self, task_vars or {}), nonce=options["nonce"], tls_certificate=options["tls_certificate"])
             answer.update(changed=False, **attested.to_dict())
             if options["ear_key"]:
                 answer["ear"] = attested.ear(options["ear_key"])
             if options["result_file"]:
-                answer["changed"] = self._task.check_mode or attested.save(local_path(self, options["result_file"]))
+                record = attested.record((task_vars or {})["inventory_hostname"], key) if key is not None else None
+                answer["changed"] = self._task.check_mode or attested.save(local_path(self, options["result_file"]), record)
         except AttestedError as error:
             return {**answer, "failed": True, "msg": str(error), "code": error.code}
         if options["fail_on_refusal"] and not attested.result.accepted:

@@ -42,7 +42,15 @@ options:
         tell that a TLS connection ends in this guest.
     type: path
   result_file:
-    description: File on the controller that receives the result as JSON.
+    description:
+      - File on the controller that receives the result as JSON, or, with O(record_key), as a signed record.
+      - P(attested.ai.attested#inventory) takes the name of the host from that of the file, C(<host>.json) or C(<host>.jws).
+    type: path
+  record_key:
+    description:
+      - EC private key (P-256 or P-384, PEM, C(0600)) on the controller. With it O(result_file) receives a record with the result and the name of the host
+        under one signature, as P(attested.ai.attestation_monitor#role) keeps it.
+      - P(attested.ai.attested#inventory) calls a host affirming only by a signed result.
     type: path
   ear_key:
     description:
@@ -73,7 +81,8 @@ EXAMPLES = r"""
     policy: policy.yml
     reference_values: reference-values.yml
     tls_certificate: /run/model/tls.crt
-    result_file: "results/{{ inventory_hostname }}.json"
+    result_file: "results/{{ inventory_hostname }}.jws"
+    record_key: secrets/attest.pem
 
 - name: Look at a refusal instead of failing
   attested.ai.attest:

@@ -16,6 +16,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.ear import s
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import Result
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import SSH
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.fleet.record import sign_record
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, draw_nonce, evaluation_time, parse_nonce
 from ansible_collections.attested.ai.plugins.plugin_utils.endorsement_inputs import read_endorsements
@@ -38,13 +39,16 @@ class Attested:
         """The verdict as a signed EAR; it is issued at the time of evaluation."""
         return sign_ear(self.result, self.inputs.signing_key(key_path), issued_at=self.result.evaluated_at)
 
-    def save(self, path: str) -> bool:
-        """Write the result as JSON, whole or not at all. Results are no secrets."""
+    def record(self, host: str, key: t.Any) -> str:
+        """The verdict and the name of the host under one signature, as the monitor keeps it."""
+        return sign_record(host, self.result.to_dict(), key)
+
+    def save(self, path: str, record: str | None = None) -> bool:
+        """Write the signed record, or without one the result as JSON, whole or not at all. Results are no secrets."""
         partial = f"{path}.{os.getpid()}.partial"
         try:
             with open(partial, "w", encoding="utf-8") as stream:
-                json.dump(self.result.to_dict(), stream, indent=2, sort_keys=True)
-                stream.write("\n")
+                stream.write((json.dumps(self.result.to_dict(), indent=2, sort_keys=True) if record is None else record) + "\n")
             os.replace(partial, path)
         except OSError as error:
             raise AttestedError("it cannot be written: %s" % (error.strerror or error), where=path, fix="Choose another result_file") from None
@@ -65,6 +69,10 @@ class Attestation:
         self._connection = connection_binding(action._connection) if self.policy.ssh_binding != "off" else None
         if self._connection is not None and self._connection.strict:
             pin(action._connection)
+
+    def signing_key(self, path: str) -> t.Any:
+        """What signs a record. A bad key is told before a guest is asked, too."""
+        return self._inputs.signing_key(path)
 
     def of(
         self,
