@@ -14,7 +14,7 @@ description:
   - With O(kind=image) the files become layers of a container image, alone or on top of a server's, which M(attested.ai.image_encrypt) then encrypts. Pods
     have their model with their image, and nothing else is to be mounted.
   - With O(kind=modelpack) what M(attested.ai.model_encrypt) made becomes an artifact with the media types of ModelPack, for any registry. It is ciphertext
-    already; M(attested.ai.model_open) opens it on the guest.
+    already; M(attested.ai.model_open) opens it on the guest, from the registry or from a copy, as it is.
 author: attested.ai contributors (@attested-ai)
 extends_documentation_fragment:
   - attested.ai.attributes
@@ -64,6 +64,7 @@ options:
 seealso:
   - module: attested.ai.image_encrypt
   - module: attested.ai.model_encrypt
+  - module: attested.ai.model_open
 """
 
 EXAMPLES = r"""
@@ -81,6 +82,7 @@ EXAMPLES = r"""
     key: kbs:///default/key/minilm
     key_file: secrets/minilm.key
 
+# skopeo copy --preserve-digests oci:images/minilm:1 docker://registry.example.org/models/minilm:1 publishes it.
 - name: Make an artifact of a model that is encrypted already
   attested.ai.model_image:
     kind: modelpack

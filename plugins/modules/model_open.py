@@ -36,6 +36,9 @@ options:
       - Directory on the guest with the encrypted model, or its address, such as V(https://models.example.org/minilm).
         It may belong to the host. Every byte is read once.
       - In a directory nothing may lie but what the manifest lists, the manifest, its signature, and C(model.sig).
+      - An artifact in a registry, V(docker://registry.example.org/models/minilm:1) or with V(@sha256:...), decrypted while it is fetched like from any server.
+        Or a copy of one on the guest, an OCI layout V(oci:FOLDER:TAG) or skopeo's V(dir:FOLDER), which may have V(@sha256:...) behind too. Each file is one
+        blob, named as M(attested.ai.model_image) with C(kind=modelpack) or C(oras push) names it.
       - A server must know ranges. It is not trusted either. TLS is verified, each answer must be exactly the range that was asked for and of the same version
         of the file, and a connection that is cut is taken up where it was. No ciphertext is kept.
       - Required if O(state=present).
@@ -76,7 +79,9 @@ options:
   image:
     description:
       - Only for models of profile V(image). The file, or the disk, that holds C(model.img). The default is C(model.img) in O(src).
-      - If O(src) is an address, the image is fetched to this place unless it is there, because it is mapped and not copied. An interrupted fetch goes on.
+      - If O(src) is an address, the image is fetched to this place unless it is there, because it is mapped and not copied. An interrupted fetch to a file goes
+        on. What was fetched is read once from end to end before it is opened, so that dm-verity has seen all of it.
+      - A disk is overwritten, unless it is mounted or mapped. It looks like the image only when all of it is there.
     type: path
   urls:
     description: Addresses by path, such as C(config.json.tink), in place of those below O(src). For presigned ones see P(attested.ai.s3_presigned#filter).
@@ -85,16 +90,24 @@ options:
     description: Headers for the host in O(src), such as C(Authorization). They are not sent to others.
     type: dict
   redirect_hosts:
-    description: Hosts that the one in O(src) may redirect to. Others are refused, as are redirects from https to http.
+    description:
+      - Hosts that the one in O(src) may redirect to. Others are refused, as are redirects from https to http.
+      - With a registry also the host that makes its tokens, if that is another. It gets the password of O(auth_file).
     type: list
     elements: str
     default: []
+  auth_file:
+    description:
+      - File on the guest with user and password for the registry in O(src), as C(skopeo login --authfile) and C(podman login) write it. Without one nobody
+        is named, which public artifacts allow.
+      - Give it a place in memory, and a user who may read this artifact alone.
+    type: path
   ca_path:
     description: File with the certificate authorities for O(src). The default is those of the system.
     type: path
   allow_http:
     description:
-      - Whether O(src) may be C(http://). The model is authenticated and encrypted in any case, but everybody on the way sees which it is.
+      - Whether O(src) may be C(http://). A registry is asked over http then. The model is authenticated and encrypted in any case, but everybody on the way sees which it is.
     type: bool
     default: false
   timeout:
@@ -128,6 +141,14 @@ EXAMPLES = r"""
 - name: Open it while it is fetched
   attested.ai.model_open:
     src: https://models.example.org/minilm
+    dest: /run/model/minilm
+    session: "{{ release.session }}"
+  become: true
+
+- name: Open it straight from a registry
+  attested.ai.model_open:
+    src: docker://registry.example.org/models/minilm@sha256:8e7c54ddb0c17ac76c96b1fdefbef6910b1773ef6a925d39b18736fc122e14e3
+    auth_file: /run/registry/auth.json
     dest: /run/model/minilm
     session: "{{ release.session }}"
   become: true
@@ -219,6 +240,7 @@ ARGUMENT_SPEC = {
     "urls": {"type": "dict", "no_log": True},
     "headers": {"type": "dict", "no_log": True},
     "redirect_hosts": {"type": "list", "elements": "str", "default": []},
+    "auth_file": {"type": "path"},
     "ca_path": {"type": "path"},
     "allow_http": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 30},

@@ -15,10 +15,11 @@ from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
 from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import session as sessions
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import download, image_open, tree
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import artifact, download, image_open, tree
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.progress import ProgressFile, Throttle
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import IMAGE_PROFILE, KSERVE
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.registry import RegistrySource
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.web import Web, WebSource
 from ansible_collections.attested.ai.plugins.module_utils.target import memory
@@ -44,6 +45,7 @@ class Order:
     urls: Optional[Mapping[str, str]] = field(default=None, repr=False)
     headers: Optional[Mapping[str, str]] = field(default=None, repr=False)
     redirect_hosts: Tuple[str, ...] = ()
+    auth_file: Optional[str] = None
     ca_path: Optional[str] = None
     allow_http: bool = False
     timeout: int = 30
@@ -55,11 +57,13 @@ class Order:
 
     def source(self) -> Any:
         """Where the ciphertext comes from. Raises ModelError."""
+        if artifact.is_local(str(self.src)):
+            return artifact.ArtifactDirectory(str(self.src))
         if not self.remote:
             return Directory(self._path())
         web = Web(str(self.src), dict(self.urls or {}), dict(self.headers or {}), tuple(self.redirect_hosts), self.ca_path, self.allow_http, self.timeout,
                   self.minimum_rate)
-        return WebSource(web)
+        return RegistrySource(str(self.src), web, self.auth_file) if str(self.src).startswith(artifact.REGISTRY) else WebSource(web)
 
     def _path(self) -> str:
         return os.path.realpath(os.path.expanduser(os.path.expandvars(str(self.src))))
@@ -67,7 +71,7 @@ class Order:
     def target(self) -> opener.Target:
         """With everything resolved. Raises ModelError on an unknown owner or group and on a mode that is none."""
         return opener.Target(
-            src=str(self.src) if self.remote else self._path(),
+            src=str(self.src) if self.remote or artifact.is_local(str(self.src)) else self._path(),
             dest=_destination(self.dest),
             threads=self.threads or min(8, len(os.sched_getaffinity(0))),
             uid=_number(self.owner, "owner", lambda name: pwd.getpwnam(name).pw_uid),
@@ -191,7 +195,7 @@ class _Image:
         if order.remote and order.image is None:
             what = "the image of a model is mapped, not copied into memory, and needs a place for its ciphertext"
             raise ModelError(what, where=target.src, fix="Set image to a file on a disk, or to a disk that holds it", code="model-image-place")
-        self._path = order.image or os.path.join(target.src, tree.IMAGE)
+        self._path = order.image or source.name(tree.IMAGE)
 
     def is_open(self) -> bool:
         return image_open.is_open(self._target.dest, self._sealed)

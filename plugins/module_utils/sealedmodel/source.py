@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: (c) 2026, attested.ai contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Where an encrypted model lies: a directory on this machine. ``web.WebSource`` does the same for a server."""
+"""Where an encrypted model lies: a directory on this machine. ``web.WebSource`` does the same for a server, ``artifact`` and ``registry`` for OCI."""
 
 from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any, Iterator, Mapping
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import tree
@@ -46,18 +46,7 @@ class Directory:
             found = tree.listing(root, self.src)
         finally:
             os.close(root)
-        expected = manifest.ciphertexts
-        for name in tree.RESERVED:
-            found.pop(name, None)
-        for path in sorted(set(expected) - set(found)):
-            raise ModelError("%s is missing" % ascii(path), where=self.src, fix="Copy the model again", code="model-file-missing")
-        for path in sorted(set(found) - set(expected)):
-            fix = "Remove it: only what the manifest lists may lie there"
-            raise ModelError("%s does not belong to the model" % ascii(path), where=self.src, fix=fix, code="model-file-extra")
-        for path, size in sorted(expected.items()):
-            if found[path] != size:
-                what = "%s is %d bytes long, %d expected" % (ascii(path), found[path], size)
-                raise ModelError(what, where=self.src, fix="Copy the model again", code="model-file-size")
+        compare(found, manifest, self.src)
 
     @contextmanager
     def open(self, path: str, size: int) -> Iterator[Any]:
@@ -76,6 +65,21 @@ class Directory:
 
     def close(self) -> None:
         """Nothing stays open."""
+
+
+def compare(found: Mapping[str, int], manifest: Manifest, where: str) -> None:
+    """Are these exactly the files of the manifest, by their sizes? Raises ModelError naming the first that is wrong."""
+    expected = manifest.ciphertexts
+    there = {path: size for path, size in found.items() if path not in tree.RESERVED}
+    for path in sorted(set(expected) - set(there)):
+        raise ModelError("%s is missing" % ascii(path), where=where, fix="Copy the model again", code="model-file-missing")
+    for path in sorted(set(there) - set(expected)):
+        fix = "Remove it: only what the manifest lists may lie there"
+        raise ModelError("%s does not belong to the model" % ascii(path), where=where, fix=fix, code="model-file-extra")
+    for path, size in sorted(expected.items()):
+        if there[path] != size:
+            what = "%s is %d bytes long, %d expected" % (ascii(path), there[path], size)
+            raise ModelError(what, where=where, fix="Copy the model again", code="model-file-size")
 
 
 def open_directory(path: str) -> int:

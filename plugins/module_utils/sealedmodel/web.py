@@ -38,19 +38,20 @@ class WebSource:
     def name(self, path: str) -> str:
         return self._requests.name(path)
 
-    def read_small(self, path: str) -> bytes:
-        """Whole, at most 64 MiB. Raises ModelError or FormatError."""
+    def read_small(self, path: str, limit: Optional[int] = None) -> bytes:
+        """Whole, at most 64 MiB or ``limit`` bytes. Raises ModelError or FormatError."""
+        most = MAX_SIZE if limit is None else limit
 
         def read() -> bytes:
             answer = self._requests.get(path, None, {})
             try:
-                return answer.read_all(MAX_SIZE)
+                return answer.read_all(most)
             finally:
                 answer.close()
 
         raw: bytes = _persist(read, self.name(path))
-        if len(raw) > MAX_SIZE:
-            raise FormatError("it is longer than %d bytes" % MAX_SIZE, where=self.name(path))
+        if len(raw) > most:
+            raise FormatError("it is longer than %d bytes" % most, where=self.name(path))
         return raw
 
     def check(self, manifest: Manifest) -> None:

@@ -32,7 +32,7 @@ class Cut(Exception):
 @dataclass(frozen=True)
 class Web:
     """Where and how. ``urls`` replaces addresses below ``base`` by path, ``headers`` go to the host of ``base`` alone; ``timeout`` in seconds is for one
-    answer or piece of it, ``minimum_rate`` in bytes per second counts over that time."""
+    answer or piece of it, ``minimum_rate`` in bytes per second counts over that time. ``guard`` answers the host of ``base`` when it asks who is there."""
 
     base: str
     urls: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -42,6 +42,7 @@ class Web:
     allow_http: bool = False
     timeout: int = 30
     minimum_rate: int = 16384
+    guard: Any = field(default=None, repr=False)
 
 
 class Requests:
@@ -73,16 +74,28 @@ class Requests:
             headers["Range"] = "bytes=%d-%d" % (span[0], span[1] - 1)
         if validators.get("ETag", "W/").startswith('"'):
             headers["If-Match"] = validators["ETag"]
+        asked = False
         for _hop in range(_MAX_REDIRECTS + 1):
             parts = self._check(url, where)
-            own = self._web.headers if (parts.scheme, parts.netloc) == (self._home.scheme, self._home.netloc) else {}
+            at_home = (parts.scheme, parts.netloc) == (self._home.scheme, self._home.netloc)
+            own = self._own() if at_home else {}
             connection, response = self._send(parts, {**headers, **own})
+            if response.status == 401 and at_home and self._web.guard is not None and not asked:
+                # Once for each request: a token that has expired meanwhile is renewed.
+                asked = True
+                connection.close()
+                self._web.guard.answer(response.getheader("WWW-Authenticate") or "", own.get("Authorization", ""))
+                continue
             if response.status not in _REDIRECTS:
                 return Answer(self, (parts.scheme, parts.netloc), connection, response, where, span, self._web)
             target = response.getheader("Location") or ""
             connection.close()
             url = self._follow(url, target, where)
         raise ModelError("the server redirects more than %d times" % _MAX_REDIRECTS, where=where, code="model-remote-redirect")
+
+    def _own(self) -> Dict[str, str]:
+        shown = self._web.guard.current if self._web.guard is not None else ""
+        return {**self._web.headers, **({"Authorization": shown} if shown else {})}
 
     def give_back(self, key: Tuple[str, str], connection: Any) -> None:
         with self._lock:
@@ -278,7 +291,7 @@ def _check_status(status: int, where: str) -> None:
     if status in (404, 410):
         raise ModelError("there is no such file (status %d)" % status, where=where, fix="Publish the model again", code="model-file-missing")
     if status in (401, 403):
-        fix = "Renew the presigned addresses, or check headers"
+        fix = "Renew the presigned addresses, or check headers or auth_file"
         raise ModelError("the server refuses (status %d)" % status, where=where, fix=fix, code="model-remote-denied")
     if status not in (200, 206):
         raise ModelError("the server answers with status %d" % status, where=where, code="model-remote")

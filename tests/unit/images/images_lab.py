@@ -136,7 +136,7 @@ def run_playbook(folder: Path, path: Path, *arguments: str) -> subprocess.Comple
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """As much of the distribution specification as skopeo needs."""
+    """As much of the distribution specification as skopeo and a guest need: also tokens and ranges."""
 
     protocol_version = "HTTP/1.1"
 
@@ -158,12 +158,44 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _allowed(self) -> bool:
         wanted = self.server.account  # type: ignore[attr-defined]
+        if self.server.tokens is not None:  # type: ignore[attr-defined]
+            return self._has_token()
         if not wanted or self.headers.get("Authorization") == "Basic " + base64.b64encode(wanted.encode()).decode():
             return True
         self._say(401, b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}', WWW_Authenticate='Basic realm="test"')
         return False
 
+    def _has_token(self) -> bool:
+        left = self.server.tokens.get(self.headers.get("Authorization", ""), 0)  # type: ignore[attr-defined]
+        if left:
+            self.server.tokens[self.headers["Authorization"]] = left - 1  # type: ignore[attr-defined]
+            return True
+        challenge = f'Bearer realm="{self.server.realm}",service="test",scope="repository:all:pull,push"'  # type: ignore[attr-defined]
+        self._say(401, b"{}", WWW_Authenticate=challenge)
+        return False
+
+    def _token(self, query: str) -> None:
+        """Good for five requests, and told to whoever has the password."""
+        self.server.asked.append((query, self.headers.get("Authorization", "")))  # type: ignore[attr-defined]
+        if self.headers.get("Authorization", "") != "Basic " + base64.b64encode(self.server.account.encode()).decode():  # type: ignore[attr-defined]
+            self._say(401, b"{}")
+            return
+        token = os.urandom(8).hex()
+        self.server.tokens["Bearer " + token] = 5  # type: ignore[attr-defined]
+        self._say(200, json.dumps({"token": token}).encode())
+
+    def _blob(self, data: bytes) -> None:
+        span = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if span is None:
+            self._say(200, data, Content_Type="application/octet-stream")
+            return
+        first, last = int(span[1]), min(int(span[2]), len(data) - 1)
+        self._say(206, data[first : last + 1], Content_Type="application/octet-stream", Content_Range=f"bytes {first}-{last}/{len(data)}")
+
     def do_GET(self) -> None:  # noqa: N802
+        if self.path.startswith("/token?"):
+            self._token(self.path.partition("?")[2])
+            return
         if not self._allowed():
             return
         path = self.path.partition("?")[0]
@@ -177,7 +209,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 kind = json.loads(raw).get("mediaType", layout.OCI_MANIFEST)
                 self._say(200, raw, Content_Type=kind, Docker_Content_Digest=layout.digest_of(raw))
         elif (match := re.fullmatch(r"/v2/.+/blobs/(sha256:.+)", path)) and match.group(1) in self.server.blobs:  # type: ignore[attr-defined]
-            self._say(200, self.server.blobs[match.group(1)], Content_Type="application/octet-stream")  # type: ignore[attr-defined]
+            self._blob(self.server.blobs[match.group(1)])  # type: ignore[attr-defined]
         else:
             self._missing("BLOB_UNKNOWN")
 
@@ -230,6 +262,10 @@ class Registry(http.server.ThreadingHTTPServer):
         self.blobs: dict[str, bytes] = {}
         self.uploads: dict[str, bytes] = {}
         self.account = ""
+        # Where tokens are made and how often each may still be shown; None: passwords are taken at once. What was asked for them, and with what.
+        self.realm = f"http://{self.host}/token"
+        self.tokens: dict[str, int] | None = None
+        self.asked: list[tuple[str, str]] = []
 
     @property
     def host(self) -> str:
