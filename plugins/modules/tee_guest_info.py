@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - A TEE encrypts a guest's memory. This looks for the ways by which a guest gives its memory, its keys or its trust away all the same. These are swap on a
     disk, core dumps, host keys of SSH on a disk, time and randomness of the host, and agents of a cloud.
-  - Nothing is changed. It runs C(systemctl show) and C(modprobe --show-depends), which only read.
+  - Nothing is changed. It runs C(systemctl show), C(modprobe --show-depends) and C(dmsetup table), which only read.
   - All answers are claims of the machine about itself. They help to set it up, and prove nothing; evidence does, see M(attested.ai.attest).
 author:
   - attested.ai contributors (@attested-ai)
@@ -98,6 +98,21 @@ swaps:
   type: list
   elements: str
   sample: [/dev/vda2]
+storage:
+  description:
+    - What its memory and its files lie on. C(layers) are the targets of the device mapper above a disk, from above, such as V(crypt) and V(verity);
+      V(memory) and V(zram) for memory; empty for a disk as it is, null where it cannot be told.
+    - C(swaps), C(mounts) of devices and of the places where secrets are, C(devices) of the device mapper with C(target), C(cipher) and what they lie C(on),
+      and C(models), which are the mounts that only the units of P(attested.ai.model_server#role) see, null if not root asks.
+    - No key is looked at.
+  returned: success
+  type: dict
+  sample:
+    swaps: []
+    devices: [{name: root, target: verity, cipher: "", "on": [vda2, vda3]}]
+    mounts: [{path: /, kind: erofs, layers: [verity], noswap: false}, {path: /run, kind: tmpfs, layers: [memory], noswap: false}]
+    models: [{unit: attested-model-minilm@0d5c4f3e9f7b1a7f.service,
+              mounts: [{path: /var/lib/attested-model/open, kind: tmpfs, layers: [memory], noswap: true}]}]
 running_kdump:
   description: Services that write the memory of a crashed kernel to a disk.
   returned: success

@@ -8,13 +8,10 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.appraise import appraise
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.result import Result
-from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import OVER_TLS
-from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceDocument
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import read_secret, replace_file
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.client import AttestedServer, Verified
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.failure import ServingError
+from ansible_collections.attested.ai.plugins.module_utils.modelserver.judging import Judge
 from ansible_collections.attested.ai.plugins.plugin_utils.appraisal_inputs import Inputs, evaluation_time
 from ansible_collections.attested.ai.plugins.plugin_utils.attestation_options import APPRAISAL
 from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
@@ -38,7 +35,7 @@ class ClientAction(ControllerAction):
         """A client that has verified the server by the policy of the task. Raises AttestedError."""
         if not 1 <= options["timeout"] <= 86400:
             raise ServingError("it is 1 to 86400 seconds", where="timeout", code="options")
-        server = AttestedServer(options["url"], Judge(options, self), token=self.token(options), timeout=float(options["timeout"]))
+        server = AttestedServer(options["url"], judge_of(options, self), token=self.token(options), timeout=float(options["timeout"]))
         check_model(server.verify(), options)
         return server
 
@@ -52,26 +49,13 @@ class ClientAction(ControllerAction):
         return token
 
 
-class Judge:
+def judge_of(options: t.Mapping[str, t.Any], action: t.Any) -> Judge:
     """Appraises by the policy of a task. Files are read before the server is asked."""
-
-    def __init__(self, options: t.Mapping[str, t.Any], action: t.Any) -> None:
-        inputs = Inputs.of_action(action)
-        self._policy = inputs.policy(options["policy"])
-        self._reference_values = inputs.reference_values(options["reference_values"])
-        self._endorsements = read_endorsements(options, inputs)
-        self._at = evaluation_time(options["at"]) if options["at"] else None
-
-    def __call__(self, document: EvidenceDocument, nonce: bytes) -> Result:
-        result = appraise(
-            document, policy=self._policy, reference_values=self._reference_values, endorsements=self._endorsements, expected_nonce=nonce,
-            at=self._at or evaluation_time(None), connection=OVER_TLS, enforce_chain_of_trust=True,
-        )  # fmt: skip
-        if not result.accepted:
-            raise ServingError(result.explain(), fix="Nothing was sent", code="refused")
-        if result.binding.get("tls_spki") is None:
-            raise ServingError("the evidence does not bind the server's TLS key", fix="Nothing was sent", code="key-unattested")
-        return result
+    inputs = Inputs.of_action(action)
+    return Judge(
+        inputs.policy(options["policy"]), inputs.reference_values(options["reference_values"]), read_endorsements(options, inputs),
+        evaluation_time(options["at"]) if options["at"] else None,
+    )  # fmt: skip
 
 
 def check_model(found: Verified, options: t.Mapping[str, t.Any]) -> None:

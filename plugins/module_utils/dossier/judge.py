@@ -18,6 +18,7 @@ from ansible_collections.attested.ai.plugins.module_utils.appraisal.result impor
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import parse_time
 from ansible_collections.attested.ai.plugins.module_utils.appraisal.ssh import OVER_TLS
 from ansible_collections.attested.ai.plugins.module_utils.checks import FAIL, PASS, Check, failed, not_checked, passed
+from ansible_collections.attested.ai.plugins.module_utils.dossier import guest
 from ansible_collections.attested.ai.plugins.module_utils.dossier.record import LIST_MAX, SERVER, Record, endorsements_of
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
@@ -82,7 +83,7 @@ def judge(record: Record, blobs: Blobs, public_key: Mapping[str, Any], cache: Op
         _served(record, manifest, blobs, result, channel, decisions),
         about_releases,
         _configuration(record),
-        _guest(record),
+        _guest(record, blobs),
     ]
     return Judged(record, result, {check.id: replace(check, detail=_printable(check.detail)) for check in checks})
 
@@ -219,6 +220,6 @@ def _configuration(record: Record) -> Check:
     return passed("configuration", ", ".join("%s sha256:%s" % (name, digest[:16]) for name, digest in sorted(record.configuration.items())[:8]))
 
 
-def _guest(record: Record) -> Check:
-    detail = "kept as the guest said it; no evidence speaks of it" if record.guest else "nothing was kept of what the guest says of itself"
-    return not_checked("guest", detail)
+def _guest(record: Record, blobs: Blobs) -> Check:
+    # Never passed: no machine proves anything by saying it.
+    return not_checked("guest", guest.told(blobs[record.guest]) if record.guest else "nothing was kept of what the guest says of itself")

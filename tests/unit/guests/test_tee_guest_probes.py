@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 
 import pytest
 
+from ansible_collections.attested.ai.plugins.module_utils.dossier.guest import told
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os import ssh
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.look import look
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.plain_memory import fstab_swaps
@@ -90,6 +92,51 @@ def test_swap_in_memory_is_let_be():
         guest(files={"/proc/swaps": "Filename Type Size Used Priority\n/dev/zram0 partition 1 0 100\n", "/sys/block/zram0/backing_dev": "none\n"}), MEMORY
     )
     assert found["verdict"] == "ready" and found["swaps"] == ["/dev/zram0"]
+
+
+def test_what_files_and_models_lie_on():
+    """A root under dm-verity, state under LVM on dm-crypt, swap beside it, a share of the host, and a model that only its unit sees."""
+    line = "%d 1 %s / %s rw - %s source rw%s\n"
+    own = "".join((
+        line % (20, "253:0", "/", "erofs", ""), line % (21, "253:2", "/srv/my\\040state", "ext4", ""), line % (22, "8:1", "/boot", "vfat", ""),
+        line % (23, "0:24", "/run", "tmpfs", ",noswap"), line % (24, "0:25", "/proc", "proc", ""), line % (25, "0:26", "/mnt", "virtiofs", ""),
+    ))  # fmt: skip
+    secret = "5ec4e7" * 10 + "abcd"
+    unit = "attested-model-minilm@0d5c4f3e9f7b1a7f.service"
+    document = guest(
+        files={
+            "/proc/swaps": "Filename Type Size Used Priority\n/dev/dm-1 partition 1 0 -2\n/dev/sda1 partition 1 0 -3\n/swap file 1 0 -4\n",
+            "/proc/self/mountinfo": own, "/proc/77/mountinfo": line % (30, "0:60", "/var/lib/attested-model/open", "tmpfs", ",noswap"),
+            "/sys/block/sda/dev": "8:0\n", "/sys/block/sda/sda1/dev": "8:1\n", "/sys/block/dm-0/dev": "253:0\n", "/sys/block/dm-1/dev": "253:1\n",
+            "/sys/block/dm-2/dev": "253:2\n", "/sys/block/dm-0/dm/name": "root\n", "/sys/block/dm-1/dm/name": "locked\n", "/sys/block/dm-2/dm/name": "state\n",
+            "/sys/block/dm-0/dm/uuid": "CRYPT-VERITY-00ff-root\n",
+        },
+        directories={
+            "/sys/block": ["dm-0", "dm-1", "dm-2", "sda"], "/sys/block/sda": ["sda1", "queue"], "/sys/block/dm-0/slaves": ["sda1"],
+            "/sys/block/dm-1/slaves": ["sda1"], "/sys/block/dm-2/slaves": ["dm-1"],
+        },
+        commands={
+            "dmsetup table": {"rc": 0, "out": "locked: 0 9 crypt aes-xts-plain64 %s 0 8:1 0\nstate: 0 9 linear 253:1 0\n" % secret},
+            "systemctl show --property=Id,MainPID attested-model-*@*.service": {"rc": 0, "out": "MainPID=77\nId=%s\n\nMainPID=0\nId=ended\n" % unit},
+        },
+    )  # fmt: skip
+    found = look(document, MEMORY)["storage"]
+    assert {one["path"]: one["layers"] for one in found["mounts"]} == {
+        "/": ["verity"], "/srv/my state": ["linear", "crypt"], "/boot": [], "/run": ["memory"], "/mnt": None,
+    }  # fmt: skip
+    assert {one["name"]: one["layers"] for one in found["swaps"]} == {"/dev/dm-1": ["crypt"], "/dev/sda1": [], "/swap": None}
+    assert [(one["name"], one["target"], one["cipher"]) for one in found["devices"]] == [
+        ("root", "verity", ""), ("locked", "crypt", "aes-xts-plain64"), ("state", "linear", ""),
+    ]  # fmt: skip
+    assert found["models"] == [{"unit": unit, "mounts": [{"path": "/var/lib/attested-model/open", "kind": "tmpfs", "layers": ["memory"], "noswap": True}]}]
+    assert secret not in str(found)
+    # What a dossier makes of it, and of anything else.
+    assert told(json.dumps({"storage": found}).encode()).startswith(
+        "in the guest's own words, of which no evidence speaks: swap: /dev/dm-1 on crypt, /dev/sda1 on a disk as it is, /swap on what is not told; model: "
+        + unit + " /var/lib/attested-model/open tmpfs on memory (noswap); files: / erofs on verity, /srv/my state ext4 on linear on crypt"
+    )  # fmt: skip
+    for strange in (b"\xff", b"[]", b"{}", b'{"storage": {"swaps": 1, "models": [], "mounts": []}}', b'{"storage": 5}', b"[" * 100_000):
+        assert told(strange) == "kept in the guest's own words, of which no evidence speaks"
 
 
 def test_agents_are_named_with_what_they_can_do():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from ansible_collections.attested.ai.plugins.module_utils.target.guest_os import agents, evidence, plain_memory, sources, ssh
+from ansible_collections.attested.ai.plugins.module_utils.target.guest_os import agents, evidence, plain_memory, sources, ssh, storage
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.cloud import cloud
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.units import show, unit
 from ansible_collections.attested.ai.plugins.module_utils.target.probes.cpu import read_cpu
@@ -35,6 +35,7 @@ def look(host: Host, server: Optional[ssh.Ssh]) -> Dict[str, Any]:
         "driver": {"module": driver[0], "available": evidence.available(host, driver[0]) or "unknown"} if driver else None,
         "agents": installed,
         "swaps": None if isinstance(swaps, Unreadable) else swaps,
+        "storage": storage.storage(host),
         "running_kdump": [name for name in plain_memory.KDUMP_UNITS for found in [unit(units, name)] if found is not None and found.runs],
         "time_service": time_service,
         "ssh": None if server is None else {"storage": server.storage, "keys": list(server.keys), "paths": list(server.paths), "problem": server.problem},
