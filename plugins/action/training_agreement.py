@@ -11,8 +11,8 @@ import typing as t
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import jwk_thumbprint
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.secretfile import replace_file
 from ansible_collections.attested.ai.plugins.module_utils.training import code
-from ansible_collections.attested.ai.plugins.module_utils.training.agreement import SCHEMA, Agreement
-from ansible_collections.attested.ai.plugins.module_utils.training.job import read_agreement
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import CHECKPOINTS, SCHEMA, Agreement
+from ansible_collections.attested.ai.plugins.module_utils.training.look import read_agreement
 from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.attested.ai.plugins.plugin_utils.public_key import public_key
 
@@ -30,6 +30,7 @@ ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     "command": {"type": "list", "elements": "str"},
     "parties": {"type": "list", "elements": "dict", "options": PARTY},
     "outputs": {"type": "dict"},
+    "checkpoints": {"type": "dict", "options": {"recipients": {"type": "raw", "required": True}, "keep": {"type": "int", "default": 2}}},
 }
 _MEMBERS = ["job", "command", "parties", "outputs"]
 
@@ -37,7 +38,7 @@ _MEMBERS = ["job", "command", "parties", "outputs"]
 class ActionModule(ControllerAction):
     _supports_check_mode = True
     argument_spec = ARGUMENT_SPEC
-    rules: t.ClassVar[dict[str, t.Any]] = {"required_together": [_MEMBERS], "required_by": {"job": ["code"]}}
+    rules: t.ClassVar[dict[str, t.Any]] = {"required_together": [_MEMBERS], "required_by": {"job": ["code"], "checkpoints": ["job"]}}
 
     def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         path = self.local(options["path"])
@@ -64,12 +65,16 @@ class ActionModule(ControllerAction):
             for party in options["parties"]
         ]
         value = {"schema": SCHEMA, "code": digest, **{name: options[name] for name in _MEMBERS}}
+        if options["checkpoints"] is not None:
+            value[CHECKPOINTS] = options["checkpoints"]
         return Agreement.of({**value, "parties": sorted(parties, key=lambda party: party["id"])})
 
     def _told(self, agreement: Agreement, path: str, changed: bool) -> dict[str, t.Any]:
         outputs = {name: list(who) for name, who in agreement.outputs}
+        kept = agreement.checkpoints
+        more = {CHECKPOINTS: {"keep": kept.keep, "recipients": list(kept.recipients)}} if kept else {}
         return {"changed": changed, "path": path, "digest": agreement.digest, "code_digest": agreement.code, "fields": agreement.fields(), "job": agreement.job,
-                "parties": [party.id for party in agreement.parties], "outputs": outputs, "command": list(agreement.command)}  # fmt: skip
+                "parties": [party.id for party in agreement.parties], "outputs": outputs, "command": list(agreement.command), **more}  # fmt: skip
 
 
 def read_bytes(path: str) -> bytes:

@@ -18,9 +18,10 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.signature 
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import wipe
 from ansible_collections.attested.ai.plugins.module_utils.training import result
-from ansible_collections.attested.ai.plugins.module_utils.training.agreement import Party
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import CHECKPOINTS, Party
+from ansible_collections.attested.ai.plugins.module_utils.training.choice import choose
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
-from ansible_collections.attested.ai.plugins.module_utils.training.job import read_agreement
+from ansible_collections.attested.ai.plugins.module_utils.training.look import read_agreement
 from ansible_collections.attested.ai.plugins.plugin_utils.controller_action import ControllerAction
 from ansible_collections.attested.ai.plugins.plugin_utils.model_client import read_small
 
@@ -30,6 +31,8 @@ ARGUMENT_SPEC: t.Final[dict[str, dict[str, t.Any]]] = {
     "output": {"type": "str", "required": True},
     "src": {"type": "path", "required": True},
     "dest": {"type": "path", "required": True},
+    "checkpoint": {"type": "int"},
+    "checkpoint_minimum": {"type": "int", "default": 1},
     # The path of a file, no key.
     "key": {"type": "path", "required": True, "no_log": False},
 }
@@ -42,16 +45,25 @@ class ActionModule(ControllerAction):
     def work(self, options: dict[str, t.Any]) -> dict[str, t.Any]:
         agreement = read_agreement(self.local(options["agreement"]))
         party, output = agreement.party(options["party"]), options["output"]
-        if output not in dict(agreement.outputs):
+        if output not in agreement.released():
             raise TrainingError("the agreement has no such output", where=output, code="result-other")
-        if party.id not in dict(agreement.outputs)[output]:
+        if party.id not in agreement.released()[output]:
             raise TrainingError("it was agreed that %s does not get it" % party.id, where=output, code="result-recipient")
         folder, dest = os.path.join(self.local(options["src"]), output), self.local(options["dest"])
-        where = os.path.join(folder, result.STATEMENT)
-        statement = result.Statement.parse(read_small(where, result.SIZE_MAX, "statement"), where)
-        statement.check(agreement, output, where)
         private = self._private(options["key"], party)
-        result.verify(statement, party.id, result.tag_key(private, agreement), where)
+        tag_key = result.tag_key(private, agreement)
+
+        def load(number: int | None) -> result.Statement:
+            where = os.path.join(folder, "" if number is None else str(number), result.STATEMENT)
+            found = result.Statement.parse(read_small(where, result.SIZE_MAX, "statement"), where)
+            found.check(agreement, output, where)
+            result.verify(found, party.id, tag_key, where)
+            return found
+
+        number = choose(folder, options["checkpoint"], options["checkpoint_minimum"], load) if output == CHECKPOINTS and agreement.checkpoints else None
+        statement = load(number)
+        if number is not None:
+            folder = os.path.join(folder, str(number))
         with contextlib.closing(Directory(os.path.join(folder, result.CIPHERTEXT))) as source:
             sealed = self._sealed(source, statement)
             target = opener.Target(source.src, dest)
@@ -65,8 +77,9 @@ class ActionModule(ControllerAction):
                     opener.decrypt(target, sealed, key, source=source)
             finally:
                 wipe(key)
-        return {"changed": changed, "dest": dest, "made_at": statement.made_at, "succeeded": statement.succeeded, "agreement": agreement.digest,
+        told = {"changed": changed, "dest": dest, "made_at": statement.made_at, "succeeded": statement.succeeded, "agreement": agreement.digest,
                 "files": [entry.path for entry in sealed.manifest.files]}  # fmt: skip
+        return told if statement.checkpoint is None else told | {"checkpoint": statement.checkpoint.number, "run": statement.checkpoint.run}
 
     def _private(self, path: str, party: Party) -> t.Any:
         """The private half of the owner's result key. Raises AttestedError."""

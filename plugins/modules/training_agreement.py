@@ -73,6 +73,21 @@ options:
       - Names of outputs, each with V(all) or a list of parties that get it, in order.
       - C(log), if it is there, gets what the program prints. Without it nobody gets that.
     type: dict
+  checkpoints:
+    description:
+      - What the program leaves in C({out}/checkpoints) while it runs is kept and encrypted, and outlives the job however that ends. Without it there are none.
+      - An agreement without it has the bytes that it had before there was this option. One with it is refused by older versions of this collection, in the
+        guest and at each owner.
+    type: dict
+    suboptions:
+      recipients:
+        description: V(all) or a list of parties that get them, in order.
+        type: raw
+        required: true
+      keep:
+        description: How many of the newest are kept, 1 to 64.
+        type: int
+        default: 2
 seealso:
   - module: attested.ai.training_run
   - module: attested.ai.training_result
@@ -145,6 +160,11 @@ outputs:
   returned: success
   type: dict
   sample: {metrics: [clinic-a, clinic-b], model: [clinic-a]}
+checkpoints:
+  description: Who gets checkpoints, and how many are kept.
+  returned: success, if there are any
+  type: dict
+  sample: {keep: 2, recipients: [clinic-a]}
 path:
   description: The file.
   returned: success

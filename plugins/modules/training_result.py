@@ -37,13 +37,20 @@ options:
     type: str
     required: true
   output:
-    description: Name of the output.
+    description: Name of the output, or C(checkpoints) where the agreement has them.
     type: str
     required: true
   src:
     description: Folder with the results, as the role P(attested.ai.training_job#role) fetched them.
     type: path
     required: true
+  checkpoint:
+    description: Number of the checkpoint. Without it the one with the highest number is opened, which is refused where they are of more than one run.
+    type: int
+  checkpoint_minimum:
+    description: The lowest number that is taken, for who knows of that checkpoint already. Newer ones that the host left out are not missed otherwise.
+    type: int
+    default: 1
   dest:
     description: Folder for the plaintext, for the user of the task alone.
     type: path
@@ -66,6 +73,15 @@ EXAMPLES = r"""
     output: model
     src: results
     dest: opened/model
+    key: secrets/result.pem
+
+- name: Open the newest checkpoint of a job that did not come to its end
+  attested.ai.training_result:
+    agreement: agreement.json
+    party: clinic-a
+    output: checkpoints
+    src: results
+    dest: opened/checkpoint
     key: secrets/result.pem
 """
 
@@ -91,13 +107,24 @@ succeeded:
   returned: success
   type: bool
   sample: true
+checkpoint:
+  description: Number of the checkpoint.
+  returned: success, where O(output) is C(checkpoints)
+  type: int
+  sample: 50
+run:
+  description: Of which start of the program it is, a random word.
+  returned: success, where O(output) is C(checkpoints)
+  type: str
+  sample: 8d1c2f4b6a7e9035c1d2e3f4a5b6c7d8
 agreement:
   description: SHA-256 of the agreement.
   returned: success
   type: str
   sample: 0d5c4f3e9f7b1a7f2f1ad06a1a3f2f0e1f9d8e7c6b5a493827160504f3e2d1c0
 code:
-  description: A stable word for the reason of a failure, for instance V(result-tag), V(result-other) or V(result-recipient).
+  description: A stable word for the reason of a failure, for instance V(result-tag), V(result-other), V(result-recipient) or
+    V(result-checkpoint-runs).
   returned: failure
   type: str
   sample: result-tag

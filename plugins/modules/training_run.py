@@ -53,6 +53,12 @@ options:
       - Folder on the guest for the results, as ciphertext. It appears in one step. Required if O(state=present).
       - If the program fails and the agreement has an output C(log), that alone is there, and it says so. It does not count as a result.
     type: path
+  checkpoints:
+    description:
+      - Folder on the guest for checkpoints, as ciphertext. Required if the agreement has checkpoints, and else not used.
+      - Each appears in one step, while the program runs, under its number. The newest are kept, as many as the agreement says.
+      - Where checkpoints lie there already, the job does not start.
+    type: path
   directory:
     description: Folder in memory that is never swapped, in which the job has a folder while it runs.
     type: path
@@ -178,6 +184,12 @@ released:
   type: list
   elements: dict
   sample: [{party: clinic-a, model_id: cells-a, release: 1, key_id: cells-a-1-4f9a02c7, resource: "kbs:///default/training-key/cells-1", anchored: false}]
+checkpoints:
+  description: Numbers of the checkpoints that were kept.
+  returned: when the program ran and the agreement has checkpoints
+  type: list
+  elements: int
+  sample: [40, 50]
 code:
   description: A stable word for the reason of a failure, for instance V(training-code), V(training-launch), V(kbs-evidence) or V(kbs-policy-denied).
   returned: failure
@@ -199,6 +211,7 @@ ARGUMENT_SPEC = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "code": {"type": "path"},
     "results": {"type": "path"},
+    "checkpoints": {"type": "path"},
     "sources": {"type": "list", "elements": "dict", "options": SOURCE},
     "user": {"type": "str", "default": USER},
     **SETTINGS,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import check_public_jwk, jwk_thumbprint, load_public_ec
@@ -24,6 +24,9 @@ SCHEMA = "attested.ai/training-agreement/1"
 ALL = "all"
 # What the program prints goes to this output, if there is one, and to nobody if not.
 LOG = "log"
+# What the program leaves while it runs. It is no output: an agreement that does not have the member has bytes and digest as before there was one.
+CHECKPOINTS = "checkpoints"
+KEEP_MAX = 64
 # Of result keys: what owners' other keys are on as well.
 CURVES = ("P-256",)
 SIZE_MAX = 1 << 18
@@ -54,6 +57,14 @@ class Party:
 
 
 @dataclass(frozen=True)
+class Checkpoints:
+    """Who gets them, and how many of the newest are kept."""
+
+    recipients: Tuple[str, ...]
+    keep: int
+
+
+@dataclass(frozen=True)
 class Agreement:
     """``outputs`` are the names of folders that the program fills, each with the parties that get it."""
 
@@ -62,6 +73,7 @@ class Agreement:
     command: Tuple[str, ...]
     parties: Tuple[Party, ...]
     outputs: Tuple[Tuple[str, Tuple[str, ...]], ...]
+    checkpoints: Optional[Checkpoints] = None
 
     @classmethod
     def parse(cls, raw: bytes, where: str = "agreement") -> Agreement:
@@ -76,22 +88,29 @@ class Agreement:
     @classmethod
     def of(cls, value: Any, where: str = "agreement") -> Agreement:
         """From its members. Raises AttestedError."""
-        obj = strict.members(value, ("schema", "job", "code", "command", "parties", "outputs"), where=where)
+        obj = strict.members(value, ("schema", "job", "code", "command", "parties", "outputs"), (CHECKPOINTS,), where)
         if obj["schema"] != SCHEMA:
             raise _bad("its schema is not %s" % SCHEMA, where)
         strict.decode_hex(obj["code"], where + " code", 32)
         parties = _parties(obj["parties"], where)
-        return cls(_name(obj["job"], where + " job"), obj["code"], _command(obj["command"], where), parties,
-                   _outputs(obj["outputs"], [party.id for party in parties], where))  # fmt: skip
+        ids = [party.id for party in parties]
+        outputs, checkpoints = _outputs(obj["outputs"], ids, where), _checkpoints(obj, ids, where)
+        if checkpoints and CHECKPOINTS in dict(outputs):
+            raise _bad("checkpoints are no output where the agreement has them", where, "Give the output another name")
+        return cls(_name(obj["job"], where + " job"), obj["code"], _command(obj["command"], where), parties, outputs, checkpoints)
 
     def to_bytes(self) -> bytes:
         """The bytes that everybody's digest is over."""
-        ids = tuple(party.id for party in self.parties)
-        outputs = {name: ALL if who == ids else list(who) for name, who in self.outputs}
-        return jcs.canonicalize({
+        members: Dict[str, Any] = {
             "schema": SCHEMA, "job": self.job, "code": self.code, "command": list(self.command), "parties": [party.to_dict() for party in self.parties],
-            "outputs": outputs,
-        })  # fmt: skip
+            "outputs": {name: self._said(who) for name, who in self.outputs},
+        }  # fmt: skip
+        if self.checkpoints:
+            members[CHECKPOINTS] = {"recipients": self._said(self.checkpoints.recipients), "keep": self.checkpoints.keep}
+        return jcs.canonicalize(members)
+
+    def _said(self, who: Tuple[str, ...]) -> Any:
+        return ALL if who == tuple(party.id for party in self.parties) else list(who)
 
     @property
     def digest(self) -> str:
@@ -101,8 +120,12 @@ class Agreement:
         """What the evidence of a guest holds that was launched for it, by kind of evidence."""
         return {tee: field_value(self.to_bytes(), "sha256", tee)[1] for tee in FIELDS}
 
+    def released(self) -> Dict[str, Tuple[str, ...]]:
+        """What is encrypted to whom: the outputs, and checkpoints where there are any."""
+        return {**dict(self.outputs), **({CHECKPOINTS: self.checkpoints.recipients} if self.checkpoints else {})}
+
     def recipients(self, output: str) -> Tuple[Party, ...]:
-        return tuple(party for party in self.parties if party.id in dict(self.outputs)[output])
+        return tuple(party for party in self.parties if party.id in self.released()[output])
 
     def party(self, name: str) -> Party:
         """Raises TrainingError."""
@@ -160,6 +183,16 @@ def _outputs(value: Any, ids: Sequence[str], where: str) -> Tuple[Tuple[str, Tup
         raise _bad("outputs is no object of 1 to %d outputs" % OUTPUTS_MAX, where)
     names = [_name(name, where + " output") for name in sorted(value, key=str)]
     return tuple((name, _recipients(value[name], ids, "%s output %s" % (where, name))) for name in names)
+
+
+def _checkpoints(obj: Mapping[str, Any], ids: Sequence[str], where: str) -> Optional[Checkpoints]:
+    if CHECKPOINTS not in obj:
+        return None
+    where += " checkpoints"
+    value = strict.members(obj[CHECKPOINTS], ("recipients", "keep"), where=where)
+    if not strict.is_integer(value["keep"]) or not 1 <= value["keep"] <= KEEP_MAX:
+        raise _bad("keep is no number from 1 to %d" % KEEP_MAX, where)
+    return Checkpoints(_recipients(value["recipients"], ids, where), value["keep"])
 
 
 def _recipients(value: Any, ids: Sequence[str], where: str) -> Tuple[str, ...]:

@@ -52,9 +52,9 @@ class Disk(HostDisk):
     def write_results(self, folder: str) -> None:
         """What lies in ``folder``. Raises TrainingError if there is no room for all of it; then nothing of it counts."""
         try:
-            writer = _Writer(self._disk, _HEAD, self._size, self.where)
+            writer = Writer(self._disk, _HEAD, self._size, self.where, "the results do not fit into its %d bytes" % self._size)
             with tarfile.open(fileobj=writer, mode="w|", bufsize=1 << 20, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
-                archive.add(folder, RESULTS, filter=_plain)
+                archive.add(folder, RESULTS, filter=plain)
             os.fsync(self._disk)
         except OSError as error:
             raise bad("it cannot be written (%s)" % error.strerror, self.where, _FIX) from None
@@ -62,41 +62,40 @@ class Disk(HostDisk):
     def write_status(self, status: Status, results: bool) -> None:
         """``results``: whether those that were written count. Raises TrainingError."""
         data = status.to_bytes()
-        entry = _plain(tarfile.TarInfo(STATUS))
+        entry = plain(tarfile.TarInfo(STATUS))
         entry.size = len(data)
         try:
             if not results:
-                _write(self._disk, bytes(_LEAST - _HEAD), _HEAD)
+                write_at(self._disk, bytes(_LEAST - _HEAD), _HEAD)
                 os.fsync(self._disk)
-            _write(self._disk, entry.tobuf(tarfile.USTAR_FORMAT) + data.ljust(BLOCK, b"\0"), 0)
+            write_at(self._disk, entry.tobuf(tarfile.USTAR_FORMAT) + data.ljust(BLOCK, b"\0"), 0)
             os.fsync(self._disk)
         except OSError as error:
             raise bad("it cannot be written (%s)" % error.strerror, self.where, _FIX) from None
 
 
-class _Writer:
-    """What tarfile writes to: from one place of the disk on, and never past its end, which a file in the place of a disk does not have."""
+class Writer:
+    """What tarfile writes to: from one place of the disk on, and never past ``end``, which a file in the place of a disk does not have. ``full`` says so."""
 
-    def __init__(self, disk: int, offset: int, size: int, where: str) -> None:
-        self._disk, self._offset, self._size, self._where = disk, offset, size, where
+    def __init__(self, disk: int, offset: int, end: int, where: str, full: str) -> None:
+        self._disk, self._offset, self._end, self._where, self._full = disk, offset, end, where, full
 
     def write(self, data: bytes) -> int:
-        if self._offset + len(data) > self._size:
-            raise TrainingError("the results do not fit into its %d bytes" % self._size, where=self._where,
-                                fix="Give the guest a larger disk for results, and run the job again", code="training-volume-full")  # fmt: skip
-        _write(self._disk, data, self._offset)
+        if self._offset + len(data) > self._end:
+            raise TrainingError(self._full, where=self._where, fix="Give the guest a larger disk, and run the job again", code="training-volume-full")
+        write_at(self._disk, data, self._offset)
         self._offset += len(data)
         return len(data)
 
 
-def _write(disk: int, data: bytes, offset: int) -> None:
+def write_at(disk: int, data: bytes, offset: int) -> None:
     view = memoryview(data)
     while view:
         count = os.pwrite(disk, view, offset)
         view, offset = view[count:], offset + count
 
 
-def _plain(entry: Any) -> Any:
+def plain(entry: Any) -> Any:
     """Nothing of this guest but names and contents."""
     values: Dict[str, Any] = {"mtime": 0, "uid": 0, "gid": 0, "uname": "", "gname": "", "mode": 0o755 if entry.isdir() else 0o644}
     for name, value in values.items():

@@ -12,52 +12,27 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import threading
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
-from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.kbs.own_evidence import OwnEvidence
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import session as sessions
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import jwk_thumbprint
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import Order, pull
 from ansible_collections.attested.ai.plugins.module_utils.modelserver import accounts
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import FILES
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
 from ansible_collections.attested.ai.plugins.module_utils.target import memory
-from ansible_collections.attested.ai.plugins.module_utils.training import code, done, launch, result, runner
-from ansible_collections.attested.ai.plugins.module_utils.training.agreement import LOG, SIZE_MAX, Agreement, Party
+from ansible_collections.attested.ai.plugins.module_utils.training import checkpoints, code, done, result, runner
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import CHECKPOINTS, LOG, Agreement
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+from ansible_collections.attested.ai.plugins.module_utils.training.look import Job, Source, look, manifest_of, read_agreement
+
+__all__ = ("Job", "Pull", "Source", "absent", "noswap_known", "read_agreement", "run")
 
 Pull = Callable[[Order, OwnEvidence, bool], Dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a party's ciphertext lies on the guest, and where its key is fetched.
-
-    ``prepared`` makes the order for a session, ``opened`` a reader of ``src``.
-    """
-
-    party: str
-    src: str
-    prepared: Callable[[str], Tuple[Order, OwnEvidence]] = field(repr=False)
-    opened: Callable[[str], Any] = field(default=Directory, repr=False)
-
-
-@dataclass(frozen=True)
-class Job:
-    agreement: str
-    code: str
-    dest: str
-    results: str
-    sources: Tuple[Source, ...]
-    own: OwnEvidence
-    session_directory: str
-    isolation: str = runner.UNIT
-    limits: runner.Limits = runner.Limits()
 
 
 def run(job: Job, check_mode: bool, execute: runner.Runner, fetch: Pull = pull) -> Dict[str, Any]:
@@ -68,66 +43,12 @@ def run(job: Job, check_mode: bool, execute: runner.Runner, fetch: Pull = pull) 
     found = result.finished(job.results, agreement)
     if found and done.known(os.path.dirname(job.dest), agreement, found):
         return dict(told, changed=False)
-    _look(job, agreement, there=bool(found))
+    look(job, agreement, there=bool(found))
     if check_mode:
         return dict(told, changed=not found)
-    return dict(told, changed=not found, released=_Run(job, agreement, execute, fetch).run(found))
-
-
-def read_agreement(path: str) -> Agreement:
-    try:
-        with open(path, "rb") as stream:
-            return Agreement.parse(stream.read(SIZE_MAX + 1), path)
-    except OSError as error:
-        raise TrainingError("it cannot be read (%s)" % error.strerror, where=path, fix="Make it with attested.ai.training_agreement",
-                            code="agreement-file") from None
-
-
-def _look(job: Job, agreement: Agreement, there: bool) -> None:
-    """Whatever can be found out before a key leaves its owner. ``there``: results are, and only have to be verified."""
-    given, agreed = [source.party for source in job.sources], [party.id for party in agreement.parties]
-    if sorted(given) != agreed:
-        raise TrainingError("sources are given for %s, the parties are %s" % (", ".join(map(strict.quoted, sorted(given))) or "nobody", ", ".join(agreed)),
-                            where="sources", fix="Give one for each party", code="training-sources")  # fmt: skip
-    if job.isolation == runner.PROCESS:
-        runner.refuse_process(job.own.request.method, job.own.request.tsm_path)
-    else:
-        accounts.numbers(job.limits.user)
-    launch.require_launched_for(agreement, job.own)
-    code.check(code.digest_of(job.code), agreement.code, job.code)
-    memory.require_memory(_nearest(os.path.dirname(job.dest)))
-    if os.path.lexists(job.dest):
-        raise TrainingError("it is there already", where=job.dest, fix="Another run of this job is under way, or was cut off: run it with state: absent",
-                            code="training-dest")  # fmt: skip
-    # The log of a run that failed is replaced; what else lies there is somebody's.
-    if not there and os.path.lexists(job.results) and (os.path.islink(job.results) or not os.path.isdir(job.results) or set(os.listdir(job.results)) - {LOG}):
-        what = "it holds something else than all results of this agreement, of a program that succeeded"
-        raise TrainingError(what, where=job.results, fix="Move it away", code="training-results")
-    for source in job.sources:
-        _manifest(source, agreement.party(source.party))
-
-
-def _nearest(path: str) -> str:
-    """What is there of it: in check mode the folder may still have to be made."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
-
-
-def _manifest(source: Source, party: Party) -> opener.Sealed:
-    with contextlib.closing(source.opened(source.src)) as reader:
-        sealed = opener.read_sealed(reader)
-    if (sealed.manifest.model_id, sealed.digest) != (party.model_id, party.manifest_sha256):
-        raise TrainingError(
-            "it is %s release %d with the manifest %s, agreed on is %s with %s"
-            % (sealed.manifest.model_id, sealed.manifest.release, sealed.digest, party.model_id, party.manifest_sha256),
-            where="data of %s (%s)" % (party.id, source.src), fix="Put the data set there that was agreed on. A newer release is another agreement",
-            code="training-data",
-        )  # fmt: skip
-    if sealed.manifest.profile != FILES:
-        raise TrainingError("it is of profile %s" % sealed.manifest.profile, where="data of %s (%s)" % (party.id, source.src),
-                            fix="Encrypt it with profile files", code="training-data")  # fmt: skip
-    return sealed
+    this = _Run(job, agreement, execute, fetch)
+    told.update(changed=not found, released=this.run(found))
+    return dict(told, checkpoints=this.kept) if agreement.checkpoints and not found else told
 
 
 @dataclass(frozen=True)
@@ -146,6 +67,9 @@ class _Run:
         self._released: List[_Released] = []
         self._tags: Dict[str, bytes] = {}
         self._made = False
+        # Of this start of the program. Who starts it twice has checkpoints of two runs.
+        self._name = secrets.token_hex(16)
+        self.kept: List[int] = []
         self._uid, self._gid = (os.getuid(), os.getgid()) if job.isolation == runner.PROCESS else accounts.numbers(job.limits.user)
 
     def run(self, found: Sequence[result.Statement]) -> List[Dict[str, Any]]:
@@ -186,7 +110,7 @@ class _Run:
             raise TrainingError("its key is for %s of the signer %s, which was not agreed on" % (release.model_id, jwk_thumbprint(release.manifest_signer)),
                                 where="party %s" % party.id, fix="Nothing was opened", code="training-key")  # fmt: skip
         # Before the first data set is opened, so that a manifest that was changed stops all.
-        sealed = _manifest(source, party)
+        sealed = manifest_of(source, party)
         opener.check_release(sealed, release, source.src)
         key = bytearray(release.key)
         memory.lock_memory(key)
@@ -218,6 +142,10 @@ class _Run:
         os.mkdir(place.log, 0o700)
         os.mkdir(place.out, 0o700)
         os.chown(place.out, self._uid, self._gid)
+        if self._agreement.checkpoints:
+            self._job.store.prepare()
+            os.mkdir(place.checkpoints, 0o700)
+            os.chown(place.checkpoints, self._uid, self._gid)
 
     def _decrypt(self, released: _Released) -> None:
         source, sealed = released.source, released.sealed
@@ -229,16 +157,12 @@ class _Run:
         memory.wipe(released.key)
 
     def _work(self) -> Tuple[result.Statement, ...]:
-        job, agreement, place = self._job, self._agreement, self._place
-        if job.isolation == runner.PROCESS:
-            status = runner.run_process(agreement, place, job.limits)
-        else:
-            status = runner.run_unit(agreement, place, job.limits, self._execute, noswap_known(os.uname().release))
-        if status:
+        agreement, place = self._agreement, self._place
+        failed = self._program()
+        if failed is not None:
             if runner.agreement_has_log(agreement) and os.path.exists(place.log_file):
                 self._seal((LOG,), succeeded=False)
-            raise TrainingError("the program ended with status %d" % status, where="job %s" % agreement.job,
-                                fix="Nothing was released but its log, where one was agreed on", code="training-failed")  # fmt: skip
+            raise failed
         memory.wipe_tree(place.data, overwrite=False)
         names = tuple(name for name, _who in agreement.outputs)
         missing = [name for name in names if not os.path.isdir(place.output(name)) or os.path.islink(place.output(name))]
@@ -246,6 +170,40 @@ class _Run:
             raise TrainingError("the program made no folder %s" % ", ".join(missing), where="job %s" % agreement.job, fix="Nothing was released",
                                 code="training-output")  # fmt: skip
         return self._seal(names)
+
+    def _program(self) -> Optional[TrainingError]:
+        """Run it. What is returned are failures of which the log is released."""
+        job, agreement, halt = self._job, self._agreement, threading.Event()
+        try:
+            with self._watched(halt) as watch:
+                if job.isolation == runner.PROCESS:
+                    status = runner.run_process(agreement, self._place, job.limits, halt if agreement.checkpoints else None)
+                else:
+                    status = runner.run_unit(agreement, self._place, job.limits, self._execute, noswap_known(os.uname().release))
+            self.kept = watch.sealed[-watch.keep:] if watch else []
+        except TrainingError as error:
+            if error.code == "training-checkpoint":
+                return error
+            raise
+        if not status:
+            return None
+        return TrainingError("the program ended with status %d" % status, where="job %s" % agreement.job,
+                             fix="Nothing was released but its log, where one was agreed on, and checkpoints", code="training-failed")  # fmt: skip
+
+    def _watched(self, halt: threading.Event) -> Any:
+        job, agreement, place = self._job, self._agreement, self._place
+        if agreement.checkpoints is None:
+            return contextlib.nullcontext()
+
+        def seal(number: int, source: str, dest: str) -> None:
+            result.seal(agreement, CHECKPOINTS, source, dest, self._tags, checkpoint=result.Checkpoint(self._name, number))
+
+        def end() -> None:
+            halt.set()
+            if job.isolation != runner.PROCESS:
+                runner.stop_unit(agreement, self._execute)
+
+        return checkpoints.Watch(place.checkpoints, place.taken, job.store, agreement.checkpoints.keep, seal, end)
 
     def _seal(self, names: Tuple[str, ...], succeeded: bool = True) -> Tuple[result.Statement, ...]:
         """All or nothing: the folder gets its name when the last output is in it."""
@@ -267,7 +225,7 @@ def absent(agreement: Agreement, dest: str, check_mode: bool, execute: runner.Ru
     """End what a run that was cut off left: its unit, and what lies in memory. Results are forgotten. Returns whether there was anything."""
     note = done.note(os.path.dirname(dest), agreement)
     there = os.path.lexists(dest)
-    if there and (os.path.islink(dest) or not os.path.isdir(dest) or set(os.listdir(dest)) - {"code", "data", "out", LOG}):
+    if there and (os.path.islink(dest) or not os.path.isdir(dest) or set(os.listdir(dest)) - {"code", "data", "out", LOG, "taken", "staging"}):
         raise TrainingError("something is there that is of no job", where=dest, fix="Remove it by hand", code="training-dest")
     if there and not check_mode:
         runner.stop_unit(agreement, execute)

@@ -9,7 +9,6 @@ The owners' brokers ask the same. This is for what they cannot see: that what ru
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
 from ansible_collections.attested.ai.plugins.module_utils.formats.evidence import EvidenceItem
@@ -24,7 +23,7 @@ _NAMES = {"sev-snp": "HOST_DATA", "tdx": "MRCONFIGID"}
 
 def require_launched_for(agreement: Agreement, own: OwnEvidence) -> str:
     """The kind of TEE. Raises AttestedError, with the code training-launch if the guest was launched for something else."""
-    request = replace(own.request, nonce=strict.encode_base64(os.urandom(32)), gpus="none", switches="none", event_log="none")
+    request = own.request._replace(nonce=strict.encode_base64(os.urandom(32)), gpus="none", switches="none", event_log="none")
     item = own.gather(request).items[0]
     found, expected = launch_field(item), agreement.fields()[item.type]
     if found != expected:

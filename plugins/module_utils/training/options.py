@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Callable, Dict, Mapping, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.kbs.own_evidence import OwnEvidence
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull import Order
@@ -15,7 +15,8 @@ from ansible_collections.attested.ai.plugins.module_utils.keyrelease.pull_option
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source import Directory
 from ansible_collections.attested.ai.plugins.module_utils.target.collect import Request
 from ansible_collections.attested.ai.plugins.module_utils.training import job as jobs
-from ansible_collections.attested.ai.plugins.module_utils.training import runner
+from ansible_collections.attested.ai.plugins.module_utils.training import kept, look, runner
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import Agreement
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 
 USER = "attested-training"
@@ -36,18 +37,18 @@ _SIZE = re.compile(r"[0-9]+[KMGT%]?\Z")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}\Z")
 
 
-def apply(options: Mapping[str, Any], check_mode: bool, execute: runner.Runner, opened: Callable[[str], Any] = Directory) -> Dict[str, Any]:
-    """``opened`` makes a reader of a party's ``src``. Raises AttestedError."""
+def apply(options: Mapping[str, Any], check_mode: bool, execute: runner.Runner, opened: Callable[[str], Any] = Directory, store: Any = None) -> Dict[str, Any]:
+    """``opened`` makes a reader of a party's ``src``, ``store`` takes checkpoints in the place of a folder. Raises AttestedError."""
     # Other users pass through the folders of a job. Whatever is secret is made with a mode of its own.
     before = os.umask(0o022)
     try:
-        return _apply(options, check_mode, execute, opened)
+        return _apply(options, check_mode, execute, opened, store)
     finally:
         os.umask(before)
 
 
-def _apply(options: Mapping[str, Any], check_mode: bool, execute: runner.Runner, opened: Callable[[str], Any]) -> Dict[str, Any]:
-    agreement = jobs.read_agreement(options["agreement"])
+def _apply(options: Mapping[str, Any], check_mode: bool, execute: runner.Runner, opened: Callable[[str], Any], store: Any) -> Dict[str, Any]:
+    agreement = look.read_agreement(options["agreement"])
     directory = os.path.realpath(options["directory"])
     dest = os.path.join(directory, agreement.job)
     if options["state"] == "absent":
@@ -55,13 +56,18 @@ def _apply(options: Mapping[str, Any], check_mode: bool, execute: runner.Runner,
     limits = limits_of(options)
     if not check_mode:
         _make(directory)
-    sources = tuple(jobs.Source(source["party"], source["src"], _preparing(options, source), opened) for source in options["sources"])
+    sources = tuple(look.Source(source["party"], source["src"], _preparing(options, source), opened) for source in options["sources"])
     request = Request(nonce="", **{name: options[name] for name in COLLECTION})
-    job = jobs.Job(
+    job = look.Job(
         options["agreement"], os.path.realpath(options["code"]), dest, os.path.realpath(options["results"]), sources, OwnEvidence(request),
-        options["session_directory"], options["isolation"], limits,
+        options["session_directory"], options["isolation"], limits, store or _store(options, agreement),
     )  # fmt: skip
     return jobs.run(job, check_mode, execute)
+
+
+def _store(options: Mapping[str, Any], agreement: Agreement) -> Optional[kept.Folder]:
+    path = options.get("checkpoints")
+    return kept.Folder(os.path.realpath(path), agreement.checkpoints.keep) if path and agreement.checkpoints else None
 
 
 def _preparing(options: Mapping[str, Any], source: Mapping[str, Any]) -> Callable[[str], Tuple[Order, OwnEvidence]]:

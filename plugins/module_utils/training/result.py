@@ -17,7 +17,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import Any, Dict, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.cryptography_dep import require_cryptography
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
@@ -28,8 +28,9 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import tre
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.manifest import MAX_SIZE
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import Keys, Request, make_plan
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.publish import sync_directory, write_file
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import wipe
-from ansible_collections.attested.ai.plugins.module_utils.training.agreement import CURVES, Agreement
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import CHECKPOINTS, CURVES, Agreement
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 
 SCHEMA = "attested.ai/training-result/1"
@@ -37,6 +38,18 @@ STATEMENT = "training-result.json"
 CIPHERTEXT = "sealed"
 SIZE_MAX = 1 << 16
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\Z")
+
+
+# Whole numbers that each reader of JSON takes for the same.
+NUMBER_MAX = (1 << 53) - 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Which one: its number, as the program gave it, and the run of the program that it is of, a random word. The tags cover both."""
+
+    run: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,7 @@ class Statement:
     signer: Mapping[str, str]
     made_at: str
     tags: Mapping[str, str]
+    checkpoint: Optional[Checkpoint] = None
 
     @classmethod
     def parse(cls, raw: bytes, where: str = STATEMENT) -> Statement:
@@ -58,7 +72,7 @@ class Statement:
         if len(raw) > SIZE_MAX:
             raise TrainingError("it is longer than %d bytes" % SIZE_MAX, where=where, code="result-form")
         names = ("schema", "agreement", "job", "output", "succeeded", "manifest_sha256", "signer", "made_at", "tags")
-        obj = strict.members(strict.loads(raw, where), names, where=where)
+        obj = strict.members(strict.loads(raw, where), names, ("checkpoint",), where)
         if obj["schema"] != SCHEMA or not isinstance(obj["tags"], Mapping) or not isinstance(obj["succeeded"], bool):
             raise TrainingError("it is no %s" % SCHEMA, where=where, code="result-form")
         for name in ("agreement", "manifest_sha256"):
@@ -69,7 +83,8 @@ class Statement:
             raise TrainingError("made_at is no time in UTC", where=where, code="result-form")
         texts = {name: strict.text_of(obj[name], "%s %s" % (where, name), 64) for name in ("job", "output")}
         signer = check_public_jwk(obj["signer"], SIGNATURE_CURVES, where + " signer")
-        return cls(obj["agreement"], texts["job"], texts["output"], obj["succeeded"], obj["manifest_sha256"], signer, obj["made_at"], dict(obj["tags"]))
+        return cls(obj["agreement"], texts["job"], texts["output"], obj["succeeded"], obj["manifest_sha256"], signer, obj["made_at"], dict(obj["tags"]),
+                   _checkpoint(obj, where))  # fmt: skip
 
     def signed_bytes(self) -> bytes:
         return jcs.canonicalize(self._members())
@@ -78,8 +93,9 @@ class Statement:
         return jcs.canonicalize(dict(self._members(), tags=dict(self.tags)))
 
     def _members(self) -> Dict[str, Any]:
-        return {"schema": SCHEMA, "agreement": self.agreement, "job": self.job, "output": self.output, "succeeded": self.succeeded,
-                "manifest_sha256": self.manifest_sha256, "signer": dict(self.signer), "made_at": self.made_at}  # fmt: skip
+        found = {"schema": SCHEMA, "agreement": self.agreement, "job": self.job, "output": self.output, "succeeded": self.succeeded,
+                 "manifest_sha256": self.manifest_sha256, "signer": dict(self.signer), "made_at": self.made_at}  # fmt: skip
+        return found if self.checkpoint is None else dict(found, checkpoint={"run": self.checkpoint.run, "number": self.checkpoint.number})
 
     def check(self, agreement: Agreement, output: str, where: str) -> None:
         """Is it about this output of this agreement? Raises TrainingError."""
@@ -88,6 +104,18 @@ class Statement:
                                 fix="Use the agreement that you signed off, and results of it", code="result-other")  # fmt: skip
         if self.output != output:
             raise TrainingError("it is the output %s" % strict.quoted(self.output), where=where, code="result-other")
+        if (self.checkpoint is not None) != (output == CHECKPOINTS and agreement.checkpoints is not None):
+            raise TrainingError("it is no checkpoint" if self.checkpoint is None else "it is a checkpoint", where=where, code="result-other")
+
+
+def _checkpoint(obj: Mapping[str, Any], where: str) -> Optional[Checkpoint]:
+    if "checkpoint" not in obj:
+        return None
+    value = strict.members(obj["checkpoint"], ("run", "number"), where=where + " checkpoint")
+    strict.decode_hex(value["run"], where + " run", 16)
+    if not strict.is_integer(value["number"]) or not 1 <= value["number"] <= NUMBER_MAX:
+        raise TrainingError("the number of the checkpoint is none", where=where, code="result-form")
+    return Checkpoint(value["run"], value["number"])
 
 
 def tag_key(result_key: Any, agreement: Agreement) -> bytes:
@@ -99,7 +127,9 @@ def tag_key(result_key: Any, agreement: Agreement) -> bytes:
         wipe(scalar)
 
 
-def seal(agreement: Agreement, output: str, source: str, dest: str, tag_keys: Mapping[str, bytes], succeeded: bool = True) -> Statement:
+def seal(
+    agreement: Agreement, output: str, source: str, dest: str, tag_keys: Mapping[str, bytes], succeeded: bool = True, checkpoint: Optional[Checkpoint] = None
+) -> Statement:
     """Encrypt the folder ``source`` for the recipients of ``output`` into the new folder ``dest``. Raises AttestedError."""
     require_cryptography()
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -111,14 +141,14 @@ def seal(agreement: Agreement, output: str, source: str, dest: str, tag_keys: Ma
     recipients = tuple(jwe.Recipient(party.kid, jwe.ECDH, load_public_ec(party.result_key, CURVES)) for party in parties)
     keys = Keys(kek, signer, recipients)
     at = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    request = Request(source, os.path.join(dest, CIPHERTEXT), "%s.%s" % (agreement.job, output), 1)
+    request = Request(source, os.path.join(dest, CIPHERTEXT), "%s.%s" % (agreement.job, output), checkpoint.number if checkpoint else 1)
     os.mkdir(dest, 0o755)
     manifest = encrypt(make_plan(request, keys), keys, at)
     os.unlink(request.state)
-    unsigned = Statement(agreement.digest, agreement.job, output, succeeded, manifest.digest(), public_jwk(signer), at, {})
+    unsigned = Statement(agreement.digest, agreement.job, output, succeeded, manifest.digest(), public_jwk(signer), at, {}, checkpoint)
     statement = replace(unsigned, tags={party.id: _tag(unsigned, tag_keys[party.id]) for party in parties})
-    with os.fdopen(os.open(os.path.join(dest, STATEMENT), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "wb") as stream:
-        stream.write(statement.to_bytes())
+    write_file(os.path.join(dest, STATEMENT), statement.to_bytes())
+    sync_directory(dest)
     return statement
 
 

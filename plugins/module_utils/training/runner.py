@@ -12,11 +12,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
+import time
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.target import memory
-from ansible_collections.attested.ai.plugins.module_utils.training.agreement import LOG, Agreement
+from ansible_collections.attested.ai.plugins.module_utils.training.agreement import CHECKPOINTS, LOG, Agreement
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 
 UNIT, PROCESS = "unit", "process"
@@ -25,6 +27,8 @@ Runner = Callable[[Sequence[str]], Tuple[int, str, str]]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Where configfs usually is; it may be mounted anywhere. What cannot be told is not believed to be something else.
 _KERNEL = "/sys/kernel/"
+# Seconds after which a program is ended whose checkpoints cannot be kept.
+_SLICE = 1.0
 _NO_SOFT_TEE = ("configfs", "sysfs", "unknown")
 
 
@@ -45,6 +49,21 @@ class Place:
     @property
     def out(self) -> str:
         return os.path.join(self.root, "out")
+
+    @property
+    def checkpoints(self) -> str:
+        """Where the program leaves them."""
+        return os.path.join(self.out, CHECKPOINTS)
+
+    @property
+    def taken(self) -> str:
+        """Where they are encrypted, out of its reach."""
+        return os.path.join(self.root, "taken")
+
+    @property
+    def staging(self) -> str:
+        """Ciphertext on its way to a disk."""
+        return os.path.join(self.root, "staging")
 
     @property
     def log(self) -> str:
@@ -143,8 +162,8 @@ def stop_unit(agreement: Agreement, run: Runner) -> None:
             return
 
 
-def run_process(agreement: Agreement, place: Place, limits: Limits) -> int:
-    """For the Soft TEE. However this ends, no process of the program's group is left."""
+def run_process(agreement: Agreement, place: Place, limits: Limits, halt: Optional[threading.Event] = None) -> int:
+    """For the Soft TEE. However this ends, no process of the program's group is left. ``halt`` ends it early."""
     environment: Dict[str, str] = {"PATH": _PATH, "HOME": place.root, "LANG": "C.UTF-8"}
     words = command(agreement, place)
     process: Optional["subprocess.Popen[bytes]"] = None
@@ -155,7 +174,7 @@ def run_process(agreement: Agreement, place: Place, limits: Limits) -> int:
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             words, env=environment, stdin=subprocess.DEVNULL, stdout=logged, stderr=logged, cwd=place.code, start_new_session=True
         )
-        return process.wait(limits.seconds)
+        return process.wait(limits.seconds) if halt is None else _wait(process, limits.seconds, halt)
     except OSError as error:
         raise TrainingError("it cannot be started (%s)" % error.strerror, where=words[0], fix="Use an image that has it", code="training-start") from None
     except subprocess.TimeoutExpired:
@@ -168,3 +187,15 @@ def run_process(agreement: Agreement, place: Place, limits: Limits) -> int:
             except ProcessLookupError:
                 pass
             process.wait()
+
+
+def _wait(process: "subprocess.Popen[bytes]", seconds: int, halt: threading.Event) -> int:
+    until = time.monotonic() + seconds
+    while not halt.is_set():
+        left = until - time.monotonic()
+        try:
+            return process.wait(max(0.0, min(_SLICE, left)))
+        except subprocess.TimeoutExpired:
+            if left <= _SLICE:
+                raise
+    return -signal.SIGKILL

@@ -13,6 +13,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
@@ -24,25 +25,30 @@ from ansible_collections.attested.ai.plugins.module_utils.training import code a
 from ansible_collections.attested.ai.plugins.module_utils.training import options, runner, settings
 from ansible_collections.attested.ai.plugins.module_utils.training.delivery import Disk, Status
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
+from ansible_collections.attested.ai.plugins.module_utils.training.slots import Slots
 from ansible_collections.attested.ai.plugins.module_utils.training.volume import Archive, Folder
 
+# Seconds for the disk of checkpoints to be found by the kernel, after the others were.
+_TRIES = 20
 # No job has such a name.
 _UNPACKED = ".start"
 
 
 @dataclass(frozen=True)
 class Start:
-    """Paths of the settings, which belong to the image, and of the two disks."""
+    """Paths of the settings, which belong to the image, and of the disks. The one for checkpoints is there where they were agreed on."""
 
     settings: str
     job: str
     results: str
+    checkpoints: str = ""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = argparse.ArgumentParser(prog="training", description="Runs the job on a disk, and leaves its results on another one.")
     for name, what in (("settings", "settings of the image"), ("job", "disk with the job"), ("results", "disk for the results")):
         parser.add_argument("--" + name, required=True, help=what)
+    parser.add_argument("--checkpoints", default="", help="disk for checkpoints")
     try:
         with signals_as_errors():
             status = run(Start(**vars(parser.parse_args(argv))), execute)
@@ -108,7 +114,8 @@ def _work(start: Start, chosen: Dict[str, Any], place: str, results: str, execut
     memory.require_memory(os.path.dirname(place))
     memory.wipe_tree(place, overwrite=False)
     os.mkdir(place, 0o700)
-    with contextlib.closing(Archive(start.job)) as archive:
+    with contextlib.ExitStack() as opened:
+        archive = opened.enter_context(contextlib.closing(Archive(start.job)))
         _only_known(archive)
         raw = archive.read("agreement.json", agreements.SIZE_MAX)
         agreement = agreements.Agreement.parse(raw, "agreement.json")
@@ -119,7 +126,20 @@ def _work(start: Start, chosen: Dict[str, Any], place: str, results: str, execut
             stream.write(raw)
         archive.unpack("code", os.path.join(place, "code"), programs.SIZE_MAX)
         given = dict(chosen, state="present", agreement=path, code=os.path.join(place, "code"), results=results, sources=sources)
-        options.apply(given, False, execute_with, lambda src: Folder(archive, src))
+        store = None
+        if agreement.checkpoints:
+            _wait_for(start.checkpoints)
+            staging = runner.Place(os.path.join(os.path.dirname(place), agreement.job)).staging
+            store = opened.enter_context(contextlib.closing(Slots(start.checkpoints, agreement.checkpoints.keep, staging)))
+        options.apply(given, False, execute_with, lambda src: Folder(archive, src), store)
+
+
+def _wait_for(disk: str) -> None:
+    """No unit waits for it, since few jobs have it. Whether it came is seen when it is opened."""
+    for _try in range(_TRIES):
+        if os.path.exists(disk):
+            return
+        time.sleep(1)
 
 
 def _only_known(archive: Archive) -> None:
