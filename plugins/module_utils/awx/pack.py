@@ -20,6 +20,7 @@ _PATH: t.Final = "{{ lookup('ansible.builtin.env', '%s') }}"
 def pack(data: Table, settings: Table, specifications: Table) -> dict[str, list[dict[str, t.Any]]]:
     """All objects. ``specifications`` are options of roles by the names of roles. Raises AttestedError."""
     _check_names(data, settings)
+    _check_revoke(data, settings)
     organization = settings["organization"]
     found: dict[str, list[dict[str, t.Any]]] = {
         "aap_organizations": [{"name": organization, "description": "Confidential AI infrastructure"}] if settings["organization_create"] else [],
@@ -47,6 +48,28 @@ def _check_names(data: Table, settings: Table) -> None:
         unknown = sorted(set(settings[name]) - set(known))
         if unknown:
             raise AttestedError("nothing is called %s" % ", ".join(unknown), where="awx_%s" % name, fix="Known are %s" % ", ".join(known))
+
+
+def _check_revoke(data: Table, settings: Table) -> None:
+    """A node that names no resources has nothing to revoke, and the workflow has none but this one for a failure."""
+    if not settings["workflow_revoke"]:
+        return
+    given = _variables("revoke", data, settings)
+    for name in ("decommission_resources", "decommission_kbs"):
+        value = given.get(name)
+        # What stands in braces is known to the job alone.
+        kind: type = list if name == "decommission_resources" else dict
+        if not value or not (isinstance(value, kind) or (isinstance(value, str) and "{{" in value)):
+            raise AttestedError(
+                "it names hosts, and the variables of the template revoke have no %s: nothing would be revoked" % name,
+                where="awx_workflow_revoke",
+                fix="Set awx_template_variables: {revoke: {decommission_kbs: {...}, decommission_resources: [default/key/...]}}",
+            )
+
+
+def _variables(name: str, data: Table, settings: Table) -> dict[str, t.Any]:
+    # What makes a template what it is (revoke: keys alone) is not widened by variables of all jobs.
+    return {**settings["variables"], **data["templates"][name].get("variables", {}), **settings["template_variables"].get(name, {})}
 
 
 def credential_type(described: Table) -> dict[str, t.Any]:
@@ -82,8 +105,7 @@ def template(name: str, data: Table, settings: Table, specifications: Table) -> 
         own = {"target": {**TARGET, "required": target == "required"}, **own}
     ask = [*own, *described.get("ask", data["ask"] if options else []), *settings["questions"].get(name, [])]
     asked = survey(name, {**options, **own}, ask, without=variables)
-    # What makes a template what it is (revoke: keys alone) is not widened by variables of all jobs.
-    extra = {**settings["variables"], **described.get("variables", {}), **settings["template_variables"].get(name, {}), **variables}
+    extra = {**_variables(name, data, settings), **variables}
     return {
         "name": _name(settings, name),
         "description": described["description"],

@@ -31,7 +31,11 @@ SETTINGS = {
     "project_update_on_launch": False, "project_signature": "",
     "inventory": "fleet", "inventory_project": "attested.ai", "inventory_hosts_path": "hosts.yml", "inventory_state_path": "fleet.attested.yml",
     "inventory_cache_seconds": 60, "machine_credentials": ["ssh"], "credentials": {"bmc": "rack BMC", "pccs": "pccs key", "kbs": "broker"}, "variables": {},
-    "template_variables": {"attest": {"attest_results": "/results"}}, "questions": {}, "forks": 50, "slices": 4,
+    "template_variables": {
+        "attest": {"attest_results": "/results"},
+        "revoke": {"decommission_resources": ["default/key/model-7"], "decommission_kbs": {"url": "https://kbs.example.org:8080"}},
+    },
+    "questions": {}, "forks": 50, "slices": 4,
     "workflow_targets": {"attest": "guests"}, "workflow_revoke": "guests", "approval_timeout": 60,
     "monitor_rrule": "DTSTART:20260101T000500Z RRULE:FREQ=HOURLY;INTERVAL=1",
     "preflight_rrule": "",
@@ -119,6 +123,19 @@ def test_names_that_are_none_are_not_passed_over(name, given):
     assert f"awx_{name}" in str(caught.value)
 
 
+@pytest.mark.parametrize("resources", [None, [], "", "default/key/model-7"])
+def test_a_failure_that_would_revoke_nothing_is_refused(resources):
+    revoke = {**SETTINGS["template_variables"]["revoke"], "decommission_resources": resources}
+    with pytest.raises(AttestedError, match="awx_template_variables: {revoke:") as caught:
+        packing.pack(DATA, {**SETTINGS, "template_variables": {"revoke": revoke}}, SPECIFICATIONS)
+    assert "no decommission_resources" in str(caught.value)
+    del revoke["decommission_kbs"]
+    # Those of all jobs count, and so does what the job looks up; without hosts to revoke for nothing is needed.
+    given = {"decommission_resources": "{{ lookup('ansible.builtin.file', 'x') }}", "decommission_kbs": {"url": "https://kbs.example.org"}}
+    assert packing.pack(DATA, {**SETTINGS, "template_variables": {}, "variables": given}, SPECIFICATIONS)
+    assert packing.pack(DATA, {**SETTINGS, "template_variables": {}, "workflow_revoke": ""}, SPECIFICATIONS)
+
+
 def test_variables_of_all_jobs_do_not_widen_what_a_failure_starts():
     found = packing.pack(DATA, {**SETTINGS, "variables": {"decommission_steps": ["keys", "models"], "x": 1}}, SPECIFICATIONS)
     by = {one["name"]: one["extra_vars"] for one in found["controller_templates"]}
@@ -183,7 +200,12 @@ def test_the_role_writes_its_objects_and_refuses_half_of_its_variables(tmp_path)
 - hosts: localhost
   connection: local
   gather_facts: false
-  vars: {awx_state: export, awx_credentials: {bmc: rack BMC}, awx_workflow_revoke: guests}
+  vars:
+    awx_state: export
+    awx_credentials: {bmc: rack BMC}
+    awx_workflow_revoke: guests
+    awx_template_variables:
+      revoke: {decommission_kbs: {admin_key: !unsafe "{{ attested_kbs_admin_key }}"}, decommission_resources: [default/key/model-7]}
   tasks:
     - block:
         - ansible.builtin.include_role: {name: attested.ai.awx}
@@ -200,5 +222,7 @@ def test_the_role_writes_its_objects_and_refuses_half_of_its_variables(tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     seen = json.loads(json.dumps(DataLoader().load((tmp_path / "controller.yml").read_text())))
     assert seen["controller_credential_types"][0]["injectors"]["file"]["template.bmc_password"] == "{{ bmc_password }}"
+    revoke = next(one for one in seen["controller_templates"] if one["name"] == "attested.ai revoke")
+    assert revoke["extra_vars"]["decommission_kbs"] == {"admin_key": "{{ attested_kbs_admin_key }}"}
     bios = next(one for one in seen["controller_templates"] if one["name"] == "attested.ai bios")
     assert bios["extra_vars"]["bios_password"].startswith("{{ lookup(") and bios["credentials"] == ["rack BMC"]

@@ -60,7 +60,7 @@ def row(outcome, step="models", host="h"):
         ([row("failed")], ["models"], True, ["models on h: p"]),
         ([], ["models"], False, ["models on h: it gave no answer"]),
         ([row("ok")], ["models", "monitor"], False, ["monitor on localhost: it gave no answer"]),
-        ([row("failed", "reach")], ["models"], False, ["nothing was taken", "not reached: h"]),
+        ([row("failed", "reach")], ["models"], False, ["not reached: h"]),
     ],
 )
 def test_what_stands_against_success(made, steps, asked, wrong):
