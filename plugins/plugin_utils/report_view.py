@@ -242,14 +242,23 @@ def _proof(run: Data) -> dict[str, t.Any]:
 
 def _matrix(results: t.Sequence[Data]) -> dict[str, t.Any]:
     """Checks as rows, runs as columns. Rows in which anything but a pass occurs come first and apart from the others."""
-    columns = [_by_id(run["result"]) for run in results]
+    columns, names = [_by_id(run["result"]) for run in results], [run["name"] for run in results]
     rows = []
     for code in dict.fromkeys(code for column in columns for code in column):
         cells = [
             {"outcome": column[code]["outcome"], "detail": str(column[code]["detail"])} if code in column else {"outcome": "absent", "detail": ""}
             for column in columns
         ]
-        rows.append({"id": code, "cells": cells, **{outcome: sum(cell["outcome"] == outcome for cell in cells) for outcome in WORST_FIRST}})
+        rows.append({"id": code, "cells": cells, "found": _found(cells, names), **{outcome: sum(cell["outcome"] == outcome for cell in cells) for outcome in WORST_FIRST}})
     rows.sort(key=lambda row: (row["fail"] == 0, row["not_checked"] == 0))
     open_rows = [row for row in rows if row["fail"] or row["not_checked"]]
-    return {"columns": [run["name"] for run in results], "open": open_rows, "passed": [row for row in rows if row not in open_rows]}
+    return {"columns": names, "open": open_rows, "passed": [row for row in rows if row not in open_rows]}
+
+
+def _found(cells: t.Sequence[Data], names: t.Sequence[str]) -> list[dict[str, t.Any]]:
+    """What one check found, once, with the runs in which it did: for whoever cannot point at a cell, and for paper."""
+    runs: dict[tuple[str, str], list[str]] = {}
+    for cell, name in zip(cells, names):
+        if cell["outcome"] in WORST_FIRST:
+            runs.setdefault((cell["outcome"], cell["detail"]), []).append(name)
+    return [{"outcome": outcome, "detail": detail, "runs": who} for (outcome, detail), who in sorted(runs.items(), key=lambda one: WORST_FIRST.index(one[0][0]))]
