@@ -107,7 +107,8 @@ options:
     type: path
   allow_http:
     description:
-      - Whether O(src) may be C(http://). A registry is asked over http then. The model is authenticated and encrypted in any case, but everybody on the way sees which it is.
+      - Whether O(src) may be C(http://). A registry is asked over http then.
+      - The model is authenticated and encrypted in any case, but everybody on the way sees which it is.
     type: bool
     default: false
   timeout:
