@@ -5,13 +5,15 @@
 
 A document carries a nonce, what the guest binds to its evidence, one item per attester, and observations. Observations are
 claims of the guest: nothing but a person may rely on them.
+
+Records here are named tuples: a guest keeps nothing compiled, and a frozen dataclass would write and compile its methods anew for each answer.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from types import MappingProxyType
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.formats import jcs, strict
@@ -47,8 +49,7 @@ _RSA_ALGORITHM = "RSA-OAEP-256"
 _PRIVATE_MEMBERS = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
 
 
-@dataclass(frozen=True)
-class Binding:
+class Binding(NamedTuple):
     """What the report data covers besides the nonce. Members that are absent are None or empty."""
 
     tee_pubkey: Optional[Mapping[str, str]] = None
@@ -80,14 +81,13 @@ class Binding:
         return result
 
 
-@dataclass(frozen=True)
-class EvidenceItem:
+class EvidenceItem(NamedTuple):
     """Evidence of one attester: raw bytes as the TEE gave them, and auxiliary blobs by name (see AUXILIARY_NAMES)."""
 
     type: str
     provider: str
     evidence: bytes
-    auxiliary: Mapping[str, bytes] = field(default_factory=dict)
+    auxiliary: Mapping[str, bytes] = MappingProxyType({})
 
     @property
     def is_device(self) -> bool:
@@ -114,15 +114,14 @@ class EvidenceItem:
         }
 
 
-@dataclass(frozen=True)
-class EvidenceDocument:
+class EvidenceDocument(NamedTuple):
     """A whole evidence document. ``nonce`` is raw bytes; ``observations`` are unproven claims of the guest."""
 
     profile: str
     nonce: bytes
     binding: Binding
     items: Tuple[EvidenceItem, ...]
-    observations: Mapping[str, Any] = field(default_factory=dict)
+    observations: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
     def parse(cls, obj: Any, where: str = "evidence") -> EvidenceDocument:

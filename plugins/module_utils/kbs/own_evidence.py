@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Optional
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import CollectError
@@ -35,7 +35,7 @@ class OwnEvidence:
     def tee(self) -> str:
         """What this guest is, as the protocol names it: asked of evidence that is thrown away, for the first step of the handshake wants to know."""
         nonce = strict.encode_base64(os.urandom(32))
-        found = self.gather(replace(self.request, nonce=nonce, gpus="none", switches="none", event_log="none"))
+        found = self.gather(self.request._replace(nonce=nonce, gpus="none", switches="none", event_log="none"))
         return tee_of(found.items[0])
 
     def __call__(self, challenge: Challenge) -> Collected:
@@ -43,7 +43,7 @@ class OwnEvidence:
         if challenge.algorithm != "sha384":
             raise KbsError("it asks for evidence over %s, which is not made here" % challenge.algorithm, where="key broker", code="kbs-hash",
                            fix="SHA-384 is what Trustee takes for this TEE")
-        document = self.gather(replace(self.request, nonce=challenge.nonce, profile=PROFILE_KBS, tee_pubkey=challenge.jwk))
+        document = self.gather(self.request._replace(nonce=challenge.nonce, profile=PROFILE_KBS, tee_pubkey=challenge.jwk))
         additional = additional_evidence(PROFILE_KBS, document.items)
         if evidence.padded(challenge.report_data(additional)) != document.expected_report_data(document.nonce):
             raise CollectError("the evidence binds something else than was asked for", where="evidence", code="kbs-binding")

@@ -13,8 +13,7 @@ import errno
 import os
 import secrets
 import time
-from dataclasses import dataclass
-from typing import Callable, Optional, Tuple
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import CollectError
 from ansible_collections.attested.ai.plugins.module_utils.target.tsm_errors import BUSY, TryAgain, attribute_failure, mkdir_failure, outblob_failure, place
@@ -33,8 +32,7 @@ PROVIDER_TYPES = {"sev_guest": "sev-snp", "tdx_guest": "tdx", "arm_cca_guest": "
 _OPTIONAL = ("privlevel_floor",)
 
 
-@dataclass(frozen=True)
-class TsmReport:
+class TsmReport(NamedTuple):
     """One report. ``outblob`` and ``auxblob`` are the provider's bytes; ``generation`` is the counter at which they were read."""
 
     provider: str

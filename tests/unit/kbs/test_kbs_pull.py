@@ -179,7 +179,7 @@ def test_evidence_is_shaped_by_its_type_and_bound_as_asked():
     found = own(challenge)
     assert found.primary == {"cc_eventlog": None, "quote": "cQ=="} and found.additional == "" and found.init_data == "text" and len(own.digest) == 64
     assert code_of(lambda: own(dataclasses.replace(challenge, algorithm="sha512"))) == "kbs-hash"
-    other = OwnEvidence(own.request, None, lambda request: dataclasses.replace(gather(request), binding=Binding(tee_pubkey={**jwk, "x": jwk["y"]})))
+    other = OwnEvidence(own.request, None, lambda request: gather(request)._replace(binding=Binding(tee_pubkey={**jwk, "x": jwk["y"]})))
     assert code_of(lambda: other(challenge)) == "kbs-binding"
     assert shape(EvidenceItem("cca", "arm", b"\1\2", {})) == {"token": [1, 2]}
     assert code_of(lambda: shape(EvidenceItem("az-tdx-vtpm", "azure", b"x", {}))) == "kbs-tee"
