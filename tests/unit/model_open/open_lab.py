@@ -25,16 +25,16 @@ FILES = {"config.json": b"{}", "empty": b"", "weights/a b+%.bin": random.Random(
 
 
 class World:
-    def __init__(self, root: Path, memory: Path) -> None:
-        self.root, self.memory = root, memory
+    def __init__(self, root: Path, memory: Path, files: dict | None = None, segment_size: int = 4096) -> None:
+        self.root, self.memory, self.segment_size = root, memory, segment_size
         self.keys = Keys(Kek("kek-test", os.urandom(32)), ec.generate_private_key(ec.SECP256R1()))
-        for name, data in FILES.items():
+        for name, data in (files or FILES).items():
             (root / "plain" / name).parent.mkdir(parents=True, exist_ok=True)
             (root / "plain" / name).write_bytes(data)
         self.manifest = self.encrypt("sealed")
 
     def encrypt(self, dest: str, release: int = 1, profile: str = "files"):
-        plan = make_plan(Request(str(self.root / "plain"), str(self.root / dest), "web", release, 4096, profile=profile), self.keys)
+        plan = make_plan(Request(str(self.root / "plain"), str(self.root / dest), "web", release, self.segment_size, profile=profile), self.keys)
         return encrypt(plan, self.keys, "2026-01-31T12:00:00Z")
 
     def session(self) -> str:
