@@ -75,10 +75,16 @@ def pytest_stage(name: str, group: str, *arguments: str, venv: str = "test", cor
 
 
 # They play a whole role again and again, for minutes each; unit tests hold its parts for every commit.
-LONGEST_PLAYS = ("tests/functional/test_trustee_role.py", "tests/functional/test_kata_node_role.py", "tests/functional/test_training.py")
+LONGEST_PLAYS = (
+    "tests/functional/test_trustee_role.py",
+    "tests/functional/test_kata_node_role.py",
+    "tests/functional/test_tdx_quoting_role.py",
+    "tests/functional/test_training.py",
+    "tests/unit/guests/test_gpu_guest_role.py",
+)
 WITHOUT_LONGEST = tuple(f"--ignore={name}" for name in LONGEST_PLAYS)
 # The next longest, which every run plays on the newest ansible-core alone.
-LONG_PLAYS = ("tests/functional/test_tdx_quoting_role.py", "tests/functional/test_gpu_role.py")
+LONG_PLAYS = ("tests/functional/test_gpu_role.py",)
 WITHOUT_LONG = tuple(f"--ignore={name}" for name in LONG_PLAYS)
 # Collections of the ansible package, where a scenario needs some.
 WITH_PEERS = (
@@ -104,7 +110,7 @@ STAGES = (
     ),
     # The README's first command, whole. It also leaves the real model behind, for the tests that hold its figures.
     Stage("demo", "demo", (("make", "demo"),), cores=2),
-    pytest_stage("unit", "unit", "tests/unit", "tests/conformance", cores=2),
+    pytest_stage("unit", "unit", "tests/unit", "tests/conformance", *WITHOUT_LONGEST, cores=2),
     # Every parser and verifier, some thousand mutated inputs each; `make fuzz` runs a million.
     Stage("fuzz", "fuzz", (("python", "tests/fuzz/harness.py", "--count", "10000", "--jobs", "2"),), cores=2),
     pytest_stage("functional", "functional", "tests/functional", *WITHOUT_LONGEST, cores=2),
@@ -124,7 +130,7 @@ STAGES = (
     Stage("containers", "containers", (("python", "tools/vm/containers.py", "check"), ("molecule", "test", "--scenario-name", "hosts_container"))),
     pytest_stage("floor-functional", "floor", "tests/functional", *WITHOUT_LONGEST, *WITHOUT_LONG, venv="floor"),
     pytest_stage("floor-unit", "floor", "tests/unit", "tests/conformance", "-m", "not costly", venv="floor", cores=2),
-    dataclasses.replace(pytest_stage("floor-long", "vm", *LONG_PLAYS, venv="floor", cores=2), long=True),
+    dataclasses.replace(pytest_stage("floor-long", "vm", "tests/functional/test_tdx_quoting_role.py", *LONG_PLAYS, venv="floor", cores=2), long=True),
     dataclasses.replace(pytest_stage("floor-costly", "vm", "tests/unit", "-m", "costly", venv="floor", cores=2), long=True),
     dataclasses.replace(pytest_stage("functional-longest", "vm", *LONGEST_PLAYS, cores=2), long=True),
     Stage("vm-tdx-host", "vm", (("molecule", "test", "--scenario-name", "tdx_host"),), long=True, cores=2),
