@@ -32,10 +32,13 @@ class Fleet:
             "ansible_python_interpreter": sys.executable, "attest_policy": str(guest.policy), "attest_tsm_path": str(guest.tsm_path),
             "attest_reference_values": str(guest.reference_values), "attest_results": "results", "attest_report": str(directory / "report"),
         }  # fmt: skip
-        hosts = {GOOD: {"ansible_connection": "local"}, "bad": {"ansible_connection": "local", "attest_policy": str(directory / "strict.json")}, "lost": LOST}
-        (directory / "hosts.json").write_text(json.dumps({"all": {"children": {"guests": {"hosts": hosts}}, "vars": variables}}))
-        config = {"plugin": "attested.ai.attested", "results": ["results"], "public_keys": ["attest.pub.pem"], "expect": ["guests"]}
-        (directory / "fleet.attested.yml").write_text(yaml.safe_dump(config))
+        here = {"ansible_connection": "local"}
+        hosts = {GOOD: here, "bad": {**here, "attest_policy": str(directory / "strict.json")}, "lost": LOST}
+        (directory / "inventory").mkdir()
+        inventory = json.dumps({"all": {"children": {"guests": {"hosts": hosts}}, "vars": variables}})
+        (directory / "inventory" / "10-hosts.json").write_text(inventory)
+        config = {"plugin": "attested.ai.attested", "results": [str(directory / "results")], "public_keys": ["../attest.pub.pem"], "expect": ["guests"]}
+        (directory / "inventory" / "20-fleet.attested.yml").write_text(yaml.safe_dump(config))
 
     def ansible(self, *command):
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_LOCALHOST_WARNING": "0"}
@@ -45,10 +48,11 @@ class Fleet:
         return done.returncode, done.stdout + done.stderr
 
     def attest(self, *arguments):
-        return self.ansible("playbook", "-i", "hosts.json", "attested.ai.attest", "-e", "attest_results=" + str(self.directory / "results"), *arguments)
+        return self.ansible("playbook", "-i", "inventory/10-hosts.json", "attested.ai.attest", "-e", "attest_results=" + str(self.directory / "results"), *arguments)
 
-    def states(self):
-        status, said = self.ansible("inventory", "-i", "hosts.json", "-i", "fleet.attested.yml", "--list")
+    def states(self, source="inventory"):
+        """As an update of AWX reads a source: a file, or a folder, whose files are read by name."""
+        status, said = self.ansible("inventory", "--list", "--export", "-i", source, "--playbook-dir", "inventory")
         assert status == 0, said
         return {host: found["attested_state"]["__ansible_unsafe"] for host, found in json.loads(said)["_meta"]["hostvars"].items()}
 
@@ -72,6 +76,8 @@ def test_who_was_accepted_is_affirming_by_a_signed_result(fleet):
     assert len(document["runs"]) == 3 and "nonvendor" in (directory / "report" / "job-7" / "report.html").read_text()
     # Bad news counts from anybody, good news does not.
     assert fleet.states() == {GOOD: "unproven", "bad": "contraindicated", "lost": "missing"}
+    # By itself it knows of no other source, so that nobody is missing.
+    assert fleet.states("inventory/20-fleet.attested.yml") == {GOOD: "unproven", "bad": "contraindicated"}
 
     # Signed: of the same guests nothing stays that is not. Without those that are refused all is well.
     status, said = fleet.attest("-e", "attest_key=attest.pem", "-e", "attest_report=", "-e", "target=guests:!lost")
