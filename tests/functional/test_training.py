@@ -11,18 +11,22 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import ssl
 import subprocess
 import sys
 import tempfile
+import time
 
 import pytest
+from ansible_collections.attested.ai.plugins.action import training_program
 from ansible_collections.attested.ai.plugins.module_utils.formats.der import spki_of_certificate
 from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.jwk import public_jwk
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.modelkey import ModelKey
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.plan import unwrap_dek
 from ansible_collections.attested.ai.plugins.module_utils.training import result
+from ansible_collections.attested.ai.plugins.module_utils.training.options import SETTINGS
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPO / "tests" / "unit" / name) for name in ("kbs", "training")] + [str(REPO / "tools" / "softtee")]
@@ -71,12 +75,7 @@ class Clinic:
         self.state = folder / "softtee"
         softtee("serve", "--state", str(self.state), "--mount", str(folder / "tsm"), "--daemon")
         self.launch()
-        for name, broker in brokers.items():
-            owner, manifest = self.lab.owners[name], self.lab.manifests[name]
-            key = bytes(unwrap_dek(manifest.dek, owner.kek))
-            stored = ModelKey(manifest.model_id, manifest.release, 1, manifest.key_id, public_jwk(owner.signer), key, self.lab.agreement.digest,
-                              self.lab.tag_keys()[name])  # fmt: skip
-            broker.admin().set_resource(Resource.parse(RESOURCE), stored.to_json())
+        self.store()
 
     def launch(self, digest=None):
         softtee("launch", "--state", str(self.state), digest or self.lab.agreement.digest)
@@ -89,10 +88,13 @@ class Clinic:
             given.append({"party": name, "url": broker.url, "pins": [pin], "ca": broker.ca, "resource": RESOURCE, **changes})
         return {"schema": "attested.ai/training-sources/1", "sources": given}
 
+    def chosen(self):
+        return {"isolation": "process", "method": "configfs", "tsm_path": str(self.folder / "tsm" / "report"), "directory": str(self.lab.memory / "jobs"),
+                "session_directory": str(self.lab.memory / "sessions"), "seconds": 60}  # fmt: skip
+
     def build(self, play):
         """What was said by check mode, the first and the second run."""
-        chosen = {"isolation": "process", "method": "configfs", "tsm_path": str(self.folder / "tsm" / "report"), "directory": str(self.lab.memory / "jobs"),
-                  "session_directory": str(self.lab.memory / "sessions"), "seconds": 60}  # fmt: skip
+        chosen = self.chosen()
         task = {"name": "Program", "attested.ai.training_program": {"dest": str(self.folder / "image"), **chosen}}
         there = {"name": "Nothing is written", "ansible.builtin.stat": {"path": str(self.folder / "image")}, "register": "there"}
         done = play([{**task, "check_mode": True, "register": "tried"}, there, {**task, "register": "made"}, {**task, "register": "again"}])
@@ -113,13 +115,25 @@ class Clinic:
         command = re.search(r"^tar --format=ustar .*$", (REPO / "docs" / "training.md").read_text(), re.MULTILINE)
         subprocess.run(["sh", "-euc", command[0]], cwd=self.folder, check=True)
 
+    def agree(self, program, **members):
+        """On another program. The brokers have the keys for it, and the guest is launched for it."""
+        (self.lab.folder / "code" / "go.py").write_text(program)
+        self.lab.agree(**members)
+        self.store()
+        self.launch()
+
+    def store(self):
+        for name, broker in self.brokers.items():
+            owner, manifest = self.lab.owners[name], self.lab.manifests[name]
+            key = bytes(unwrap_dek(manifest.dek, owner.kek))
+            stored = ModelKey(manifest.model_id, manifest.release, 1, manifest.key_id, public_jwk(owner.signer), key, self.lab.agreement.digest,
+                              self.lab.tag_keys()[name])  # fmt: skip
+            broker.admin().set_resource(Resource.parse(RESOURCE), stored.to_json())
+
     def start(self, program, size=1 << 20):
         """The line for the console, and what lies on the disk of results."""
         (self.folder / "results.raw").write_bytes(bytes(size))
-        made = {one["dest"]: one["src"] for one in program["files"]}
-        command = [sys.executable, "-I", made["/usr/lib/attested-ai/training.pyz"], "--settings", made["/etc/attested-ai/training.json"], "--job",
-                   str(self.folder / "job.raw"), "--results", str(self.folder / "results.raw")]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=self.folder)
+        done = subprocess.run(self.command(program), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, cwd=self.folder)
         assert "Traceback" not in done.stderr, done.stderr
         shutil.rmtree(self.folder / "found", ignore_errors=True)
         (self.folder / "found").mkdir()
@@ -129,6 +143,11 @@ class Clinic:
         assert done.stdout == f"attested.ai: job {status['job'] or 'unknown'}: {status['error'] or 'done'}\n", done.stdout + done.stderr
         assert [path for path in self.lab.memory.rglob("*") if path.is_file() and path.name != ".lock" and path.suffix != ".done"] == []
         return status, done.stderr
+
+    def command(self, program):
+        made = {one["dest"]: one["src"] for one in program["files"]}
+        disks = [word for name in ("job", "results", "checkpoints") for word in ("--" + name, str(self.folder / (name + ".raw")))]
+        return [sys.executable, "-I", made["/usr/lib/attested-ai/training.pyz"], "--settings", made["/etc/attested-ai/training.json"], *disks]
 
     def close(self):
         softtee("stop", "--state", str(self.state), check=False)
@@ -190,3 +209,81 @@ def test_image_without_a_login_runs_the_job_by_itself(clinic, play):
     (clinic.folder / "job.raw").write_bytes(whole[: len(whole) // 2])
     status, told = clinic.start(program)
     assert status == {"schema": "attested.ai/training-status/1", "job": "", "agreement": "", "error": "training-volume"}, told
+
+
+# A program as the documentation shows it: each checkpoint is renamed when it is whole, and gone when it is taken.
+KEEPS = """import os, pathlib, sys, time
+out = pathlib.Path(sys.argv[2])
+for number in range(1, 4):
+    new = out / "checkpoints" / "new"
+    new.mkdir()
+    (new / "state").write_text("weights %d" % number)
+    new.rename(out / "checkpoints" / str(number))
+    while (out / "checkpoints" / str(number)).exists():
+        time.sleep(0.05)
+"""
+
+
+def test_checkpoints_outlive_the_job_and_the_guest(clinic, play):
+    lab, folder = clinic.lab, clinic.folder
+    chosen = {**{name: spec.get("default") for name, spec in SETTINGS.items()}, **clinic.chosen()}
+    files = []
+    for path, data in training_program.contents(chosen).items():
+        files.append({"dest": path, "src": str(folder / os.path.basename(path))})
+        (folder / os.path.basename(path)).write_bytes(data)
+    kept = {"outputs": {"log": "all"}, "checkpoints": {"recipients": ["a"], "keep": 2}}
+    key = lab.folder / "result.pem"
+    kbs_lab.secret(key, kbs_lab.private_pem(lab.owners["a"].result))
+
+    # The guest is gone from one moment to the next, while its program runs.
+    clinic.agree(KEEPS + "time.sleep(600)\n", **kept)
+    clinic.volume(clinic.sources())
+    shutil.copy(lab.folder / "agreement.json", folder / "first.json")
+    for name in ("results", "checkpoints"):
+        (folder / (name + ".raw")).write_bytes(bytes(3 << 18))
+    guest = subprocess.Popen(clinic.command({"files": files}), stdin=subprocess.DEVNULL, cwd=folder)
+    try:
+        wait_for(lambda: guest.poll() is not None or b"checkpoints/3/" in (folder / "checkpoints.raw").read_bytes())
+        children = pathlib.Path(f"/proc/{guest.pid}/task/{guest.pid}/children").read_text().split()
+        for process in (guest.pid, *map(int, children)):
+            os.kill(process, signal.SIGKILL)
+    finally:
+        guest.kill()
+        guest.wait()
+    shutil.rmtree(lab.memory / "jobs")
+    said = re.search(r"^keep=2 .*\nfor slot in .*$", (REPO / "docs" / "training.md").read_text(), re.MULTILINE)
+    subprocess.run(["sh", "-euc", said[0]], cwd=folder, check=True)
+
+    # With the role the program fails, and what is left is fetched.
+    clinic.agree(KEEPS + "sys.exit(3)\n", **kept)
+    sources = []
+    for one in clinic.sources()["sources"]:
+        (folder / (one["party"] + ".ca")).write_text(one.pop("ca"))
+        sources.append({**one, "ca_path": str(folder / (one["party"] + ".ca")), "data": str(lab.data(one["party"]))})
+    role = {
+        "training_job_isolation": "process", "training_job_home": str(folder / "guest"), "training_job_directory": str(lab.memory / "jobs"),
+        "training_job_session_directory": str(lab.memory / "sessions"), "training_job_evidence": {"method": "configfs", "tsm_path": str(folder / "tsm" / "report")},
+        "training_job_agreement": str(lab.folder / "agreement.json"), "training_job_code": str(lab.folder / "code"), "training_job_sources": sources,
+        "training_job_results": str(folder / "fetched"),
+    }  # fmt: skip
+    given = {"party": "a", "output": "checkpoints", "key": str(key)}
+    disk = {**given, "agreement": str(folder / "first.json"), "src": str(folder), "dest": str(folder / "opened" / "disk")}
+    fetched = {**given, "agreement": role["training_job_agreement"], "src": role["training_job_results"], "dest": str(folder / "opened" / "fetched")}
+    done = play([
+        {"name": "From the disk", "attested.ai.training_result": disk, "register": "first"},
+        {"name": "It fails", "block": [{"name": "Train", "ansible.builtin.include_role": {"name": "attested.ai.training_job"}, "vars": role}],
+         "rescue": [{"name": "Open", "attested.ai.training_result": fetched, "register": "second"}]},
+    ])  # fmt: skip
+    assert done.status == 0 and "ended with status 3" in done.output and "Traceback" not in done.output, done.output
+    for name, told in (("disk", done["first"]), ("fetched", done["second"])):
+        assert told["checkpoint"] == 3 and (folder / "opened" / name / "state").read_text() == "weights 3"
+    assert done["first"]["run"] != done["second"]["run"]
+    assert sorted(path.name for path in (folder / "fetched").iterdir()) == ["checkpoints", "log"]
+    assert sorted(path.name for path in (folder / "fetched" / "checkpoints").iterdir()) == ["2", "3"]
+
+
+def wait_for(ready, seconds=60):
+    until = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < until
+        time.sleep(0.1)

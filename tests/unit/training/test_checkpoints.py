@@ -167,6 +167,7 @@ def test_owner_sees_what_is_passed_off_as_something_else(lab):
         (place / "3" / result.STATEMENT).write_bytes(jcs.canonicalize({**statement, "checkpoint": {**statement["checkpoint"], **change}}))
         with pytest.raises(AttestedError):
             opening(lab, checkpoint=3)
+    shutil.rmtree(lab.folder / "results")
     with pytest.raises(AttestedError, match="no place for them"):
         lab.run()
 
