@@ -63,13 +63,14 @@ def merged(kept: t.Mapping[str, Data], last: t.Any, now: datetime) -> dict[str, 
                 told[side].append(host)
     guests = sorted({event["guest"] for event in events if event["at"] is not None})
     end = str(last.get("horizon_end") or "")
+    until, first = f" by {end}" if end else "", f", the first at {events[0]['at']}" if guests else ""
     return {
         "forecast": events,
         "guests_at_risk": guests,
         "recoveries": [recoveries[number] for number in sorted(recoveries, key=int)],
         "collateral_ending": list(last.get("collateral_ending") or []),
         "horizon_end": end,
-        "msg": f"{len(guests)} of {len(kept)} guests would be refused" + (f" by {end}" if end else "") + (f", the first at {events[0]['at']}" if guests else ""),
+        "msg": f"{len(guests)} of {len(kept)} guests would be refused{until}{first}",
     }
 
 

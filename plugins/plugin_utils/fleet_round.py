@@ -159,7 +159,8 @@ def _host(
     where = standing(kept, task.now, task.max_age) if kept is not None else Standing(NO_RESULT, said, None, None)
     acts = [act for act in decision.acts if host in task.able.get(act, ())]
     row = {
-        **_row(host, memory, kept, where, observation.changes), "acts": acts, "no_means": [act for act in decision.acts if act not in acts], "news": list(decision.news),
+        **_row(host, memory, kept, where, observation.changes), "acts": acts, "no_means": [act for act in decision.acts if act not in acts],
+        "news": list(decision.news),
     }  # fmt: skip
     event = _event(task.now, row) if decision.news else None
     return row, event, _measured(task, host, where, kept, memory, foretold)

@@ -22,10 +22,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.kbs.protocol import Resource
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "tests" / "unit" / "kbs"))
+
+import kbs_lab  # noqa: E402
+
 TOKEN = "token-of-the-test"
 
 
@@ -36,7 +42,7 @@ def receiver():
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            got.append((self.headers.get("Authorization"), json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            got.append((self.headers.get("Authorization"), json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.path))
             self.send_response(204)
             self.end_headers()
 
@@ -100,38 +106,105 @@ def fleet(tmp_path, soft_guest):
     return Fleet(tmp_path, soft_guest)
 
 
-def test_rounds_over_a_fleet(fleet, soft_guest):
-    directory = fleet.directory
-    status, said = fleet.round("--check")
-    assert status == 0 and not (directory / "kept").exists() and not (directory / "attested.prom").exists(), said
-    status, said = fleet.round()
-    assert status == 0 and "1 good, 0 bad, 1 without an answer" in said, said
-    assert 'attested_host_state{host="good",state="affirming"} 1' in (directory / "attested.prom").read_text()
-    page = (directory / "report" / "report.html").read_text()
-    assert "The fleet" in page and "affirming" in page and TOKEN not in page
+# No machine's own systemctl is touched: the module of Ansible finds this one first.
+SYSTEMCTL = """#!/bin/sh
+case "$1" in
+show) printf 'LoadState=loaded\\nActiveState=%s\\n' "$(cat {folder}/active)" ;;
+stop) echo inactive > {folder}/active; echo "$*" >> {folder}/asked ;;
+start) echo active > {folder}/active; echo "$*" >> {folder}/asked ;;
+*) echo "$*" >> {folder}/asked ;;
+esac
+"""
 
-    # It misbehaves, and nobody listens: it is put into quarantine all the same, and the alert stays wanted.
-    soft_guest.misbehave("debug")
-    nowhere = [{"url": "http://127.0.0.1:9/alert", "token_file": str(directory / "token")}]
-    status, said = fleet.round(attestation_monitor_webhooks=nowhere)
-    assert status == 2 and "alert: Post them failed for good, lost" in said and "the next round tries again" in said, said
-    assert (directory / "hooked").read_text().splitlines() == ['{"host": "good", "act": "quarantine"} close'] and TOKEN not in said
-    assert fleet.history() == [("good", "failing"), ("lost", "missing"), ("good", "quarantined")]
 
-    with receiver() as (got, url):
-        status, said = fleet.round(attestation_monitor_webhooks=[{"url": url, "token_file": str(directory / "token")}])
-    assert status == 2 and "Not ok: good (failing: policy-debug" in said, said
-    ((authorization, message),) = got
-    assert authorization == f"Bearer {TOKEN}" and message["schema"] == "attested.ai/alert/1" and message["hosts"] == ["good", "lost"]
-    assert message["alerts"][0]["reasons"] == ["policy-debug"] and message["alerts"][1]["condition"] == "missing"
-    assert len((directory / "hooked").read_text().splitlines()) == 1  # not once more
+@contextlib.contextmanager
+def surroundings(fleet, monkeypatch):
+    """What a guest is shut out of: a load balancer's hook, a service, and a key broker that gives it a key."""
+    directory, key = fleet.directory, Resource.parse("default/key/model")
+    programs = directory / "bin"
+    programs.mkdir()
+    (programs / "systemctl").write_text(SYSTEMCTL.format(folder=programs))
+    (programs / "systemctl").chmod(0o755)
+    (programs / "active").write_text("active")
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    with kbs_lab.soft_peer(directory) as peer, receiver() as (got, url):
+        peer.admin().set_resource(key, b"of the model")
+        peer.admin().set_resource_policy(kbs_lab.ALLOW)
+        (directory / "ca.pem").write_text(peer.ca)
+        kbs_lab.secret(directory / "admin.pem", kbs_lab.private_pem(peer.admin_key))
+        good = fleet.inventory["all"]["children"]["guests"]["hosts"]["good"]
+        good["attestation_monitor_quarantine"] += [
+            {"kind": "http", "url": url + "/close", "release_url": url + "/open", "token_file": str(directory / "token")},
+            {"kind": "service", "name": "llm.service", "become": False},
+        ]
+        good["attestation_monitor_revoke"] = [key.path, "default/key/misspelt"]
+        broker = {"url": [peer.url], "ca_path": "ca.pem", "admin_key": "admin.pem", "issuer": kbs_lab.ISSUER, "state_path": "kbs.json"}
+        fleet.write(attestation_monitor_kbs=broker)
+        guest = peer.guest()
+        guest.attest("sample", kbs_lab.sample)
+        yield got, url, programs / "asked", lambda: guest.resource(key.path)
 
-    # What the inventory makes of it.
-    config = directory / "fleet.attested.yml"
-    config.write_text(yaml.safe_dump({"plugin": "attested.ai.attested", "results": ["kept/results"], "public_keys": ["monitor.pub.pem"], "expect": ["guests"]}))
-    command = [sys.executable, "-m", "ansible", "inventory", "-i", "hosts.json", "-i", str(config), "--graph"]
-    graph = subprocess.run(command, cwd=directory, env={**os.environ}, capture_output=True, text=True, check=True).stdout
-    assert "@attested_state_contraindicated:\n  |  |--good" in graph and "@attested_state_missing:\n  |  |--lost" in graph, graph
+
+def test_rounds_over_a_fleet(fleet, soft_guest, monkeypatch):
+    """Nothing, drift, alerts that arrive and that do not, acts by a command, a hook, a service and the key broker, and the way back. Each round costs
+    seconds, so that one test goes through all of it."""
+    directory, token = fleet.directory, str(fleet.directory / "token")
+    rules = {"quarantine_after": 1, "revoke_after": 1, "recover_after": 1, "release": True}
+    with surroundings(fleet, monkeypatch) as (got, url, asked, key):
+        # Check mode, with everything to be done, touches nothing.
+        soft_guest.misbehave("debug")
+        status, said = fleet.round("--check", "-e", "attestation_monitor_fail_on=acts", attestation_monitor_rules=rules)
+        assert status == 0 and not (directory / "kept").exists() and not (directory / "attested.prom").exists(), said
+        assert "quarantine" in said and not got and not asked.exists() and not (directory / "hooked").exists() and key() == b"of the model"
+        soft_guest.misbehave("none")
+        status, said = fleet.round()
+        assert status == 0 and "1 good, 0 bad, 1 without an answer" in said, said
+        assert 'attested_host_state{host="good",state="affirming"} 1' in (directory / "attested.prom").read_text()
+        page = (directory / "report" / "report.html").read_text()
+        assert "The fleet" in page and "affirming" in page and TOKEN not in page
+
+        # It misbehaves, and nobody listens: it is put into quarantine all the same, and the alert stays wanted.
+        soft_guest.misbehave("debug")
+        nowhere = [{"url": "http://127.0.0.1:9/alert", "token_file": token}]
+        status, said = fleet.round(attestation_monitor_webhooks=nowhere)
+        assert status == 2 and "alert: Post them failed for good, lost" in said and "the next round tries again" in said, said
+        assert (directory / "hooked").read_text().splitlines() == ['{"host": "good", "act": "quarantine"} close'] and TOKEN not in said
+        assert got == [(f"Bearer {TOKEN}", {"host": "good", "act": "quarantine"}, "/alert/close")] and asked.read_text().split() == ["stop", "llm.service"]
+        with pytest.raises(AttestedError) as refused:
+            key()
+        assert refused.value.code == "kbs-plugin-failed"
+        assert fleet.history() == [("good", "failing"), ("lost", "missing"), ("good", "quarantined"), ("good", "revoked")]
+        assert '"detail": "default/key/model: deleted, default/key/misspelt: was not there"' in (directory / "kept" / "history.jsonl").read_text()
+        # What was done in this round is in its report.
+        assert "misspelt: was not there" in (directory / "report" / "report.html").read_text()
+
+        got.clear()
+        status, said = fleet.round(attestation_monitor_webhooks=[{"url": url, "token_file": token}])
+        assert status == 2 and "Not ok: good (failing: policy-debug" in said, said
+        ((authorization, message, _path),) = got
+        assert authorization == f"Bearer {TOKEN}" and message["schema"] == "attested.ai/alert/1" and message["hosts"] == ["good", "lost"]
+        assert message["alerts"][0]["reasons"] == ["policy-debug"] and message["alerts"][1]["condition"] == "missing"
+        assert len((directory / "hooked").read_text().splitlines()) == 1  # not once more
+
+        # What the inventory makes of it.
+        config = directory / "fleet.attested.yml"
+        source = {"plugin": "attested.ai.attested", "results": ["kept/results"], "public_keys": ["monitor.pub.pem"], "expect": ["guests"]}
+        config.write_text(yaml.safe_dump(source))
+        command = [sys.executable, "-m", "ansible", "inventory", "-i", "hosts.json", "-i", str(config), "--graph"]
+        graph = subprocess.run(command, cwd=directory, env={**os.environ}, capture_output=True, text=True, check=True).stdout
+        assert "@attested_state_contraindicated:\n  |  |--good" in graph and "@attested_state_missing:\n  |  |--lost" in graph, graph
+
+        # Honest again: what was shut is opened, and the keys stay revoked. No metrics can be written, which costs none of that, and fails the run.
+        soft_guest.misbehave("none")
+        got.clear()
+        status, said = fleet.round(attestation_monitor_metrics_file=str(directory / "nowhere" / "attested.prom"))
+        assert status == 2 and "Action failed: metrics: " in said and "release of good" not in said, said
+        assert got[0] == (f"Bearer {TOKEN}", {"host": "good", "act": "release"}, "/alert/open")
+        assert asked.read_text().split() == ["stop", "llm.service", "start", "llm.service"]
+        assert (directory / "hooked").read_text().splitlines()[1:] == ['{"host": "good", "act": "release"} open']
+        assert fleet.history()[-2:] == [("good", "recovered"), ("good", "released")]
+        with pytest.raises(AttestedError):
+            key()
 
 
 @pytest.fixture
@@ -190,6 +263,15 @@ def test_an_alert_starts_a_round(fleet, rulebook):
             assert process.poll() is None and time.monotonic() < deadline, told()
             time.sleep(1)
         assert sorted(path.name for path in record.parent.iterdir()) == ["good.jws"]
+        # The other sender, in the form of Alertmanager's webhook. What is resolved, or another alert, starts nothing.
+        labels, before = {"alertname": "AttestedResultOld", "severity": "warning"}, record.read_bytes()
+        old = {"version": "4", "status": "firing", "receiver": "eda", "commonLabels": labels, "alerts": [{"labels": {**labels, "host": "good"}}]}
+        for other in ({"status": "resolved"}, {"commonLabels": {**labels, "alertname": "AttestedTcbBehind"}}, {}):
+            assert post(f"http://127.0.0.1:{port}/endpoint", {**old, "groupKey": str(other), **other}, TOKEN) == 200
+        while record.read_bytes() == before:
+            assert process.poll() is None and time.monotonic() < deadline, told()
+            time.sleep(1)
+        assert told().count("PLAY [Judge the round]") <= 2
     finally:
         process.terminate()
         process.wait(30)

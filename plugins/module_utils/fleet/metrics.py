@@ -28,7 +28,7 @@ FAMILIES = {
     "attested_host_tcb_distance": "Steps that the TCB in use lacks to the one at hand. Of Intel 0 or 1.",
     "attested_host_tcb_date_timestamp_seconds": "Date of the TCB level that Intel puts the machine into.",
     "attested_host_evaluation_number": "Intel's TCB evaluation data number that the machine was judged by.",
-    "attested_host_asked_timestamp_seconds": "When the host was last part of a round, whatever came of it. The oldest tells since when the fleet is watched whole.",
+    "attested_host_asked_timestamp_seconds": "When the host was last part of a round, whatever came of it.",
     "attested_host_bad_rounds": "Bad rounds that are not forgotten yet.",
     "attested_host_missing_rounds": "Rounds in a row without an answer.",
     "attested_host_quarantined": "Whether the monitor has put the host into quarantine.",

@@ -13,6 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+try:
+    import kubernetes_validate
+except ImportError:
+    kubernetes_validate = None
+
+# The oldest that is looked at, and the newest of the package.
+VERSIONS = ("1.30", "1.37")
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "attestation_monitor"
 NAMES = ("attested-monitor.service", "attested-monitor.timer", "cronjob.yml")
 
@@ -57,6 +64,18 @@ def test_systemd_takes_the_units(rendered):
         done = subprocess.run([program, "verify", str(rendered / name)], capture_output=True, text=True, check=False)
         told = [line for line in done.stderr.splitlines() if "attested-monitor" in line]
         assert done.returncode == 0 and not told, done.stderr
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_cronjob_fits_the_schema_of_kubernetes(rendered, version):
+    if kubernetes_validate is None:
+        assert os.environ.get("CI", "").lower() not in ("1", "true"), "kubernetes-validate is missing, which CI must have"
+        pytest.skip("the package kubernetes-validate is not installed")
+    job = yaml.safe_load((rendered / NAMES[2]).read_text())
+    kubernetes_validate.validate(job, version, strict=True)
+    job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["volumes"][0]["persistentVolumeClaim"]["claim"] = "x"
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(job, version, strict=True)
 
 
 def test_the_cronjob_never_overlaps_and_holds_no_key(rendered):

@@ -47,6 +47,9 @@ WAY = {"good": {"attestation_monitor_quarantine": [{"kind": "http", "url": "http
        "b": {"attestation_monitor_quarantine": [{"kind": "service"}, {"kind": "command", "argv": ["/bin/false"]}]}}  # fmt: skip
 
 
+BACK = {"rules": {"recover_after": 1, "release": True, "quarantine_after": 1}, "quarantine_variable": "way"}
+
+
 def foretold(*hosts):
     """As collateral answers for these."""
     found = [event for host in hosts for event in FORETOLD.get(host, ())]
@@ -81,10 +84,9 @@ STEPS = {
     "unread": ("unread", {"a": {"result": {"schema": "attested.ai/result/1"}}, "b": seen()}, {"at": AT}),
     "unread-again": ("unread", {"a": {"result": {"schema": "attested.ai/result/1"}}}, {"at": AT}),
     "unread-fleet": ("unread", {}, {"operation": "fleet", "at": AT}),
-    "closed": ("way", {host: bad() for host in WAY}, {"at": AT, "rules": {"recover_after": 1, "release": True, "quarantine_after": 1}, "quarantine_variable": "way"}),
+    "closed": ("way", {host: bad() for host in WAY}, {"at": AT, **BACK}),
     "noted": ("way", {}, {"operation": "settle", "settled": [{"host": host, "act": act} for host in WAY for act in ("quarantine", "alert")]}),
-    "back": ("way", {host: seen(at="2026-11-28T12:05:00Z") for host in WAY}, {"at": LATER, "rules": {"recover_after": 1, "release": True, "quarantine_after": 1},
-                                                                              "quarantine_variable": "way"}),
+    "back": ("way", {host: seen(at="2026-11-28T12:05:00Z") for host in WAY}, {"at": LATER, **BACK}),
     "stored": ("forgetful", {"a": seen(), "b": seen()}, {"at": AT, "forecast": foretold("a")}),
     "forgotten": ("forgetful", {"a": {}}, {"operation": "forget"}),
     "damaged": ("damaged", {"a": seen()}, {}),
