@@ -94,8 +94,9 @@ def test_guest_of_a_delegated_task_has_the_name_of_that_host():
 def test_evidence_for_another_key_gets_nothing_and_is_written_down(tmp_path):
     action = Action(guest_key={"jwk": KEYS[0], "expires_at": SOON})
     hand_over, answer = hand_over_to(action, tmp_path), {}
-    with pytest.raises(KeyReleaseError, match="does not bind"):
+    with pytest.raises(KeyReleaseError, match="does not bind") as caught:
         ActionModule._release(None, hand_over, attestation_binding("another"), answer)
+    assert caught.value.code == "guest-key-unbound" and answer["ledger_entry"]["decision"] == "refused"
     assert not any("release" in arguments for _module, arguments in action.asked)
     entries = verify(str(tmp_path / "ledger" / "ledger.jsonl"), public_jwk(hand_over.records._key)).entries
     assert [(entry["decision"], entry["reasons"][0][:10]) for entry in entries] == [("refused", "guest-key:")]
