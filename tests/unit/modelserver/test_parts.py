@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, CollectError, FormatError
 from ansible_collections.attested.ai.plugins.module_utils.modelserver import bundle, collector, holder, notify, onnx_server, order
+from ansible_collections.attested.ai.plugins.module_utils.modelserver.judging import judge_from
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.rate import PEERS_MAX, Limiter, Rate
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.relay import Relay
 from ansible_collections.attested.ai.plugins.module_utils.modelserver.settings import parse as parse_settings
@@ -250,3 +251,18 @@ def test_order_that_is_none_is_told_in_one_line(tmp_path, raw):
     (tmp_path / "o").write_text(raw)
     with pytest.raises(AttestedError):
         order.load(str(tmp_path / "o"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("policy.yml",), "policy"),
+        (({"schema": "attested.ai/policy/1", "id": "a", "mood": "lenient"},), "mood"),
+        (({"schema": "attested.ai/policy/1", "id": "a"}, "reference-values.yml"), "reference"),
+        (({"schema": "attested.ai/policy/1", "id": "a"}, {"schema": "attested.ai/reference-values/1", "values": 5}), "values"),
+        (({"schema": "attested.ai/policy/1", "id": "a"}, None, ["collateral"]), "collateral_inputs"),
+    ],
+)
+def test_judge_refuses_what_is_no_document_before_a_server_is_asked(arguments, words):
+    with pytest.raises(AttestedError, match=words):
+        judge_from(*arguments)
