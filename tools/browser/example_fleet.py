@@ -92,7 +92,7 @@ def foretold(host: str, code: str, at: str | None, days: int | None, because: st
 
 
 FORECAST = {
-    "msg": "5 of 9 guests will be refused within 30 days, the first on 2026-12-03",
+    "msg": "3 of 9 guests would be refused by 2026-12-28T12:00:00Z, the first at 2026-12-03T00:00:00Z",
     "horizon_end": "2026-12-28T12:00:00Z",
     "forecast": [
         *(foretold(host, "crl-expired", "2026-12-03T00:00:00Z", 4, "expiry", "the revocation list is valid to 2026-12-03; fetch the current one")
