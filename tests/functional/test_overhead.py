@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 SETTINGS = {
-    "overhead_benchmark_become": False, "overhead_benchmark_passes": 2, "overhead_benchmark_rounds": 2, "overhead_benchmark_parts": ["memory", "file", "attestation"],
+    "overhead_benchmark_become": False, "overhead_benchmark_passes": 2, "overhead_benchmark_rounds": 2,
+    "overhead_benchmark_parts": ["memory", "file", "attestation"],
     "overhead_benchmark_sizes": [4096], "overhead_benchmark_file_size": 65536, "overhead_benchmark_confidence": 0.5, "overhead_benchmark_html": False,
     "overhead_benchmark_plan_model": {"size": "8 GB", "dtype": "bf16", "layers": 32, "kv_heads": 8, "head_dim": 128, "context": 1024, "concurrency": 1},
     "overhead_benchmark_plan_host": {"name": "here", "tee": "tdx", "ram_gib": 100000},
@@ -22,7 +23,8 @@ def test_both_sides_on_one_machine(tmp_path, soft_guest):
     (tmp_path / "inventory.json").write_text(json.dumps(inventory))
     # So large a model fits into the host that was given, and not into this machine, which was measured.
     files = {f"overhead_benchmark_{side}": f"report/overhead/guest-{side}-{side}.json" for side in ("with", "without")}
-    settings = {**SETTINGS, **files, "overhead_benchmark_tsm_path": str(soft_guest.tsm_path), "overhead_benchmark_plan_model": {**SETTINGS["overhead_benchmark_plan_model"], "size": "8000 GB"}}
+    settings = {**SETTINGS, **files, "overhead_benchmark_plan_model": {**SETTINGS["overhead_benchmark_plan_model"], "size": "8000 GB"}}
+    settings["overhead_benchmark_tsm_path"] = str(soft_guest.tsm_path)
     command = [sys.executable, "-m", "ansible", "playbook", "-i", "inventory.json", "attested.ai.overhead_benchmark", "-e", json.dumps(settings)]
     # As a program starts it that changed its folder and not PWD.
     environment = {**os.environ, "PWD": str(tmp_path / "elsewhere"), "COLUMNS": "140", "ANSIBLE_NOCOLOR": "1"}
