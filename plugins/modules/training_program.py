@@ -13,7 +13,7 @@ description:
   - Makes one file, a zip archive that Python runs, of the parts of this collection that M(attested.ai.training_run) runs; units of systemd that start it at
     boot; the user of the job's program; and settings. P(attested.ai.guest_image#role) puts them into an image, and they are measured with it.
   - A guest with that image takes agreement, program and ciphertext from a disk of its host, fetches the keys from the owners' brokers, leaves the encrypted
-    results on another disk, and powers off. Nobody logs in, and nothing is handed over.
+    results on another disk, checkpoints on a third one where they were agreed on, and powers off. Nobody logs in, and nothing is handed over.
   - The same version of the collection and the same options give the same bytes.
   - Runs on the controller, whatever the host of the task.
 author: attested.ai contributors (@attested-ai)

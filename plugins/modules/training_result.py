@@ -103,7 +103,7 @@ made_at:
   type: str
   sample: "2026-11-28T12:00:00Z"
 succeeded:
-  description: Whether the program did what it should. If not, this is its log.
+  description: Whether the program did what it should. If not, this is its log. Of a checkpoint, which is made before that is known, it is true.
   returned: success
   type: bool
   sample: true

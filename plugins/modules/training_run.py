@@ -13,6 +13,7 @@ description:
   - Runs on the confidential guest. Looks whether the guest was launched for the agreement and the program is the one agreed on, fetches the key of each
     owner's data set from that owner's key broker, opens the data sets in memory, runs the program as a user without rights and without a network, and
     encrypts what came out for those who are to have it.
+  - What the program leaves as checkpoints while it runs is encrypted then, where the agreement says so, and stays however the job ends.
   - While one broker refuses, nothing is opened. While one data set does not open, the program is not started. Then all keys are swept and what was opened is
     wiped.
   - Usually run by the role P(attested.ai.training_job#role).
@@ -41,7 +42,8 @@ options:
     type: path
     required: true
   state:
-    description: V(absent) ends what a run that was cut off left, and removes it from memory. Results stay, and are verified anew by the next run.
+    description:
+      - V(absent) ends what a run that was cut off left, and removes it from memory. Checkpoints stay. Results stay, and are verified anew by the next run.
     type: str
     choices: [present, absent]
     default: present

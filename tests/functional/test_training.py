@@ -260,9 +260,10 @@ def test_checkpoints_outlive_the_job_and_the_guest(clinic, play):
     for one in clinic.sources()["sources"]:
         (folder / (one["party"] + ".ca")).write_text(one.pop("ca"))
         sources.append({**one, "ca_path": str(folder / (one["party"] + ".ca")), "data": str(lab.data(one["party"]))})
+    evidence = {"method": "configfs", "tsm_path": str(folder / "tsm" / "report")}
     role = {
         "training_job_isolation": "process", "training_job_home": str(folder / "guest"), "training_job_directory": str(lab.memory / "jobs"),
-        "training_job_session_directory": str(lab.memory / "sessions"), "training_job_evidence": {"method": "configfs", "tsm_path": str(folder / "tsm" / "report")},
+        "training_job_session_directory": str(lab.memory / "sessions"), "training_job_evidence": evidence,
         "training_job_agreement": str(lab.folder / "agreement.json"), "training_job_code": str(lab.folder / "code"), "training_job_sources": sources,
         "training_job_results": str(folder / "fetched"),
     }  # fmt: skip
@@ -272,7 +273,8 @@ def test_checkpoints_outlive_the_job_and_the_guest(clinic, play):
     done = play([
         {"name": "From the disk", "attested.ai.training_result": disk, "register": "first"},
         {"name": "It fails", "block": [{"name": "Train", "ansible.builtin.include_role": {"name": "attested.ai.training_job"}, "vars": role}],
-         "rescue": [{"name": "Open", "attested.ai.training_result": fetched, "register": "second"}]},
+         "rescue": [{"name": "As it should", "ansible.builtin.debug": {"msg": "{{ ansible_failed_result.code }}"}}]},
+        {"name": "What was fetched", "attested.ai.training_result": fetched, "register": "second"},
     ])  # fmt: skip
     assert done.status == 0 and "ended with status 3" in done.output and "Traceback" not in done.output, done.output
     for name, told in (("disk", done["first"]), ("fetched", done["second"])):

@@ -30,7 +30,8 @@ def choose(folder: str, wanted: Optional[int], minimum: int, load: Load) -> int:
     number = wanted if wanted is not None else max(found, default=0)
     if number not in found:
         there = ", ".join(map(str, found[-10:])) or "none"
-        raise TrainingError("checkpoint %s is not there, but %s" % (number or "of any number", there), where=folder, code="result-checkpoint")
+        raise TrainingError("checkpoint %s is not there, but %s" % (number or "of any number", there), where=folder, fix="Fetch it, or name another",
+                            code="result-checkpoint")  # fmt: skip
     if number < minimum:
         raise TrainingError("checkpoint %d is older than %d, which is the least" % (number, minimum), where=folder,
                             fix="Ask who runs the guest for the newer ones", code="result-checkpoint-old")  # fmt: skip
