@@ -57,6 +57,9 @@ class Order:
 
     def source(self) -> Any:
         """Where the ciphertext comes from. Raises ModelError."""
+        if self.auth_file is not None and not str(self.src).startswith(artifact.REGISTRY):
+            what = "auth_file is for a registry, and src is none"
+            raise ModelError(what, where=str(self.src), fix="Omit it, or give docker://...; for servers of files there is headers", code="model-options")
         if artifact.is_local(str(self.src)):
             return artifact.ArtifactDirectory(str(self.src))
         if not self.remote:

@@ -35,6 +35,8 @@ class RegistrySource(WebSource):
     """``web`` says how; its base is put in here."""
 
     def __init__(self, src: str, web: Web, auth_file: Optional[str] = None) -> None:
+        if web.urls:
+            raise ModelError("urls are for servers of files: a registry's manifest says where its blobs are", where=src, fix="Omit urls", code="model-options")
         host, name, version = artifact.remote(src)
         base = "%s://%s/v2/%s" % ("http" if web.allow_http else "https", host, name)
         # A model has no file without a name. Where the others lie is known when the manifest was read.
@@ -78,7 +80,10 @@ class Guard:
                 raise ModelError("the registry refuses (status 401)", where=self._host, fix="Give auth_file with an entry for it", code="model-remote-denied")
 
     def _token(self, asked: Mapping[str, str]) -> str:
-        realm = urlsplit(asked.get("realm", ""))
+        try:
+            realm = urlsplit(asked.get("realm", ""))
+        except ValueError:
+            realm = urlsplit("")
         home = self._host.rpartition(":")[0] if re.search(r":[0-9]+\Z", self._host) else self._host
         hosts = {home.strip("[]").lower(), *(host.lower() for host in self._web.redirect_hosts)}
         if realm.hostname not in hosts or realm.query or realm.fragment or (realm.scheme != "https" and not self._web.allow_http):

@@ -175,13 +175,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return False
 
     def _token(self, query: str) -> None:
-        """Good for five requests, and told to whoever has the password."""
+        """Good for eight requests, and told to whoever has the password."""
         self.server.asked.append((query, self.headers.get("Authorization", "")))  # type: ignore[attr-defined]
         if self.headers.get("Authorization", "") != "Basic " + base64.b64encode(self.server.account.encode()).decode():  # type: ignore[attr-defined]
             self._say(401, b"{}")
             return
         token = os.urandom(8).hex()
-        self.server.tokens["Bearer " + token] = 5  # type: ignore[attr-defined]
+        self.server.tokens["Bearer " + token] = 8  # type: ignore[attr-defined]
         self._say(200, json.dumps({"token": token}).encode())
 
     def _blob(self, data: bytes) -> None:

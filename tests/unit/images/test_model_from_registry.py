@@ -15,7 +15,7 @@ import images_lab
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
 from ansible_collections.attested.ai.plugins.module_utils.ocicrypt import layout, models
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import artifact, registry, tree, web
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import artifact, image_open, registry, tree, web
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import memory_filesystem
 from ansible_collections.attested.ai.plugins.plugin_utils.skopeo import Skopeo
 from ansible_collections.attested.ai.tests.unit.model_open.open_lab import FILES, World
@@ -92,11 +92,18 @@ def test_tokens_are_asked_for_renewed_and_ask_for_little(packed, tmp_path: Path,
     for place, code in (("registry.example.org", "model-registry-auth"), (f"{registry.host}/tea", "model-registry-auth")):
         assert "not-for-others" not in packed.world.refused(code, src, auth_file=auth_file(tmp_path / "other.json", place))
         (tmp_path / "other.json").unlink()
+    packed.world.refused("model-options", src, urls={"config.json.tink": "https://elsewhere.example.org/x"})
+    packed.world.refused("model-options", f"oci:{packed.folder}:1", auth_file=path)
     # A realm elsewhere would get the password.
     before, registry.realm = len(registry.asked), registry.realm.replace("127.0.0.1", "localhost")
     packed.world.refused("model-remote-redirect", src, auth_file=path)
     assert len(registry.asked) == before
     assert packed.world.open(src, auth_file=path, redirect_hosts=["localhost"])["changed"]
+    for realm in ("https://[", "", "ftp://127.0.0.1/token", "http://user@127.0.0.1/token"):
+        registry.tokens, registry.realm = {}, realm
+        with pytest.raises(AttestedError) as caught:
+            packed.world.open(src, auth_file=path)
+        assert caught.value.code in ("model-remote-redirect", "model-remote") and "not-for-others" not in str(caught.value)
 
 
 def test_a_registry_that_takes_passwords_at_once(packed, tmp_path: Path, registry: images_lab.Registry):
@@ -138,6 +145,14 @@ def test_other_bytes_than_the_digest_says(packed, tmp_path: Path, registry: imag
     Path(layout.blob_path(str(back), packed.draft.digest)).write_bytes(packed.draft.raw)
     Path(layout.blob_path(str(back), by_name[tree.SIGNATURE].digest)).write_bytes((packed.world.root / "sealed" / tree.SIGNATURE).read_bytes())
     packed.world.refused("model-special-file", f"oci:{back}:1")
+
+
+def test_an_image_lies_in_a_layout_as_it_is_mapped(packed, tmp_path: Path):
+    manifest = packed.world.encrypt("image", profile="image")
+    models.artifact(str(packed.world.root / "image")).write(str(tmp_path / "layout"), "1")
+    source = artifact.ArtifactDirectory(f"oci:{tmp_path}/layout:1")
+    source.check(manifest)
+    image_open.check_image(source.name(tree.IMAGE), manifest.image)
 
 
 def layer(name: str | None, title: str | None = None, media_type: str = models.WEIGHT, size: int = 1, **more: str) -> dict:
