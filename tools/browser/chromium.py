@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome-headless-shell")
-ANSWER_S = 60
+# Only against waiting forever: a busy machine may take long.
+ANSWER_S = 180
 # Nothing of this may reach a network: every name is unknown, and what a browser asks by itself is off.
 OPTIONS = (
     "--headless", "--remote-debugging-pipe", "--no-first-run", "--no-default-browser-check", "--disable-gpu", "--disable-extensions", "--disable-sync",
@@ -153,6 +154,8 @@ class Page:
         return base64.b64decode(answer["data"])
 
     def picture(self, clip: dict[str, float]) -> bytes:
+        # A page behind another one paints nothing.
+        self.ask("Page.bringToFront")
         answer = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip={"scale": 1, **clip})
         return base64.b64decode(answer["data"])
 
