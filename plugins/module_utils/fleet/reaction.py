@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
+from ansible_collections.attested.ai.plugins.module_utils.appraisal.schema import parse_time
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError
 from ansible_collections.attested.ai.plugins.module_utils.fleet.drift import Change
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
@@ -79,6 +80,9 @@ class Memory:
             wanted = (list,) if isinstance(default, tuple) else (dict, type(None)) if default is None else (type(default),)
             if type(kept[name]) not in wanted:
                 raise FormatError("%s is damaged" % name, where=where)
+        for name in ("asked", "foretold"):
+            if kept[name]:
+                parse_time(kept[name], "%s %s" % (where, name))
         return cls(**{**kept, "untold": tuple(kept["untold"])})
 
 

@@ -114,7 +114,7 @@ def test_whatever_comes_an_act_that_was_done_is_not_asked_for_at_once_again(patt
     assert all(one in ACTS for one in wanted(memory, RULES))
 
 
-@pytest.mark.parametrize("spoil", [{"bad": "1"}, {"quarantined": 1}, {"untold": {}}, {"baseline": []}, {"more": 1}, {"asked": None}])
+@pytest.mark.parametrize("spoil", [{"bad": "1"}, {"quarantined": 1}, {"untold": {}}, {"baseline": []}, {"more": 1}, {"asked": None}, {"foretold": "soon"}])
 def test_a_damaged_memory_is_told(spoil):
     with pytest.raises(FormatError):
         Memory.parse({**Memory().to_dict(), **spoil}, "m")
