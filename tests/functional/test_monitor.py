@@ -140,9 +140,14 @@ def surroundings(fleet, monkeypatch):
         good["attestation_monitor_revoke"] = [key.path, "default/key/misspelt"]
         broker = {"url": [peer.url], "ca_path": "ca.pem", "admin_key": "admin.pem", "issuer": kbs_lab.ISSUER, "state_path": "kbs.json"}
         fleet.write(attestation_monitor_kbs=broker)
-        guest = peer.guest()
-        guest.attest("sample", kbs_lab.sample)
-        yield got, url, programs / "asked", lambda: guest.resource(key.path)
+
+        def fetch():
+            # Attested each time: a token ends after minutes, and a round may take as long.
+            guest = peer.guest()
+            guest.attest("sample", kbs_lab.sample)
+            return guest.resource(key.path)
+
+        yield got, url, programs / "asked", fetch
 
 
 def test_rounds_over_a_fleet(fleet, soft_guest, monkeypatch):
@@ -204,8 +209,9 @@ def test_rounds_over_a_fleet(fleet, soft_guest, monkeypatch):
         assert asked.read_text().split() == ["stop", "llm.service", "start", "llm.service"]
         assert (directory / "hooked").read_text().splitlines()[1:] == ['{"host": "good", "act": "release"} open']
         assert fleet.history()[-2:] == [("good", "recovered"), ("good", "released")]
-        with pytest.raises(AttestedError):
+        with pytest.raises(AttestedError) as refused:
             key()
+        assert refused.value.code == "kbs-plugin-failed"
 
 
 @pytest.fixture
