@@ -292,6 +292,11 @@ metrics:
   returned: operation=observe
   type: str
   sample: "attested_round_hosts{outcome=\"good\"} 998"
+metrics_problem:
+  description: Why O(metrics_file) could not be written, empty if it was. The task has failed then, and all else that it returns holds.
+  returned: operation=observe
+  type: str
+  sample: ""
 files:
   description: Paths that were written, or would be, relative to O(directory).
   returned: operation=observe
