@@ -249,7 +249,8 @@ def _matrix(results: t.Sequence[Data]) -> dict[str, t.Any]:
             {"outcome": column[code]["outcome"], "detail": str(column[code]["detail"])} if code in column else {"outcome": "absent", "detail": ""}
             for column in columns
         ]
-        rows.append({"id": code, "cells": cells, "found": _found(cells, names), **{outcome: sum(cell["outcome"] == outcome for cell in cells) for outcome in WORST_FIRST}})
+        counts = {outcome: sum(cell["outcome"] == outcome for cell in cells) for outcome in WORST_FIRST}
+        rows.append({"id": code, "cells": cells, "found": _found(cells, names), **counts})
     rows.sort(key=lambda row: (row["fail"] == 0, row["not_checked"] == 0))
     open_rows = [row for row in rows if row["fail"] or row["not_checked"]]
     return {"columns": names, "open": open_rows, "passed": [row for row in rows if row not in open_rows]}
@@ -261,4 +262,5 @@ def _found(cells: t.Sequence[Data], names: t.Sequence[str]) -> list[dict[str, t.
     for cell, name in zip(cells, names):
         if cell["outcome"] in WORST_FIRST:
             runs.setdefault((cell["outcome"], cell["detail"]), []).append(name)
-    return [{"outcome": outcome, "detail": detail, "runs": who} for (outcome, detail), who in sorted(runs.items(), key=lambda one: WORST_FIRST.index(one[0][0]))]
+    worst_first = sorted(runs.items(), key=lambda one: WORST_FIRST.index(one[0][0]))
+    return [{"outcome": outcome, "detail": detail, "runs": who} for (outcome, detail), who in worst_first]

@@ -68,10 +68,11 @@ def page(seen, tmp_path_factory):
     values["report_title"] += f" {HOSTILE} {LONG}"
     values["report_runs"] += [
         {"name": HOSTILE, "host": HOSTILE, "workload": HOSTILE, "result": bad}, {"name": LONG, "host": LONG, "workload": LONG, "ok": False, "detail": LONG},
-        *({"name": f"run {number}", "result": example_fleet.result(f"host{number}")} for number in range(12)), {"name": LONG, "result": example_fleet.result(LONG)},
+        *({"name": f"run {number}", "result": example_fleet.result(f"host{number}")} for number in range(12)),
+        {"name": LONG, "result": example_fleet.result(LONG)},
     ]  # fmt: skip
     shown = {"host": HOSTILE, "why": HOSTILE, "anchor": HOSTILE, "changes": [change], "tees": [HOSTILE], "evaluated_at": HOSTILE, "policy": HOSTILE}
-    values["report_fleet"] = [*values["report_fleet"], {**shown, "state": "contraindicated", "condition": "failing"}, {"host": LONG, "state": "affirming", "why": LONG}]
+    values["report_fleet"] = [*values["report_fleet"], {**shown, "state": "contraindicated"}, {"host": LONG, "state": "affirming", "why": LONG}]
     values["report_history"] = [*values["report_history"], {"at": HOSTILE, "host": HOSTILE, "event": HOSTILE, "detail": LONG, "changes": [change]}]
     event = example_fleet.foretold(HOSTILE, HOSTILE, None, None, LONG, HOSTILE)
     recovery = {"number": 22, "guests": 2, "refused": [HOSTILE, LONG], "unknown": []}

@@ -37,16 +37,18 @@ def result(host: str, tee: str = "sev-snp", bad: Data | None = None, gpu: bool =
     checks += [{"id": code, "outcome": "not_checked", "detail": detail} for code, detail in SKIPPED.items()]
     claims: Data = {"machine": digest(host), "measurement": digest("image") + digest("image")[:32], "root_spki_sha256": digest(tee)}
     if tee == "tdx":
-        claims |= {"root_name": "Intel SGX Root CA", "ca": "platform", "pck": {"fmspc": "50806f000000"}, "tcb_status": "UpToDate", "module_identity": "TDX_01",
-                   "tcb_date": "2026-05-13T00:00:00Z", "tcb_evaluation_data_number": 20, "advisory_ids": []}  # fmt: skip
+        claims |= {"root_name": "Intel SGX Root CA", "ca": "platform", "pck": {"fmspc": "50806f000000"}, "tcb_status": "UpToDate",
+                   "module_identity": "TDX_01", "tcb_date": "2026-05-13T00:00:00Z", "tcb_evaluation_data_number": 20, "advisory_ids": []}  # fmt: skip
     else:
         tcb = {"bootloader": 10, "tee": 0, "snp": 22 if "policy-tcb-floor" in bad else 27, "microcode": 84}
         claims |= {"root_name": "ARK-Genoa", "product": "genoa", "key_role": "vcek", "vek_sha256": digest(host + "vek"), "tcb": {"reported": tcb}}
     submods: Data = {"cpu0": {"tee": tee, "anchor": "vendor", "checks": checks, "claims": claims}}
     if gpu:
-        found = {"hwmodel": "GH100 A01 GSP BROM", "mode": "spt", "device": digest(host + "gpu"), "driver_version": "580.95.05", "root_name": "NVIDIA Device Identity CA",
-                 "firmware_version": "96.00.9F.00.01", "root_spki_sha256": digest("nvidia"), "rims": [{"source": "driver", "version": "580.95.05", "usable": True}]}  # fmt: skip
-        good = [{"id": "device-revoked", "outcome": "pass", "detail": "3 certificates are good"}, {"id": "debug-state", "outcome": "pass", "detail": "disabled"}]
+        found = {"hwmodel": "GH100 A01 GSP BROM", "mode": "spt", "device": digest(host + "gpu"), "driver_version": "580.95.05",
+                 "root_name": "NVIDIA Device Identity CA", "rims": [{"source": "driver", "version": "580.95.05", "usable": True}],
+                 "firmware_version": "96.00.9F.00.01", "root_spki_sha256": digest("nvidia")}  # fmt: skip
+        told = {"device-revoked": "3 certificates are good", "debug-state": "disabled: all measurements are good"}
+        good = [{"id": code, "outcome": "pass", "detail": detail} for code, detail in told.items()]
         submods["gpu0"] = {"tee": "nvidia-gpu", "anchor": "vendor", "checks": good, "claims": found}
     fresh = [{"id": "freshness", "outcome": "pass", "detail": "the document answers the verifier's own nonce"}]
     return {
@@ -68,7 +70,8 @@ def row(host: str, state: str, why: str = "", **more: Any) -> Data:
 
 SHIFT = {"kind": "measurement", "item": "cpu0", "what": "measurement", "before": digest("image"), "after": digest("other image")}
 FLEET = [
-    row("llm1", "affirming", tees=["sev-snp", "nvidia-gpu"]), row("llm2", "affirming", tees=["sev-snp", "nvidia-gpu"]), row("embed1", "affirming", tees=["tdx"], days=31),
+    row("llm1", "affirming", tees=["sev-snp", "nvidia-gpu"]), row("llm2", "affirming", tees=["sev-snp", "nvidia-gpu"]),
+    row("embed1", "affirming", tees=["tdx"], days=31),
     row("embed2", "affirming", tees=["tdx"], days=31), row("rerank1", "affirming", days=31),
     row("llm3", "contraindicated", f"policy-debug: {DEBUG}", quarantined=True, revoked=True, changes=[SHIFT], days=None),
     row("llm4", "contraindicated", f"policy-tcb-floor: {FLOOR}", distance=5, quarantined=True, days=None),
@@ -112,10 +115,12 @@ def runs() -> list[Data]:
     served = [
         {"name": "Encrypt the model", "workload": "llm-7", "step": "encrypt", "ok": True, "detail": "9 files, key llm-7", "at": NOW},
         {"name": "llm1.example.org", "host": "llm1.example.org", "workload": "llm-7", "result": result("llm1", gpu=True)},
-        {"name": "Key for llm1", "host": "llm1.example.org", "workload": "llm-7", "step": "release", "result": result("llm1", gpu=True), "detail": "ledger entry 41"},
+        {"name": "Key for llm1", "host": "llm1.example.org", "workload": "llm-7", "step": "release", "result": result("llm1", gpu=True),
+         "detail": "ledger entry 41"},
         {"name": "Open on llm1", "host": "llm1.example.org", "workload": "llm-7", "step": "open", "ok": True, "detail": "9 files, into memory"},
-        {"name": "Serve on llm1", "host": "llm1.example.org", "workload": "llm-7", "step": "serve", "result": result("llm1"), "detail": "TLS 1.3 to the attested key"},
-    ]
+        {"name": "Serve on llm1", "host": "llm1.example.org", "workload": "llm-7", "step": "serve", "result": result("llm1"),
+         "detail": "TLS 1.3 to the attested key"},
+    ]  # fmt: skip
     stopped = [
         {"name": "Encrypt the data", "workload": "training-q4", "step": "encrypt", "ok": True, "detail": "3 owners, a key for each"},
         {"name": "llm4.example.org", "host": "llm4.example.org", "workload": "training-q4", "result": result("llm4", bad={"policy-tcb-floor": FLOOR})},

@@ -5,7 +5,8 @@
   const shown = (node) => node.checkVisibility({ visibilityProperty: true, opacityProperty: true, contentVisibilityAuto: true });
   const tiny = (node) => { const box = node.getBoundingClientRect(); return box.width <= 1 || box.height <= 1; };
   const words = (text) => text.replace(/\s+/g, " ").trim();
-  const name = (node) => `${node.tagName.toLowerCase()}${node.getAttribute("class") ? "." + node.getAttribute("class") : ""} "${words(node.textContent).slice(0, 40)}"`;
+  const kind = (node) => [node.tagName.toLowerCase(), ...node.classList].join(".");
+  const name = (node) => `${kind(node)} "${words(node.textContent).slice(0, 40)}"`;
 
   function texts() {
     const found = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -63,7 +64,8 @@
       };
       const wide = all("body *").filter((node) => shown(node) && !inside(node) && node.getBoundingClientRect().right > width + 1);
       if (document.documentElement.scrollWidth > width) wide.unshift(document.documentElement);
-      return wide.map((node) => `${node === document.documentElement ? node.scrollWidth : Math.round(node.getBoundingClientRect().right)} > ${width} ${name(node)}`);
+      const right = (node) => (node === document.documentElement ? node.scrollWidth : Math.round(node.getBoundingClientRect().right));
+      return wide.map((node) => `${right(node)} > ${width} ${name(node)}`);
     },
     // A text that is cut off must be whole elsewhere; one in a picture must lie in it.
     cut: () => {

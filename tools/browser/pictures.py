@@ -90,7 +90,8 @@ def palette(browser: chromium.Browser, png: bytes) -> bytes:
     found = page.run(f"({COLOURS})('data:image/png;base64,{base64.b64encode(png).decode()}')")
     width, height, indices = found["width"], found["height"], base64.b64decode(found["indices"])
     rows = b"".join(b"\0" + indices[row * width : (row + 1) * width] for row in range(height))
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)), (b"PLTE", bytes(found["colours"])), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
+    head = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
+    chunks = [(b"IHDR", head), (b"PLTE", bytes(found["colours"])), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
 
 

@@ -66,3 +66,11 @@ def test_bad_input_names_the_run(run):
 def test_the_chain_of_proof_says_no_more_than_its_checks():
     links = {link["title"]: link["text"] for link in report_view([{"result": result()}], "t")["proofs"][0]["links"]}
     assert links["Guest"] == links["Freshness"] == "Not checked."
+
+
+def test_what_was_found_is_told_once_with_its_runs_and_the_worst_first():
+    one, two, three = (result(checks=[("a", outcome)]) for outcome in ("pass", "fail", "pass"))
+    view = report_view([{"name": "x", "result": one}, {"name": "y", "result": two}, {"name": "z", "result": three}, {"result": result()}], "t")
+    assert view["matrix"]["open"][0]["found"] == [
+        {"outcome": "fail", "detail": "about a", "runs": ["y"]}, {"outcome": "pass", "detail": "about a", "runs": ["x", "z"]},
+    ]  # fmt: skip
