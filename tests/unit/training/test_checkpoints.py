@@ -94,7 +94,8 @@ def test_agreements_without_checkpoints_are_what_they_were(lab):
     old = Agreement.of({**value, "outputs": {"checkpoints": "all"}})
     assert old.released() == {"checkpoints": ("a", "b")}
     for wrong in (None, True, {}, {"recipients": "all"}, {"recipients": "all", "keep": 0}, {"recipients": "all", "keep": 65},
-                  {"recipients": "all", "keep": True}, {"recipients": ["c"], "keep": 2}, {"recipients": ["a", "b"], "keep": 2}, {"recipients": "all", "keep": 2, "more": 1}):  # fmt: skip
+                  {"recipients": "all", "keep": True}, {"recipients": ["c"], "keep": 2}, {"recipients": ["a", "b"], "keep": 2},
+                  {"recipients": "all", "keep": 2, "more": 1}):  # fmt: skip
         with pytest.raises(AttestedError):
             Agreement.of({**value, "checkpoints": wrong})
     with pytest.raises(AttestedError, match="are no output"):

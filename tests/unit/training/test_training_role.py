@@ -21,7 +21,7 @@ SOURCES = [
 
 def _task(file, name):
     tasks = DataLoader().load_from_file(str(ROLE / "tasks" / file), trusted_as_template=True)
-    return next(task for task in tasks if task["name"] == name)
+    return next(task for task in (*tasks, *(inner for task in tasks for part in ("block", "always") for inner in task.get(part, ()))) if task["name"] == name)
 
 
 def _templar(**given):
@@ -46,3 +46,20 @@ def test_one_of_both_is_asked_for(source):
 def test_copies_are_not_decrypted():
     for name in ("Bring agreement and program", "Bring the ciphertexts"):
         assert _task("present.yml", name)["ansible.builtin.copy"]["decrypt"] is False
+
+
+def test_what_a_job_left_is_fetched_however_it_ended():
+    (block,) = [task for task in DataLoader().load_from_file(str(ROLE / "tasks" / "present.yml")) if "always" in task]
+    assert ["attested.ai.training_run" in task for task in block["block"]] == [True] and len(block["always"]) == 2
+    home = "/h/" + "ab" * 8
+    names = ("results/log/sealed/job.log.tink", "checkpoints/3/training-result.json", "checkpoints/.new-1/sealed/x.tink", "checkpoints/.old-1/y")
+    templar = _templar(__training_job_found={"files": [{"path": f"{home}/{name}"} for name in names]})
+    task = _task("present.yml", "Fetch them")
+    items = templar.template(task["loop"])
+    name = task["vars"]["__training_job_name"]
+    found = [_templar(item=item).template(name) for item in items]
+    assert found == ["log/sealed/job.log.tink", "checkpoints/3/training-result.json"]
+    listed = _task("present.yml", "List the results")["ansible.builtin.find"]["paths"]
+    assert templar.template(listed) == [home + "/results"]
+    agreed = {"digest": "ab" * 32, "checkpoints": {"keep": 2}}
+    assert _templar(__training_job_agreed=agreed).template(listed) == [home + "/results", home + "/checkpoints"]
