@@ -21,7 +21,7 @@ import chromium
 import example_fleet
 from render import render
 
-WIDTH = 1040
+WIDTH = 1160
 LIMIT = 150_000
 # The browser reads the picture: its pixels as numbers of the colours that occur most.
 COLOURS = """async (url) => {
