@@ -40,6 +40,7 @@ def test_objects_are_made_once_changed_when_they_differ_and_taken_away(awx, tmp_
         "awx_workflow_revoke": "guests",
         "awx_inventory_hosts_path": "hosts.yml", "awx_inventory_state_path": "fleet.attested.yml",
         "awx_execution_environment_image": "registry.example.org/ee:1",
+        "awx_template_variables": {"revoke": {"decommission_resources": ["default/key/model-7"], "decommission_kbs": {"url": "https://kbs.example.org:8080"}}},
     }  # fmt: skip
 
     def play(*arguments, status=0, token="token-of-the-test", **more):
