@@ -130,7 +130,9 @@ class _Run:
         place = self._place
         os.mkdir(place.root, 0o711)
         self._made = True
-        os.mkdir(place.data, 0o711)
+        # Listed by the program, and by nobody else.
+        os.mkdir(place.data, 0o750)
+        os.chown(place.data, -1, self._gid)
         memory.require_memory(place.data)
         code.copy(self._job.code, place.code, self._agreement.code)
         for released in self._released:
