@@ -82,7 +82,8 @@ LONGEST_PLAYS = (
     "tests/functional/test_training.py",
     "tests/unit/guests/test_gpu_guest_role.py",
 )
-WITHOUT_LONGEST = tuple(f"--ignore={name}" for name in LONGEST_PLAYS)
+BROWSER = "tests/functional/test_report_browser.py"
+WITHOUT_LONGEST = (f"--ignore={BROWSER}",) + tuple(f"--ignore={name}" for name in LONGEST_PLAYS)
 # The next longest, which every run plays on the newest ansible-core alone.
 LONG_PLAYS = ("tests/functional/test_gpu_role.py",)
 WITHOUT_LONG = tuple(f"--ignore={name}" for name in LONG_PLAYS)
@@ -114,6 +115,7 @@ STAGES = (
     # Every parser and verifier, some thousand mutated inputs each; `make fuzz` runs a million.
     Stage("fuzz", "fuzz", (("python", "tests/fuzz/harness.py", "--count", "10000", "--jobs", "2"),), cores=2),
     pytest_stage("functional", "functional", "tests/functional", *WITHOUT_LONGEST, cores=2),
+    pytest_stage("browser", "functional", BROWSER),
     Stage("sanity", "sanity", (("sh", f"{DEV}/sanity.sh", str(TREE)),)),
     # Modules of community.general before our Redfish service, and ours after them.
     pytest_stage("peers", "peers", "tests/peers", venv="peers"),

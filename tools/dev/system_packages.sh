@@ -18,6 +18,10 @@ need() { # package, reason, test...
 has() { command -v "$1" || [ -x "/usr/sbin/$1" ]; }
 has_libfuse() { ldconfig -p | grep -q 'libfuse3\.so' || /sbin/ldconfig -p | grep -q 'libfuse3\.so'; }
 has_fuse() { has fusermount3 && has_libfuse; }
+# Ubuntu has no package of a browser that a program can start: there it is one that is here already, or none.
+has_browser() {
+  has "${ATTESTED_BROWSER:-chromium}" || has google-chrome || [ "${ATTESTED_BROWSER:-}" = none ] || ! grep -qx 'ID=debian' /etc/os-release
+}
 # A compiler alone is not enough: without the C library's headers nothing can be built.
 has_compiler() { has cc && echo '#include <stdio.h>' | cc -fsyntax-only -x c -; }
 
@@ -33,6 +37,7 @@ if [ "$1" = test ]; then
   need openssh-client "the same tests connect with it" has ssh
   need swtpm "the Azure collector is tested against a real TPM 2.0 in software" has swtpm
   need debian-archive-keyring "a skopeo that encrypts is taken from Debian 13 where this machine has an older one" test -e /usr/share/keyrings/debian-archive-keyring.gpg
+  need chromium "reports are looked at in a real browser" has_browser
   need tpm2-tools "a second opinion on the quotes of that TPM" has tpm2_checkquote
 fi
 
