@@ -50,7 +50,7 @@ def test_copies_are_not_decrypted():
 
 def test_what_a_job_left_is_fetched_however_it_ended():
     (block,) = [task for task in DataLoader().load_from_file(str(ROLE / "tasks" / "present.yml")) if "always" in task]
-    assert ["attested.ai.training_run" in task for task in block["block"]] == [True] and len(block["always"]) == 2
+    assert ["attested.ai.training_run" in task for task in block["block"]] == [True] and len(block["always"]) == 3
     home = "/h/" + "ab" * 8
     names = ("results/log/sealed/job.log.tink", "checkpoints/3/training-result.json", "checkpoints/.new-1/sealed/x.tink", "checkpoints/.old-1/y")
     templar = _templar(__training_job_found={"files": [{"path": f"{home}/{name}"} for name in names]})
@@ -63,3 +63,16 @@ def test_what_a_job_left_is_fetched_however_it_ended():
     assert templar.template(listed) == [home + "/results"]
     agreed = {"digest": "ab" * 32, "checkpoints": {"keep": 2}}
     assert _templar(__training_job_agreed=agreed).template(listed) == [home + "/results", home + "/checkpoints"]
+
+
+@pytest.mark.parametrize(
+    ("path", "good"),
+    [
+        ("results/log/sealed/job.log.tink", True), ("checkpoints/3/..x", True), ("results/../../../../etc/cron.d/x", False), ("results/..", False),
+        ("data/a/rows.tink", False), ("../other/results/x", False), ("results", False),
+    ],
+)  # fmt: skip
+def test_a_guest_names_no_file_elsewhere(path, good):
+    task = _task("present.yml", "Stop where it names a file that lies elsewhere")
+    templar = _templar(__training_job_found={"files": [{"path": "/h/" + "ab" * 8 + "/" + path}]}, **task["vars"])
+    assert all(templar.evaluate_conditional(that) for that in task["ansible.builtin.assert"]["that"]) == good
