@@ -101,7 +101,7 @@ swaps:
 storage:
   description:
     - What its memory and its files lie on. C(layers) are the targets of the device mapper above a disk, from above, such as V(crypt) and V(verity);
-      V(memory) and V(zram) for memory; empty for a disk as it is, null where it cannot be told.
+      V(memory) and V(zram) for memory, with V(written-back) where zram has a disk behind it; empty for a disk as it is, null where it cannot be told.
     - C(swaps), C(mounts) of devices and of the places where secrets are, C(devices) of the device mapper with C(target), C(cipher) and what they lie C(on),
       and C(models), which are the mounts that only the units of P(attested.ai.model_server#role) see, null if not root asks.
     - No key is looked at.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from datetime import datetime
 
@@ -16,6 +17,7 @@ from ansible_collections.attested.ai.plugins.plugin_utils.collateral_recovery im
 FORECAST = "attested.ai/fleet-forecast/1"
 _MEMBERS = ("item", "code", "at", "because", "detail")
 REFUSED, UNKNOWN, ACCEPTED = "refused", "unknown", "accepted"
+_NUMBER = re.compile(r"[0-9]{1,9}\Z")
 
 Data = t.Mapping[str, t.Any]
 
@@ -44,6 +46,8 @@ def parse(data: bytes, where: str) -> dict[str, t.Any] | None:
             return None
         for event in document["events"]:
             _checked(event, where)
+        if not all(_NUMBER.match(number) and side in (REFUSED, UNKNOWN, ACCEPTED) for number, side in document["recoveries"].items()):
+            return None
     except FormatError:
         return None
     return dict(document)

@@ -156,8 +156,8 @@ class FleetStore:
         """Put ``data`` at ``path``, whole or not at all; nothing is done if it is there already."""
         if self._read(path) == data:
             return
-        self.changed.append(path)
         if self.dry:
+            self.changed.append(path)
             return
         temporary = f"{path}.{os.getpid()}.partial"
         with self._told(path):
@@ -173,6 +173,7 @@ class FleetStore:
                 with contextlib.suppress(OSError):
                     os.unlink(temporary)
                 raise
+        self.changed.append(path)
 
     def _remove(self, path: str) -> None:
         if os.path.lexists(path):

@@ -12,7 +12,7 @@ import sys
 
 import fleet_lab as lab
 import pytest
-from ansible_collections.attested.ai.plugins.plugin_utils import fleet_store
+from ansible_collections.attested.ai.plugins.plugin_utils import fleet_forecast, fleet_store
 from ansible_collections.attested.ai.plugins.plugin_utils.report_fleet import fleet_view
 from ansible_collections.attested.ai.plugins.plugin_utils.report_view import report_document
 
@@ -88,7 +88,7 @@ STEPS = {
     "noted": ("way", {}, {"operation": "settle", "settled": [{"host": host, "act": act} for host in WAY for act in ("quarantine", "alert")]}),
     "back": ("way", {host: seen(at="2026-11-28T12:05:00Z") for host in WAY}, {"at": LATER, **BACK}),
     "stored": ("forgetful", {"a": seen(), "b": seen()}, {"at": AT, "forecast": foretold("a")}),
-    "forgotten": ("forgetful", {"a": {}}, {"operation": "forget"}),
+    "forgotten": ("forgetful", {"a": {}, "c": {}}, {"operation": "forget"}),
     "damaged": ("damaged", {"a": seen()}, {}),
     "no-key": ("wrong", {"a": seen()}, {"signing_key": "nowhere.pem"}),
     "no-recovery": ("wrong", {"a": seen()}, {"rules": {"recover_after": 0}}),
@@ -273,3 +273,12 @@ def test_forget_drops_all_of_a_host(ran):
     assert [path.name for path in (ran[0] / "forgetful" / "forecast").iterdir()] == ["b.json"]
     assert names(ran[0], "forgetful") == ["b.jws"]
     assert list(json.loads((ran[0] / "forgetful" / "state.json").read_text())["hosts"]) == ["b"]
+    # Of a host there was something, and of one that nobody knows nothing.
+    assert ran[1]["forgotten"]["forgotten"] == ["a"]
+
+
+@pytest.mark.parametrize("recoveries", [{"x": "refused"}, {"17": "perhaps"}, {"17": 1}, {"-1": "refused"}, {"1" * 30: "refused"}])
+def test_a_damaged_forecast_foretells_nothing(recoveries):
+    whole = {"schema": fleet_forecast.FORECAST, "events": [], "recoveries": {"17": "refused"}}
+    assert fleet_forecast.parse(json.dumps(whole).encode(), "here") == whole
+    assert fleet_forecast.parse(json.dumps({**whole, "recoveries": recoveries}).encode(), "here") is None

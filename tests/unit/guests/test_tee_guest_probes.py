@@ -94,6 +94,13 @@ def test_swap_in_memory_is_let_be():
     assert found["verdict"] == "ready" and found["swaps"] == ["/dev/zram0"]
 
 
+@pytest.mark.parametrize(("backing", "layers"), [(None, ["zram"]), ("none\n", ["zram"]), ("/dev/vdb\n", ["zram", "written-back"])])
+def test_zram_with_a_disk_behind_it_is_not_told_as_memory(backing, layers):
+    files = {"/proc/swaps": "Filename Type Size Used Priority\n/dev/zram0 partition 1 0 100\n", "/sys/block/zram0/dev": "252:0\n"}
+    found = look(guest(files={**files, "/sys/block/zram0/backing_dev": backing}, directories={"/sys/block": ["zram0"], "/sys/block/zram0": []}), MEMORY)
+    assert found["storage"]["swaps"] == [{"name": "/dev/zram0", "layers": layers}]
+
+
 def test_what_files_and_models_lie_on():
     """A root under dm-verity, state under LVM on dm-crypt, swap beside it, a share of the host, and a model that only its unit sees."""
     line = "%d 1 %s / %s rw - %s source rw%s\n"

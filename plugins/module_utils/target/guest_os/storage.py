@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.target.guest_os.plain_memory import active_swaps
 from ansible_collections.attested.ai.plugins.module_utils.target.memory import Mount, parse_mountinfo
-from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import Host, Unreadable
+from ansible_collections.attested.ai.plugins.module_utils.target.probes.host import ABSENT, Host, Unreadable
 
 MEMORY = ("tmpfs", "ramfs", "hugetlbfs")
 # File systems without a block device of their own that hold files all the same, some of them on another machine.
@@ -69,7 +69,7 @@ class _Devices:
     def layers(self, name: str, depth: int = 0) -> List[str]:
         """What lies between a device and the disks below it, from above; empty for a disk as it is."""
         if name.startswith("zram"):
-            return ["zram"]
+            return ["zram"] + self._written_back(name)
         if not name.startswith("dm-") or depth > _DEPTH:
             return []
         told = self.told(name)
@@ -77,6 +77,14 @@ class _Devices:
         for below in told["on"]:
             found += [layer for layer in self.layers(below, depth + 1) if layer not in found]
         return found
+
+    def _written_back(self, name: str) -> List[str]:
+        """Where zram has a disk behind it, what it compresses comes to lie there."""
+        backing = self._host.text("/sys/block/%s/backing_dev" % name)
+        if isinstance(backing, Unreadable):
+            # A kernel without write-back for zram has no such file.
+            return [] if backing.kind == ABSENT else ["unknown"]
+        return [] if backing == "none" else ["written-back"]
 
     def of(self, device: Tuple[int, int]) -> Optional[List[str]]:
         name = self._names.get(device)
