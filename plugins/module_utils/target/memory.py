@@ -10,18 +10,16 @@ A memory file system is safe for secrets when its pages cannot be written to a d
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import re
-import stat
 from dataclasses import dataclass
 from typing import Callable, List, Optional, Tuple, Union
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.target.wiping import Wiping
 
 _PR_GET_DUMPABLE = 3
 _PR_SET_DUMPABLE = 4
-_ZEROS = bytes(1 << 20)
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -158,49 +156,16 @@ def wipe(buffer: Union[bytearray, memoryview]) -> None:
 
 
 def wipe_tree(path: str, overwrite: bool = True) -> None:
-    """Overwrite every regular file under ``path`` in place, then remove it all. Nothing there is no error; links are not followed.
+    """Overwrite every regular file under ``path`` in place, then remove it all. Nothing there is no error. However deep it is, and whatever a program exchanges
+    meanwhile: links are not followed, at no moment.
 
     ``overwrite=False`` only removes: enough for large plaintext in memory, which the kernel clears before it gives the pages away.
     Everything is tried before AttestedError with the code wipe-incomplete names the first thing that is left.
     """
-    left: List[str] = []
-    _wipe_entry(path, overwrite, left)
-    if left:
-        raise AttestedError("%d entries could not be wiped, first %s" % (len(left), left[0]), where=path, code="wipe-incomplete")
-
-
-def _wipe_entry(path: str, overwrite: bool, left: List[str]) -> None:
-    """Wipe one entry and what is below it. What another process removes meanwhile is as good as wiped."""
-    try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISDIR(mode):
-            for name in os.listdir(path):
-                _wipe_entry(os.path.join(path, name), overwrite, left)
-            os.rmdir(path)
-            return
-        if overwrite and stat.S_ISREG(mode):
-            try:
-                _overwrite(path)
-            except OSError as error:
-                # It is removed all the same, but the caller learns that the content may still be there.
-                if error.errno != errno.ENOENT:
-                    left.append("%s (%s)" % (path, error.strerror))
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        left.append("%s (%s)" % (path, error.strerror))
-
-
-def _overwrite(path: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        remaining = os.fstat(descriptor).st_size
-        while remaining > 0:
-            remaining -= os.write(descriptor, _ZEROS[: min(remaining, len(_ZEROS))])
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    wiping = Wiping(overwrite)
+    wiping.run(path)
+    if wiping.left:
+        raise AttestedError("%d entries could not be wiped, first %s" % (wiping.left, wiping.first), where=path, code="wipe-incomplete")
 
 
 def _mount_of(path: str, device: Tuple[int, int], mounts: Tuple[Mount, ...]) -> Optional[Mount]:

@@ -10,12 +10,12 @@ followed that it could put there, and nothing is read where it could still excha
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import threading
 from typing import Any, Callable, List, Optional
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.target import memory
 from ansible_collections.attested.ai.plugins.module_utils.training import kept
 from ansible_collections.attested.ai.plugins.module_utils.training.failure import TrainingError
 
@@ -74,7 +74,7 @@ class Watch:
                 place = os.path.join(self._taken, str(number))
                 self._store.put(number, lambda dest, number=number, place=place: self._seal(number, place, dest))
                 self.sealed.append(number)
-                _remove(place)
+                memory.wipe_tree(place, overwrite=False)
         except (OSError, AttestedError) as error:
             what = error.what if isinstance(error, AttestedError) else "%s" % error.strerror
             raise TrainingError("checkpoint %s cannot be kept: %s" % (number or "", what), where=self._shared,
@@ -97,16 +97,9 @@ class Watch:
         finally:
             os.close(shared)
         for number in found[: -self.keep]:
-            _remove(os.path.join(self._taken, str(number)))
+            memory.wipe_tree(os.path.join(self._taken, str(number)), overwrite=False)
         return found[-self.keep:]
 
     def _check(self, number: int) -> None:
         if self.sealed and number <= self.sealed[-1]:
             raise TrainingError("%d comes after %d: numbers only rise" % (number, self.sealed[-1]), where=self._shared)
-
-
-def _remove(place: str) -> None:
-    """Memory is cleared before it is given away. A program that still has the folder open can exchange what is in it for links: this follows none, at no
-    moment, as memory.wipe_tree does not promise. Raises OSError.
-    """
-    shutil.rmtree(place)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 
 import pytest
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
-from ansible_collections.attested.ai.plugins.module_utils.target import memory
+from ansible_collections.attested.ai.plugins.module_utils.target import memory, wiping
 
 HEADER = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
 ROOT = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw,errors=remount-ro\n"
@@ -144,7 +145,7 @@ def test_lock_and_wipe():
 def test_wipe_tree_overwrites_before_it_removes(tmp_path):
     tree = tmp_path / "tree"
     (tree / "a" / "b").mkdir(parents=True)
-    (tree / "a" / "b" / "key").write_bytes(b"k" * (memory._ZEROS.__len__() + 5))
+    (tree / "a" / "b" / "key").write_bytes(b"k" * (len(wiping.ZEROS) + 5))
     (tree / "empty").write_bytes(b"")
     outside = tmp_path / "outside"
     outside.write_bytes(b"keep")
@@ -155,7 +156,7 @@ def test_wipe_tree_overwrites_before_it_removes(tmp_path):
     memory.wipe_tree(str(tree))
     assert not tree.exists()
     assert outside.read_bytes() == b"keep"
-    assert (tmp_path / "witness").read_bytes() == bytes(len(memory._ZEROS) + 5)
+    assert (tmp_path / "witness").read_bytes() == bytes(len(wiping.ZEROS) + 5)
     memory.wipe_tree(str(tree))
 
 
@@ -173,12 +174,12 @@ def test_wipe_tree_goes_on_and_names_what_is_left(tmp_path, monkeypatch):
         (tree / name).write_bytes(b"x")
     unlink = os.unlink
 
-    def refusing(path):
+    def refusing(path, **options):
         if path.endswith("b"):
             raise PermissionError(1, "Operation not permitted")
-        unlink(path)
+        unlink(path, **options)
 
-    monkeypatch.setattr(memory.os, "unlink", refusing)
+    monkeypatch.setattr(wiping.os, "unlink", refusing)
     with pytest.raises(AttestedError) as caught:
         memory.wipe_tree(str(tree))
     assert caught.value.code == "wipe-incomplete" and str(tree / "b") in str(caught.value)
@@ -238,10 +239,10 @@ def test_what_cannot_be_hardened_is_said(monkeypatch):
 
 
 def test_a_file_that_cannot_be_overwritten_is_removed_and_named(tmp_path, monkeypatch):
-    def refuse(path):
+    def refuse(name, folder):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(memory, "_overwrite", refuse)
+    monkeypatch.setattr(wiping, "_overwrite", refuse)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "key").write_text("k")
     with pytest.raises(AttestedError) as caught:
@@ -253,12 +254,58 @@ def test_a_tree_that_somebody_else_removes_meanwhile_is_wiped(tmp_path, monkeypa
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "key").write_text("k")
     (tmp_path / "tree" / "pipe").symlink_to("nowhere")
-    overwrite = memory._overwrite
+    overwrite = wiping._overwrite
 
-    def vanish(path):
-        os.unlink(path)
-        overwrite(path)
+    def vanish(name, folder):
+        os.unlink(name, dir_fd=folder)
+        overwrite(name, folder)
 
-    monkeypatch.setattr(memory, "_overwrite", vanish)
+    monkeypatch.setattr(wiping, "_overwrite", vanish)
     memory.wipe_tree(str(tmp_path / "tree"))
     assert not (tmp_path / "tree").exists()
+
+
+def test_a_tree_deeper_than_paths_descriptors_and_calls_go_is_wiped(tmp_path):
+    here = os.open(str(tmp_path), os.O_RDONLY)
+    for _level in range(1200):
+        os.mkdir("deep", dir_fd=here)
+        below = os.open("deep", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("key", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 16, before[1]))
+    try:
+        memory.wipe_tree(str(tmp_path / "deep"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    # Nothing is below it, whatever its name is.
+    assert os.listdir(str(tmp_path)) == [] and os.fstat(here).st_nlink == 0
+    os.close(here)
+
+
+@pytest.mark.parametrize("exchanged", [["x/y/z"], ["x/y"], ["x/y/z", "x/y"], ["x/y/z", "x"]])
+def test_folders_that_are_exchanged_meanwhile_lead_nowhere_else(tmp_path, monkeypatch, exchanged):
+    """While the lowest is looked at, they are moved out, and links to a neighbour are put into their places."""
+    tree, neighbour, listdir = tmp_path / "tree", tmp_path / "neighbour", os.listdir
+    for folder in (tree / "x" / "y" / "z", tree / "x" / "2", neighbour / "z", neighbour / "y" / "z", tmp_path / "moved"):
+        folder.mkdir(parents=True)
+        (folder / "key").write_text("k")
+
+    def exchange(folder):
+        found = listdir(folder)
+        if os.fstat(folder).st_ino == lowest:
+            for number, name in enumerate(exchanged):
+                (tree / name).rename(tmp_path / "moved" / str(number))
+                (tree / name).symlink_to(neighbour)
+        return found
+
+    lowest = (tree / "x" / "y" / "z").stat().st_ino
+    monkeypatch.setattr(wiping.os, "listdir", exchange)
+    with pytest.raises(AttestedError) as caught:
+        memory.wipe_tree(str(tree), overwrite=False)
+    assert caught.value.code == "wipe-incomplete" and str(tree) in str(caught.value)
+    monkeypatch.undo()
+    assert sorted(str(path.relative_to(neighbour)) for path in neighbour.rglob("key")) == ["y/z/key", "z/key"]
+    # What it was in is empty all the same, and so is what was not exchanged.
+    assert not list((tmp_path / "moved" / "0").rglob("key")) and not list(tree.rglob("key"))
