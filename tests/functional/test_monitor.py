@@ -160,7 +160,8 @@ def test_rounds_over_a_fleet(fleet, soft_guest, monkeypatch):
         soft_guest.misbehave("debug")
         status, said = fleet.round("--check", "-e", "attestation_monitor_fail_on=acts", attestation_monitor_rules=rules)
         assert status == 0 and not (directory / "kept").exists() and not (directory / "attested.prom").exists(), said
-        assert "quarantine" in said and not got and not asked.exists() and not (directory / "hooked").exists() and key() == b"of the model"
+        assert "quarantine" in said and "Would do" in said and "Done" not in said
+        assert not got and not asked.exists() and not (directory / "hooked").exists() and key() == b"of the model"
         soft_guest.misbehave("none")
         status, said = fleet.round()
         assert status == 0 and "1 good, 0 bad, 1 without an answer" in said, said
@@ -212,6 +213,50 @@ def test_rounds_over_a_fleet(fleet, soft_guest, monkeypatch):
         with pytest.raises(AttestedError) as refused:
             key()
         assert refused.value.code == "kbs-plugin-failed"
+
+
+# Which Python asked says whose variables were used.
+WHO = """#!/bin/sh
+case "$1" in
+show) printf 'LoadState=loaded\\nActiveState=active\\n' ;;
+*) echo "$PYTHON_OF $*" >> {folder}/asked ;;
+esac
+"""
+
+
+def test_a_step_that_fails_costs_no_other_step_and_no_other_host(fleet, soft_guest, monkeypatch):
+    """A guest behind ssh, which is not there, whose inventory names no connection: its service is not looked for on the controller. A dead hook keeps no
+    service running, and a dead webhook no command from being told. All in one round, because it costs seconds."""
+    directory = fleet.directory
+    for name, text in (("systemctl", WHO.format(folder=directory)), ("python-of-good", f'#!/bin/sh\nexport PYTHON_OF=good\nexec {sys.executable} "$@"\n')):
+        (directory / name).write_text(text)
+        (directory / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+    hosts = fleet.inventory["all"]["children"]["guests"]["hosts"]
+    hosts["absent"] = {name: value for name, value in hosts.pop("lost").items() if name != "ansible_connection"}
+    hook, dead = hosts["good"]["attestation_monitor_quarantine"], {"kind": "http", "url": "http://127.0.0.1:9/close"}
+    service = {"kind": "service", "become": False}
+    hosts["absent"]["attestation_monitor_quarantine"] = [{**service, "name": "of-absent.service"}, *hook]
+    hosts["good"]["ansible_python_interpreter"] = str(directory / "python-of-good")
+    hosts["good"]["attestation_monitor_quarantine"] = [{"kind": "htpp"}, dead, {**service, "name": "of-good.service"}]
+    hosts["near"] = {"ansible_connection": "local"}
+    hosts["near"]["attestation_monitor_quarantine"] = [{**service, "name": "of-near.service", "host": "localhost"}]
+    soft_guest.misbehave("debug")
+    status, said = fleet.round(
+        attestation_monitor_rules={"quarantine_after": 1, "quarantine_missing_after": 1, "alert_after": 1, "missing_after": 1},
+        attestation_monitor_webhooks=[{"url": "http://127.0.0.1:9/alert"}], attestation_monitor_commands=[[str(directory / "hook.sh"), "told"]],
+    )  # fmt: skip
+    assert status == 2, said
+    assert (directory / "asked").read_text().splitlines() == ["good stop of-good.service", " stop of-near.service"], said
+    closed, told = (directory / "hooked").read_text().split("\n", 1)
+    assert closed == '{"host": "absent", "act": "quarantine"} close'
+    assert told.endswith(" told\n") and json.loads(told[: -len(" told\n")])["hosts"] == ["absent", "good", "near"]
+    (failed,) = [line for line in said.splitlines() if "the next round tries again" in line]
+    assert "quarantine of absent: Stop where its machine did not answer: absent is unreachable: " in failed and "alert: Post them failed for absent" in failed
+    assert "quarantine of good: Stop where it is not said right: " in failed and "; Call the hook of the load balancer: " in failed, failed
+    # What was not done is not noted as done, and what was is.
+    assert [event for event in fleet.history() if event[1] == "quarantined"] == [("near", "quarantined")]
+    assert (directory / "report" / "report.html").exists()
 
 
 @pytest.fixture
