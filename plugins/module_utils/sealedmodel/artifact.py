@@ -24,8 +24,10 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.source imp
 LAYOUT, COPY, REGISTRY = "oci:", "dir:", "docker://"
 # ModelPack's name of a file, and that which oras gives.
 _NAMES = ("org.cncf.model.filepath", "org.opencontainers.image.title")
-# oras packs a directory so.
+# oras packs a directory so, and gives a plain file the type of an archive unless it is told another.
 _UNPACK = "io.deis.oras.content.unpack"
+_ORAS_FILE = "application/vnd.oci.image.layer.v1.tar"
+_ARCHIVE = {"tar", "gzip", "zstd"}
 _PINNED = re.compile(r"(?P<name>.*?)(?:@(?P<digest>sha256:[0-9a-f]{64}))?\Z", re.DOTALL)
 
 
@@ -59,7 +61,7 @@ def _path(layer: layout.Layer, where: str) -> str:
     if len(names) != 1:
         what = "its blob %s has %s" % (layer.digest, "two names" if names else "no name")
         raise ModelError(what, where=where, fix="A blob is named by the annotation %s or %s" % _NAMES, code="model-artifact")
-    if _UNPACK in layer.annotations or {"tar", "gzip", "zstd"} & set(re.split(r"[.+]", layer.media_type)):
+    if _UNPACK in layer.annotations or (layer.media_type != _ORAS_FILE and _ARCHIVE & set(re.split(r"[.+]", layer.media_type))):
         fix = "Push files, not directories, and without compression"
         raise ModelError("its blob %s is an archive" % strict.quoted(*names), where=where, fix=fix, code="model-artifact")
     (name,) = names
@@ -127,12 +129,13 @@ class ArtifactDirectory:
     def _listed(self, tag: str, digest: str) -> str:
         """The digest of the manifest that is meant."""
         entries = layout.parse(self._read("index.json", layout.MANIFEST_MAX), self._src).get("manifests")
-        found = [layout.descriptor(entry, self._src) for entry in (entries if isinstance(entries, list) else [])]
-        named = [entry for entry in found if (not tag or entry.annotations.get(layout.REF_NAME) == tag) and (not digest or entry.digest == digest)]
-        if len(named) != 1:
+        # What is not meant may be of any kind; one manifest may have several tags.
+        meant = [entry for entry in (entries if isinstance(entries, list) else []) if _is_meant(entry, tag, digest)]
+        found = {layout.descriptor(entry, self._src).digest for entry in meant}
+        if len(found) != 1:
             fix = "Name one: oci:FOLDER:TAG, or oci:FOLDER@sha256:..."
-            raise ModelError("it holds %d artifacts of this name" % len(named), where=self._src, fix=fix, code="model-artifact")
-        return named[0].digest
+            raise ModelError("it holds %d artifacts of this name" % len(found), where=self._src, fix=fix, code="model-artifact")
+        return found.pop()
 
     def _place(self, digest: str) -> str:
         plain = digest.rpartition(":")[2]
@@ -151,6 +154,13 @@ class ArtifactDirectory:
         if len(raw) > limit:
             raise ModelError("it is longer than %d bytes" % limit, where=os.path.join(self._folder, path), code="model-artifact")
         return raw
+
+
+def _is_meant(entry: Any, tag: str, digest: str) -> bool:
+    if not isinstance(entry, dict) or (digest and entry.get("digest") != digest):
+        return False
+    notes = entry.get("annotations")
+    return not tag or (isinstance(notes, dict) and notes.get(layout.REF_NAME) == tag)
 
 
 def _local(path: str) -> str:

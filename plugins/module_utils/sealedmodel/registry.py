@@ -3,8 +3,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 """An encrypted model in an OCI registry, decrypted while it is fetched: manifest and blobs by the distribution protocol, blobs in ranges.
 
-The registry is trusted no more than any other server. A user and password go to it, and to where it has its tokens made if that host is named too;
-a token is asked for that reads this one artifact.
+The registry is trusted no more than any other server. A user and password go to it, and to where it has its tokens made if that host is named too, never
+in clear but to this machine itself; a token is asked for that reads this one artifact.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import ipaddress
 import re
 import threading
-from typing import Any, Dict, Mapping, Optional
-from urllib.parse import urlencode, urlsplit
+from typing import Any, Dict, Mapping, Optional, Tuple
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.formats import strict
@@ -38,7 +39,11 @@ class RegistrySource(WebSource):
         if web.urls:
             raise ModelError("urls are for servers of files: a registry's manifest says where its blobs are", where=src, fix="Omit urls", code="model-options")
         host, name, version = artifact.remote(src)
-        base = "%s://%s/v2/%s" % ("http" if web.allow_http else "https", host, name)
+        scheme = "http" if web.allow_http else "https"
+        if auth_file and web.allow_http and not _is_here(re.sub(r":[0-9]+\Z", "", host).strip("[]")):
+            fix = "Omit allow_http, and give ca_path if the registry's certificate is signed by an authority of your own"
+            raise ModelError("with allow_http the password of auth_file would be sent in clear", where=src, fix=fix, code="model-options")
+        base = "%s://%s/v2/%s" % (scheme, host, name)
         # A model has no file without a name. Where the others lie is known when the manifest was read.
         urls = {"": "%s/manifests/%s" % (base, version)}
         headers = {"Accept": "%s, %s" % (layout.OCI_MANIFEST, layout.DOCKER_MANIFEST), **web.headers}
@@ -82,11 +87,12 @@ class Guard:
     def _token(self, asked: Mapping[str, str]) -> str:
         try:
             realm = urlsplit(asked.get("realm", ""))
+            at_home = _server(realm) == _server(urlsplit("%s://%s" % (realm.scheme, self._host)))
         except ValueError:
-            realm = urlsplit("")
-        home = self._host.rpartition(":")[0] if re.search(r":[0-9]+\Z", self._host) else self._host
-        hosts = {home.strip("[]").lower(), *(host.lower() for host in self._web.redirect_hosts)}
-        if realm.hostname not in hosts or realm.query or realm.fragment or (realm.scheme != "https" and not self._web.allow_http):
+            realm, at_home = urlsplit(""), False
+        named = realm.hostname in [host.lower() for host in self._web.redirect_hosts]
+        in_clear = realm.scheme != "https" and not (self._web.allow_http and (not self._basic or _is_here(realm.hostname)))
+        if not (at_home or named) or realm.query or realm.fragment or in_clear:
             what = "the registry has its tokens made by %s" % strict.quoted(asked.get("realm", "") or "nobody")
             fix = "If that host is meant, add it to redirect_hosts: it gets the password"
             raise ModelError(what, where=self._host, fix=fix, code="model-remote-redirect")
@@ -105,6 +111,19 @@ class Guard:
         if not isinstance(token, str) or not re.match(r"[A-Za-z0-9._~+/=-]+\Z", token):
             raise ModelError("it sends no token", where=realm.netloc, code="model-remote-denied")
         return token
+
+
+def _server(parts: SplitResult) -> Tuple[Optional[str], int]:
+    """Host and port: on another port of the same host another may listen. Raises ValueError."""
+    return parts.hostname, parts.port or {"http": 80}.get(parts.scheme, 443)
+
+
+def _is_here(host: Optional[str]) -> bool:
+    """What is sent there stays on this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
 
 
 def credentials(path: str, host: str, name: str) -> str:

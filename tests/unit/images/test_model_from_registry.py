@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import images_lab
 import pytest
@@ -155,6 +156,55 @@ def test_an_image_lies_in_a_layout_as_it_is_mapped(packed, tmp_path: Path):
     image_open.check_image(source.name(tree.IMAGE), manifest.image)
 
 
+def test_one_manifest_under_two_tags_beside_what_is_none(packed, tmp_path: Path):
+    back = images_lab.copied(packed.folder, tmp_path / "back")
+    index = json.loads((back / "index.json").read_text())
+    (first,) = index["manifests"]
+    other = {**first, "annotations": {**first["annotations"], layout.REF_NAME: "2"}}
+    index["manifests"] = [{"mediaType": "a", "digest": "sha512:0"}, {**other, "digest": "odd", "annotations": 7}, 1, first, other]
+    (back / "index.json").write_text(json.dumps(index))
+    for name in ("1", "2", f"1@{packed.draft.digest}"):
+        assert artifact.ArtifactDirectory(f"oci:{back}:{name}").read_small(tree.MANIFEST)
+    assert artifact.ArtifactDirectory(f"oci:{back}@{packed.draft.digest}").read_small(tree.MANIFEST)
+    packed.world.refused("image-manifest", f"oci:{back}")
+    packed.world.refused("model-artifact", f"oci:{back}:3")
+
+
+@pytest.mark.parametrize("host", ["registry.example.org", "192.0.2.1:80", "[2001:db8::1]:5000", "127.0.0.1.example.org", "localhost.example.org:80"])
+def test_no_password_goes_in_clear_to_another_machine(packed, tmp_path: Path, host: str):
+    path = auth_file(tmp_path / "auth.json", host)
+    said = packed.world.refused("model-options", f"docker://{host}/m:1", auth_file=path)
+    assert "in clear" in said and "not-for-others" not in said
+
+
+@pytest.mark.parametrize(("host", "http", "named", "realm"), [
+    ("registry.example.org", False, (), "https://registry.example.org:8443/token"),
+    ("registry.example.org:5000", False, (), "https://registry.example.org/token"),
+    ("registry.example.org:5000", False, (), "https://registry.example.org:port/token"),
+    ("127.0.0.1:5000", True, (), "http://127.0.0.1:5001/token"),
+    ("127.0.0.1:5000", True, ("login.example.org",), "http://login.example.org/token"),
+])  # fmt: skip
+def test_who_makes_tokens_gets_the_password_only_where_it_was_meant_to_go(monkeypatch, host, http, named, realm):
+    monkeypatch.setattr(registry, "WebSource", None)
+    guard = registry.Guard(host, "m", "bm90OmZvci1vdGhlcnM=", web.Web("", allow_http=http, redirect_hosts=named))
+    with pytest.raises(AttestedError) as caught:
+        guard.answer(f'Bearer realm="{realm}",service="x"', "")
+    assert caught.value.code == "model-remote-redirect"
+
+
+@pytest.mark.parametrize(("host", "named", "realm"), [
+    ("registry.example.org", (), "https://Registry.example.org:443/token"),
+    ("registry.example.org:443", (), "https://registry.example.org/token"),
+    ("[2001:db8::1]:5000", (), "https://[2001:db8::1]:5000/token"),
+    ("registry.example.org", ("Login.example.org",), "https://login.example.org:8443/token"),
+])  # fmt: skip
+def test_the_registry_itself_and_who_was_named_make_tokens(monkeypatch, host, named, realm):
+    monkeypatch.setattr(registry, "WebSource", lambda asked: SimpleNamespace(read_small=lambda *_: b'{"token": "t"}', close=lambda: None))
+    guard = registry.Guard(host, "m", "bm90OmZvci1vdGhlcnM=", web.Web("", redirect_hosts=named))
+    guard.answer(f'Bearer realm="{realm}",service="x"', "")
+    assert guard.current == "Bearer t"
+
+
 def layer(name: str | None, title: str | None = None, media_type: str = models.WEIGHT, size: int = 1, **more: str) -> dict:
     notes = {**({models.FILE_PATH: name} if name is not None else {}), **({"org.opencontainers.image.title": title} if title is not None else {}), **more}
     return {"mediaType": media_type, "digest": "sha256:" + "1" * 64, "size": size, "annotations": notes}
@@ -172,6 +222,8 @@ def layer(name: str | None, title: str | None = None, media_type: str = models.W
     ([layer("weights", media_type="application/vnd.oci.image.layer.v1.tar+gzip")], "archive"),
     ([layer(None, "weights", **{"io.deis.oras.content.unpack": "true"})], "archive"),
     ([layer(tree.MANIFEST, size=(64 << 20) + 1), layer(tree.SIGNATURE)], "longer than"),
+    ([layer("a.tink", media_type="application/vnd.cncf.model.weight.v1.tar")], "archive"),
+    ([layer(None, "a.tink", "application/vnd.oci.image.layer.v1.tar")], "no encrypted model"),
     ([layer("a.tink")], "no encrypted model"),
     ([layer(tree.MANIFEST, size=-1)], "size"),
     ([{**layer("a.tink"), "digest": "md5:00"}], "digest"),
