@@ -107,11 +107,8 @@ class ActionModule(ActionBase):
                 found = {"history": store.tell(fleet_round.settle(memories, options["settled"], now), options["history_max"])}
                 store.remember(memories)
             else:
-                for host in options["hosts"]:
-                    memories.pop(host, None)
-                    store.forget(host)
+                found = {"forgotten": fleet_round.forget(store, memories, options["hosts"])}
                 store.remember(memories)
-                found = {}
         return {"changed": bool(store.changed), **found}
 
     def _observe(

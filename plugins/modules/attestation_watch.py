@@ -303,6 +303,12 @@ files:
   type: list
   elements: str
   sample: [results/guest1.jws, state.json]
+forgotten:
+  description: Hosts of O(hosts) of which anything was kept or remembered until now. In check mode what would be dropped.
+  returned: operation=forget
+  type: list
+  elements: str
+  sample: [guest1]
 code:
   description: A stable word for the reason of a failure.
   returned: failure

@@ -218,3 +218,15 @@ def settle(memories: dict[str, Memory], settled: t.Sequence[Row], now: datetime)
             events.append({"at": format_time(now), "host": host, "event": what, "state": "", "detail": one.get("detail") or "", "changes": []})
         memories[host] = after
     return events
+
+
+def forget(store: FleetStore, memories: dict[str, Memory], hosts: t.Iterable[str]) -> list[str]:
+    """Drop all that is kept and remembered of ``hosts``. Returns those of which there was something."""
+    found = []
+    for host in dict.fromkeys(hosts):
+        before = len(store.changed)
+        known = memories.pop(host, None) is not None
+        store.forget(host)
+        if known or len(store.changed) > before:
+            found.append(host)
+    return found

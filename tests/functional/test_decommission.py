@@ -13,6 +13,7 @@ import sys
 import pytest
 import yaml
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError
+from ansible_collections.attested.ai.plugins.module_utils.fleet.reaction import Memory
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease import ledger
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -90,6 +91,11 @@ def steps_of(path):
     return found
 
 
+def remember(folder, *hosts):
+    state = {"schema": "attested.ai/fleet-state/1", "hosts": {host: Memory().to_dict() for host in hosts}}
+    (folder / "kept/state.json").write_text(json.dumps(state))
+
+
 @pytest.fixture
 def broker(tmp_path):
     """A key broker that gives the keys of two models to whom it trusts, and how it is administered."""
@@ -114,6 +120,7 @@ def rack(tmp_path, broker):
     for name in ("results/fe80%3A%3A1.jws", "results/other.jws", "evidence/fe80%3A%3A1.json"):
         (tmp_path / "kept" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "kept" / name).write_text("x")
+    remember(tmp_path, "fe80::1", "other")
     for name, text in (("nginx.service", "active enabled "), ("web.socket", "active enabled "), ("stubborn.service", "active enabled "),
                        ("woken.service", "active disabled web.socket")):  # fmt: skip
         (tmp_path / "units").mkdir(exist_ok=True)
@@ -135,7 +142,8 @@ def rack(tmp_path, broker):
         # What ends with a slash has no last part.
         hosts[name] = {**common, "decommission_models": [f"{tmp_path / name / 'model[1]'}/"], "decommission_services": services}
     (tmp_path / "vms" / "vm-1").mkdir(parents=True)
-    hosts["fe80::1"]["decommission_vms"], hosts["dirty"]["decommission_vms"] = ["vm-1"], []
+    # No name of a guest: the one after it goes all the same.
+    hosts["fe80::1"]["decommission_vms"], hosts["dirty"]["decommission_vms"] = ["vm 0", "vm-1"], []
     (tmp_path / "fe80::1" / "model[1].complete").write_text("{}")
     return {"all": {"children": {"rack": {"hosts": hosts}}}}
 
@@ -180,25 +188,30 @@ def test_each_step_is_proven_or_the_run_fails(run, rack, variables, broker, tmp_
     assert outcome == "listed" and "listed, not revoked" in proof and "kek-7 are still known to the guests" in proof
     assert steps["localhost", "pods"]["inference/llama"][0] == "ok" and "llama-guard-6d9" in (tmp_path / "kubeconfig").read_text(), said
     assert steps[here[0], "services"] == {name: ("ok", "systemd says: inactive, disabled") for name in ("nginx", "web.socket")}, said
-    assert steps[here[0], "models"].popitem()[1][0] == "ok" and not (tmp_path / "fe80::1" / "model[1].complete").exists()
+    assert [one[0] for one in steps[here[0], "models"].values()] == ["ok"] and not (tmp_path / "fe80::1" / "model[1].complete").exists()
     assert [path.name for path in (tmp_path / "kept/results").iterdir()] == ["other.jws"] and not list((tmp_path / "kept/evidence").iterdir())
     assert [one[0] for one in steps["localhost", "monitor"].values()] == ["ok"]
+    assert list(json.loads((tmp_path / "kept/state.json").read_text())["hosts"]) == ["other"]
     # The role asks for root before it looks.
-    assert [one[0] for one in steps[here[0], "vms"].values()] == (["ok"] if os.geteuid() == 0 else ["failed"]), said
+    guests = {name: one[0] for name, one in steps[here[0], "vms"].items()}
+    assert guests == {"vm 0": "failed", "vm-1": "ok" if os.geteuid() == 0 else "failed"} and "vms on fe80::1: vm 0: " in said, said
     assert (tmp_path / "vms/vm-1").exists() == (os.geteuid() != 0)
-    assert "still: stubborn is active, disabled" in str(steps["dirty", "services"]) and steps["dirty", "models"].popitem()[1][0] == "failed", said
+    assert steps["dirty", "services"] == {"stubborn": ("failed", "systemd still says: active, disabled")}, said
+    assert [one[0] for one in steps["dirty", "models"].values()] == ["failed"], said
     assert steps["dirty", "vms"] == {"none": ("nothing", "decommission_vms is empty")}
 
-    # Again: what was done before is told as that, and what never was there is no success.
+    # Again: what was done before is told as that, and what never was there is no success. The memory alone is something, too.
+    remember(tmp_path, "fe80::1", "other")
     status, said = run("decommission", inventory=rack, **{**variables, "target": "fe80::1", "decommission_confirm": "fe80::1",
-                       "decommission_steps": ["keys"], "decommission_resources": [KEY, GONE]})  # fmt: skip
+                       "decommission_steps": ["keys", "monitor"], "decommission_resources": [KEY, GONE]})  # fmt: skip
     steps = steps_of(tmp_path / "proof.json")
     assert steps["localhost", "keys"][KEY][0] == "ok" and "done before, says the document of" in steps["localhost", "keys"][KEY][1], said
     assert steps["localhost", "keys"][GONE][0] == "absent" and "compare the name" in steps["localhost", "keys"][GONE][1] and status == 0, said
+    assert steps["localhost", "monitor"] == {"records and memory of fe80::1": ("ok", "no record of them, no memory; the history keeps what happened")}, said
 
 
-def blunted(folder):
-    """The playbook without the tasks that take something away: whatever it reads afterwards is as before."""
+def blunted(folder, stands_for=()):
+    """The playbook without the tasks that take something away: whatever it reads afterwards is as before. ``stands_for`` are names, and what to call instead."""
     shutil.copytree(REPO / "playbooks", folder / "plays")
     doing = {"Take them out of the key broker": None, "Remove it": None, "Stop services, and keep them stopped": None, "Wipe what was opened": None,
              "Remove the guest, and its files": None, "Forget them": None}  # fmt: skip
@@ -207,13 +220,17 @@ def blunted(folder):
         for one in tasks:
             if one.get("name") in doing:
                 doing[one["name"]] = True
+                yield {**one, "when": False}
             elif "block" in one:
                 yield {**one, "block": list(without(one["block"]))}
             else:
                 yield one
 
     for path in (folder / "plays/tasks/decommission").glob("*.yml"):
-        path.write_text(yaml.safe_dump(list(without(yaml.safe_load(path.read_text())))))
+        text = yaml.safe_dump(list(without(yaml.safe_load(path.read_text()))))
+        for name, instead in stands_for:
+            text = text.replace(name, instead)
+        path.write_text(text)
     assert all(doing.values()), doing
     return str(folder / "plays/decommission.yml")
 
@@ -221,20 +238,65 @@ def blunted(folder):
 def test_what_is_read_again_fails_each_step_that_did_nothing(run, rack, variables, tmp_path):
     hosts = rack["all"]["children"]["rack"]["hosts"]
     del hosts["dirty"]
-    hosts["fe80::1"]["decommission_services"] = ["nginx", "woken"]
+    hosts["fe80::1"].update(decommission_services=["nginx", "woken"], decommission_vms=["vm-1"])
     process = subprocess.Popen([sys.executable, "-c", "input()", str(tmp_path / "vms/vm-1/disk")], stdin=subprocess.PIPE)
     try:
         status, said = run(blunted(tmp_path), inventory=rack, decommission_confirm="rack", **variables)
     finally:
         process.communicate(b"\n")
-    steps = {key: {one: text for one, text in found.values() if one != "listed"} for key, found in steps_of(tmp_path / "proof.json").items()}
-    assert status == 2 and len(steps) == 6 and all(set(one) == {"failed"} for one in steps.values()), said
-    for key, words in (
-        (("localhost", "keys"), "still had, after they were deleted: " + KEY), (("localhost", "pods"), "deployment llama, pod llama-6d9f8b6c57-abcde"),
-        (("localhost", "monitor"), "fe80%3A%3A1.jws"), (("fe80::1", "services"), "nginx is active, enabled; woken is active, disabled, may be started by web"),
-        (("fe80::1", "models"), "model[1].complete"), (("fe80::1", "vms"), str(tmp_path / "vms/vm-1") + ", processes %d " % process.pid),
+    steps = steps_of(tmp_path / "proof.json")
+    # Keys that are out are told also where none could be revoked.
+    assert steps["localhost", "keys"].pop("keys that were given out")[0] == "listed", said
+    assert status == 2 and len(steps) == 6 and all(one == "failed" for found in steps.values() for one, _text in found.values()), said
+    for key, what, words in (
+        (("localhost", "keys"), KEY, "still had, after they were deleted: " + KEY),
+        (("localhost", "pods"), "inference/llama", "deployment llama, pod llama-6d9f8b6c57-abcde"),
+        (("localhost", "monitor"), "Stop while something is kept", "fe80%3A%3A1.jws"),
+        (("fe80::1", "services"), "nginx", "active, enabled"), (("fe80::1", "services"), "woken", "active, disabled, may be started by web"),
+        (("fe80::1", "models"), f"{tmp_path}/fe80::1/model[1]/", "model[1].complete"),
+        (("fe80::1", "vms"), "vm-1", str(tmp_path / "vms/vm-1") + ", processes %d " % process.pid),
     ):  # fmt: skip
-        assert words in steps[key]["failed"], (steps, said)
+        assert words in steps[key][what][1], (steps, said)
+
+
+# Stand-ins for roles that would change the machine that runs the tests, and for what reads its boot loader: of TDX it still has something.
+BACK = [{"name": "Take it back", "ansible.builtin.set_fact": {"tee_host_result": {"reboot_required": False}}}]
+ROLES = {"tdx_host": BACK, "snp_host": BACK, "model_server": [{"name": "Take it away", "ansible.builtin.fail": {"msg": "no such server"}}]}
+CMDLINE = """#!/usr/bin/python
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule({"owner": {}, "state": {}}, supports_check_mode=True)
+module.exit_json(changed=module.check_mode and module.params["owner"] == "tdx_host", reboot_required=False, running="quiet")
+"""
+
+
+def test_one_that_fails_hides_none_of_the_others(run, rack, variables, tmp_path):
+    peer = tmp_path / "collections/ansible_collections/lab/peer"
+    for name, tasks in ROLES.items():
+        (peer / "roles" / name / "tasks").mkdir(parents=True)
+        (peer / "roles" / name / "tasks/main.yml").write_text(yaml.safe_dump(tasks))
+    (peer / "plugins/modules").mkdir(parents=True)
+    (peer / "plugins/modules/kernel_cmdline.py").write_text(CMDLINE)
+    del rack["all"]["children"]["rack"]["hosts"]["dirty"], variables["decommission_kbs"]["url"]
+    rack["all"]["children"].update({group: {"hosts": {"fe80::1": {}}} for group in ("tdx_hosts", "snp_hosts", "model_servers")})
+    # The records are gone, the memory is not.
+    for path in (tmp_path / "kept").glob("*/fe80*"):
+        path.unlink()
+    playbook = blunted(tmp_path, [(f"attested.ai.{name}", f"lab.peer.{name}") for name in (*ROLES, "kernel_cmdline")])
+    variables["decommission_steps"] = ["keys", "services", "hosts", "monitor"]
+    status, said = run(playbook, inventory=rack, decommission_confirm="rack", **variables)
+    steps, what = steps_of(tmp_path / "proof.json"), "%s: kernel command line, parameters of modules"
+    assert status == 2, said
+    assert steps["localhost", "keys"][KEY][0] == "failed" and "needs url" in steps["localhost", "keys"][KEY][1], said
+    assert steps["localhost", "keys"]["keys that were given out"][0] == "listed", said
+    assert steps["fe80::1", "services"] == {
+        "model servers": ("failed", "Take it away: no such server"), "nginx": ("failed", "systemd still says: active, enabled"),
+        "web.socket": ("failed", "systemd still says: active, enabled"),
+    }, said  # fmt: skip
+    outcome, proof = steps["fe80::1", "hosts"][what % "tdx_host"]
+    assert outcome == "failed" and proof.endswith("still there: what it set on the kernel command line, by the boot loader"), said
+    assert steps["fe80::1", "hosts"][what % "snp_host"] == ("ok", "the boot loader and modprobe.d have nothing of ours; runs with: quiet"), said
+    ((outcome, proof),) = steps["localhost", "monitor"].values()
+    assert outcome == "failed" and f"still has something of fe80::1 in {tmp_path}/kept" in proof, said
 
 
 def test_nothing_named_is_no_success(run, rack, variables, tmp_path):

@@ -86,6 +86,12 @@ def _nothing(step: str, told: Mapping[str, Any]) -> Row:
     return {"what": "none", "outcome": outcome, "proof": "none was named: %s%s" % (needed(step), hint)}
 
 
+def _told(row: Mapping[str, Any]) -> str:
+    """What failed, in words. A step has several things, and whoever reads only the end of a run needs to know which."""
+    what = "" if row["what"] in ("all", "none") else ": " + row["what"]
+    return "%s on %s%s: %s" % (row["step"], row["host"], what, row["proof"])
+
+
 def judged(made: Sequence[Mapping[str, Any]], steps: Sequence[str], asked: bool, hosts: Sequence[str], controller: str) -> Dict[str, Any]:
     """All rows, one for each step that left none included, who was not reached, and everything that stands against success."""
     all_rows = [dict(row) for row in made]
@@ -96,7 +102,7 @@ def judged(made: Sequence[Mapping[str, Any]], steps: Sequence[str], asked: bool,
     for host, step in wanted:
         if (host, step) not in seen:
             all_rows.append({"host": host, "step": step, "what": "all", "outcome": "failed", "proof": "it gave no answer: it was lost on the way"})
-    wrong = ["%s on %s: %s" % (row["step"], row["host"], row["proof"]) for row in all_rows if row["outcome"] == "failed" and row["step"] != "reach"]
+    wrong = [_told(row) for row in all_rows if row["outcome"] == "failed" and row["step"] != "reach"]
     done = {row["step"] for row in all_rows if row["outcome"] in DONE}
     failed = {row["step"] for row in all_rows if row["outcome"] == "failed"}
     if asked:

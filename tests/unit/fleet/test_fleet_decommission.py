@@ -57,7 +57,7 @@ def row(outcome, step="models", host="h"):
         ([row("ok"), row("absent", "vms")], ["models", "vms"], False, []),
         ([row("ok"), row("absent", "vms")], ["models", "vms"], True, ["vms was asked for, and nothing was done"]),
         ([row("nothing"), row("listed", "keys", "localhost")], ["models", "keys"], False, ["nothing was taken out of service"]),
-        ([row("failed")], ["models"], True, ["models on h: p"]),
+        ([row("failed")], ["models"], True, ["models on h: x: p"]),
         ([], ["models"], False, ["models on h: it gave no answer"]),
         ([row("ok")], ["models", "monitor"], False, ["monitor on localhost: it gave no answer"]),
         ([row("failed", "reach")], ["models"], False, ["not reached: h"]),
