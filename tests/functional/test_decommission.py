@@ -211,7 +211,7 @@ def test_each_step_is_proven_or_the_run_fails(run, rack, variables, broker, tmp_
 
 
 def blunted(folder, stands_for=()):
-    """The playbook without the tasks that take something away: whatever it reads afterwards is as before. ``stands_for`` are names, and what to call instead."""
+    """The playbook without the tasks that take something away: whatever it reads afterwards is as before. ``stands_for`` has names, and others to call."""
     shutil.copytree(REPO / "playbooks", folder / "plays")
     doing = {"Take them out of the key broker": None, "Remove it": None, "Stop services, and keep them stopped": None, "Wipe what was opened": None,
              "Remove the guest, and its files": None, "Forget them": None}  # fmt: skip
