@@ -49,6 +49,10 @@ class ActionModule(ControllerAction):
             raise TrainingError("the agreement has no such output", where=output, code="result-other")
         if party.id not in agreement.released()[output]:
             raise TrainingError("it was agreed that %s does not get it" % party.id, where=output, code="result-recipient")
+        of_many = output == CHECKPOINTS and agreement.checkpoints is not None
+        if not of_many and (options["checkpoint"] is not None or options["checkpoint_minimum"] != 1):
+            raise TrainingError("it is no checkpoint, and checkpoint and checkpoint_minimum say which one of them", where=f"output {output}",
+                                fix="Leave them out, or open checkpoints", code="training-options")  # fmt: skip
         folder, dest = os.path.join(self.local(options["src"]), output), self.local(options["dest"])
         private = self._private(options["key"], party)
         tag_key = result.tag_key(private, agreement)
@@ -60,7 +64,7 @@ class ActionModule(ControllerAction):
             result.verify(found, party.id, tag_key, where)
             return found
 
-        number = choose(folder, options["checkpoint"], options["checkpoint_minimum"], load) if output == CHECKPOINTS and agreement.checkpoints else None
+        number = choose(folder, options["checkpoint"], options["checkpoint_minimum"], load) if of_many else None
         statement = load(number)
         if number is not None:
             folder = os.path.join(folder, str(number))

@@ -45,7 +45,9 @@ options:
     type: path
     required: true
   checkpoint:
-    description: Number of the checkpoint. Without it the one with the highest number is opened, which is refused where they are of more than one run.
+    description:
+      - Number of the checkpoint. Without it the one with the highest number is opened, which is refused where they are of more than one run.
+      - Refused for what is no checkpoint, as is O(checkpoint_minimum).
     type: int
   checkpoint_minimum:
     description: The lowest number that is taken, for who knows of that checkpoint already. Newer ones that the host left out are not missed otherwise.

@@ -13,7 +13,8 @@ description:
   - Runs on the confidential guest. Looks whether the guest was launched for the agreement and the program is the one agreed on, fetches the key of each
     owner's data set from that owner's key broker, opens the data sets in memory, runs the program as a user without rights and without a network, and
     encrypts what came out for those who are to have it.
-  - What the program leaves as checkpoints while it runs is encrypted then, where the agreement says so, and stays however the job ends.
+  - What the program leaves as checkpoints while it runs is encrypted then, where the agreement says so, and stays however the job ends. If one cannot be kept,
+    the program is ended. If that is found when it has come to its end with status 0, its results are released all the same, with a warning.
   - While one broker refuses, nothing is opened. While one data set does not open, the program is not started. Then all keys are swept and what was opened is
     wiped.
   - Usually run by the role P(attested.ai.training_job#role).
@@ -192,6 +193,11 @@ checkpoints:
   type: list
   elements: int
   sample: [40, 50]
+checkpoint_failure:
+  description: Why its last checkpoint could not be kept. The results are whole.
+  returned: when the program came to its end with status 0, and one of its checkpoints could not be kept
+  type: str
+  sample: "/run/attested-training/cells-1/out/checkpoints: checkpoint 60 cannot be kept: No space left on device. Earlier ones are kept."
 code:
   description: A stable word for the reason of a failure, for instance V(training-code), V(training-launch), V(kbs-evidence) or V(kbs-policy-denied).
   returned: failure
@@ -225,6 +231,8 @@ def main() -> NoReturn:
     try:
         with signals_as_errors():
             result = apply(module.params, module.check_mode, lambda argv: module.run_command(list(argv)))
+        if "checkpoint_failure" in result:
+            module.warn("The job is done, but %s" % result["checkpoint_failure"])
         module.exit_json(**result)
     except AttestedError as error:
         module.fail_json(msg=str(error), code=error.code)

@@ -27,7 +27,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Watch:
     """``shared`` is the program's folder, ``taken`` a new one of ours on the same file system. ``seal`` writes checkpoint ``number`` of a folder into
     another one; ``end`` ends the program at once. Within the block checkpoints are kept as they come. At its end, however the program ended, so are those
-    that were left. Raises TrainingError then if one could not be kept.
+    that were left. If one could not be kept, ``failure`` says so then; where the block raises, it is raised in its place.
     """
 
     def __init__(
@@ -36,7 +36,8 @@ class Watch:
         self._shared, self._taken, self._store, self.keep, self._seal, self._end = shared, taken, store, keep, seal, end
         self.sealed: List[int] = []
         self._stop = threading.Event()
-        self._failure: Optional[Exception] = None
+        self.failure: Optional[TrainingError] = None
+        self._mistake: Optional[Exception] = None
         self._thread = threading.Thread(target=self._watch, name="checkpoints", daemon=True)
 
     def __enter__(self) -> Watch:
@@ -52,20 +53,29 @@ class Watch:
             # The first signal; later ones are ignored. What works with keys has to be at its end before they are wiped.
             self._thread.join()
             raise
-        if self._failure is not None:
-            raise self._failure
-        if error is None or isinstance(error, TrainingError):
-            self._sweep()
+        if self._mistake is not None:
+            raise self._mistake
+        if self.failure is None and (error is None or isinstance(error, TrainingError)):
+            try:
+                self._sweep()
+            except TrainingError as failure:
+                self.failure = failure
+        if self.failure is not None and error is not None:
+            raise self.failure
 
     def _watch(self) -> None:
         while not self._stop.wait(PAUSE):
             try:
                 self._sweep()
+            except TrainingError as failure:
+                self.failure = failure
             except Exception as error:  # pylint: disable=broad-except
-                # For the thread that waits for the program, which would otherwise run on with nothing kept.
-                self._failure = error
-                self._end()
-                return
+                self._mistake = error
+            else:
+                continue
+            # For the thread that waits for the program, which would otherwise run on with nothing kept.
+            self._end()
+            return
 
     def _sweep(self) -> None:
         number = 0
@@ -78,7 +88,7 @@ class Watch:
         except (OSError, AttestedError) as error:
             what = error.what if isinstance(error, AttestedError) else "%s" % error.strerror
             raise TrainingError("checkpoint %s cannot be kept: %s" % (number or "", what), where=self._shared,
-                                fix="The job ends here. Earlier checkpoints are kept", code="training-checkpoint") from None  # fmt: skip
+                                fix="Earlier ones are kept. See what the program leaves there, and the room for them", code="training-checkpoint") from None  # fmt: skip
 
     def _take(self) -> List[int]:
         """Those that wait, out of the program's reach. Of more than are kept, the older ones are wiped."""

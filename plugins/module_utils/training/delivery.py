@@ -27,14 +27,16 @@ _FIX = "Give the guest a new disk for results, of zeros"
 
 @dataclass(frozen=True)
 class Status:
-    """How a job ended: ``error`` is the code of a failure, or empty."""
+    """How a job ended: ``error`` is the code of a failure, or empty. ``warning`` is one of a job that came to its end, but for something."""
 
     job: str = ""
     agreement: str = ""
     error: str = ""
+    warning: str = ""
 
     def to_bytes(self) -> bytes:
-        return jcs.canonicalize({"schema": SCHEMA, "job": self.job, "agreement": self.agreement, "error": self.error}) + b"\n"
+        members = {"schema": SCHEMA, "job": self.job, "agreement": self.agreement, "error": self.error}
+        return jcs.canonicalize(dict(members, warning=self.warning) if self.warning else members) + b"\n"
 
 
 class Disk(HostDisk):

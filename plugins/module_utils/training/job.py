@@ -48,7 +48,11 @@ def run(job: Job, check_mode: bool, execute: runner.Runner, fetch: Pull = pull) 
         return dict(told, changed=not found)
     this = _Run(job, agreement, execute, fetch)
     told.update(changed=not found, released=this.run(found))
-    return dict(told, checkpoints=this.kept) if agreement.checkpoints and not found else told
+    if agreement.checkpoints and not found:
+        told["checkpoints"] = this.kept
+        if this.lost is not None:
+            told["checkpoint_failure"] = str(this.lost)
+    return told
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class _Run:
         # Of this start of the program. Who starts it twice has checkpoints of two runs.
         self._name = secrets.token_hex(16)
         self.kept: List[int] = []
+        # Of a program that came to its end all the same.
+        self.lost: Optional[TrainingError] = None
         self._uid, self._gid = (os.getuid(), os.getgid()) if job.isolation == runner.PROCESS else accounts.numbers(job.limits.user)
 
     def run(self, found: Sequence[result.Statement]) -> List[Dict[str, Any]]:
@@ -182,14 +188,17 @@ class _Run:
                     status = runner.run_process(agreement, self._place, job.limits, halt if agreement.checkpoints else None)
                 else:
                     status = runner.run_unit(agreement, self._place, job.limits, self._execute, noswap_known(os.uname().release))
-            self.kept = watch.sealed[-watch.keep:] if watch else []
         except TrainingError as error:
             if error.code == "training-checkpoint":
                 return error
             raise
+        lost = watch.failure if watch else None
+        self.kept = watch.sealed[-watch.keep:] if watch else []
         if not status:
+            # Its results are whole, and worth more than the checkpoint that is missing.
+            self.lost = lost
             return None
-        return TrainingError("the program ended with status %d" % status, where="job %s" % agreement.job,
+        return lost or TrainingError("the program ended with status %d" % status, where="job %s" % agreement.job,
                              fix="Nothing was released but its log, where one was agreed on, and checkpoints", code="training-failed")  # fmt: skip
 
     def _watched(self, halt: threading.Event) -> Any:

@@ -198,4 +198,5 @@ def _wait(process: "subprocess.Popen[bytes]", seconds: int, halt: threading.Even
         except subprocess.TimeoutExpired:
             if left <= _SLICE:
                 raise
-    return -signal.SIGKILL
+    status = process.poll()
+    return -signal.SIGKILL if status is None else status

@@ -5,6 +5,9 @@
 
 There is one slot more than checkpoints are kept. A slot begins with zeros while it is written, which is an archive with nothing in it; its first block comes
 last. So whenever the power is cut, the other slots are whole, and this one is either whole or empty.
+
+Where the slots are depends on how many are kept. So from the first checkpoint on the disk's last block bears a mark, by which a disk in use is known
+whatever the next agreement says.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from ansible_collections.attested.ai.plugins.module_utils.training.kept import S
 # The two blocks that end an archive.
 _HEAD = 2 * BLOCK
 _LEAST = 4 * BLOCK
+_MARK = b"attested.ai checkpoints\n".ljust(BLOCK, b"\0")
 _FIX = "Give the guest a new disk for checkpoints, of zeros"
 
 
@@ -40,11 +44,17 @@ class Slots(HostDisk):
         self._slot = slot_size(self._size, self._keep)
         if self._slot < _LEAST:
             raise bad("it has %d bytes, at least %d are needed" % (self._size, _LEAST * (self._keep + 1)), self.where, _FIX)
-        if any(os.pread(self._disk, _LEAST, start).strip(b"\0") for start in self._starts()):
+        looked_at = [(start, _LEAST) for start in self._starts()] + [(self._end, BLOCK)]
+        if any(os.pread(self._disk, size, start).strip(b"\0") for start, size in looked_at):
             raise bad("something lies on it", self.where, "Keep what is there. " + _FIX)
 
     def _starts(self) -> List[int]:
         return [index * self._slot for index in range(self._keep + 1)]
+
+    @property
+    def _end(self) -> int:
+        """Of the last slot, at most: there the mark is."""
+        return (self._size // BLOCK - 1) * BLOCK
 
     def look(self) -> None:
         """That was done when it was opened."""
@@ -57,9 +67,12 @@ class Slots(HostDisk):
         try:
             seal(self._staging)
             start = self._starts()[self._next]
+            end = min(start + self._slot, self._end)
+            write_at(self._disk, _MARK, self._end)
+            os.fsync(self._disk)
             write_at(self._disk, bytes(_HEAD), start)
             os.fsync(self._disk)
-            writer = _Held(self._disk, start, start + self._slot, self.where, "the checkpoint does not fit into a slot of %d bytes" % self._slot)
+            writer = _Held(self._disk, start, end, self.where, "the checkpoint does not fit into a slot of %d bytes" % (end - start))
             with tarfile.open(fileobj=writer, mode="w|", bufsize=1 << 20, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
                 archive.add(self._staging, "%s/%d" % (CHECKPOINTS, number), filter=plain)
             writer.finish()

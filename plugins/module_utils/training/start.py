@@ -56,7 +56,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         # Not even the disk for the results can be used: the line is all that is left.
         sys.stderr.write("%s\n" % error)
         status = Status(error=error.code)
-    sys.stdout.write("attested.ai: job %s: %s\n" % (status.job or "unknown", status.error or "done"))
+    done = "done but for " + status.warning if status.warning else "done"
+    sys.stdout.write("attested.ai: job %s: %s\n" % (status.job or "unknown", status.error or done))
     return 1 if status.error else 0
 
 
@@ -90,6 +91,10 @@ class _Ending:
 
     def of(self, agreement: agreements.Agreement) -> None:
         self.status = Status(agreement.job, agreement.digest)
+
+    def but_for(self, what: str, code: str) -> None:
+        sys.stderr.write("%s\n" % what)
+        self.status = replace(self.status, warning=code)
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
@@ -131,7 +136,9 @@ def _work(start: Start, chosen: Dict[str, Any], place: str, results: str, execut
             _wait_for(start.checkpoints)
             staging = runner.Place(os.path.join(os.path.dirname(place), agreement.job)).staging
             store = opened.enter_context(contextlib.closing(Slots(start.checkpoints, agreement.checkpoints.keep, staging)))
-        options.apply(given, False, execute_with, lambda src: Folder(archive, src), store)
+        told = options.apply(given, False, execute_with, lambda src: Folder(archive, src), store)
+        if "checkpoint_failure" in told:
+            ending.but_for(told["checkpoint_failure"], code="training-checkpoint")
 
 
 def _wait_for(disk: str) -> None:

@@ -124,6 +124,25 @@ def test_what_was_kept_outlives_the_program(lab, name):
     assert raised.value.code == "training-checkpoints" and lab.asked == [] and there(lab) == left
 
 
+DEEP = "[os.chdir(str(place)), os.mkdir('n')] + [(os.chdir('n'), os.mkdir('n')) for _level in range(1200)]"
+
+
+def test_results_outlive_a_checkpoint_that_fails_at_the_end(lab, monkeypatch):
+    """And the folders that it was made of, in the memory of the job and of what was opened beside it."""
+    monkeypatch.setattr(checkpoints, "PAUSE", 60)
+    (lab.folder / "code" / "go.py").write_text(PROGRAM.split("for number")[0] + "leave(3); (place / '9').mkdir(); (out / 'model').mkdir()\n"
+                                               "(out / 'model' / 'n').write_text('x')\n" + DEEP)  # fmt: skip
+    lab.agree(outputs={"model": "all"}, **KEEP)
+    told = run(lab)
+    assert told["checkpoints"] == [3] == there(lab) and "checkpoint 9 cannot be kept" in told["checkpoint_failure"]
+    assert opening(lab, output="model", src=str(lab.folder / "results"))["succeeded"] and list(lab.memory.glob("count*")) == []
+    for wrong in ({"checkpoint": 3}, {"checkpoint_minimum": 2}):
+        with pytest.raises(AttestedError) as raised:
+            opening(lab, output="model", src=str(lab.folder / "results"), **wrong)
+        assert raised.value.code == "training-options"
+    assert "checkpoint_failure" not in run(lab)
+
+
 def test_owner_sees_what_is_passed_off_as_something_else(lab):
     program(lab, "(out / 'model').mkdir(); (out / 'model' / 'n').write_text('x')", outputs={"model": "all"})
     assert run(lab)["checkpoints"] == [2, 3]
@@ -294,6 +313,23 @@ def test_disk_has_whole_checkpoints_whenever_the_power_is_cut(tmp_path, monkeypa
         os.truncate(disk, size)
         with pytest.raises(AttestedError, match=words):
             slots.Slots(str(disk), 2, str(staging))
+    # A disk of one slot less that was cut while the first was written: where slots would be now there is nothing.
+    disk.write_bytes(bytes(3 * 40960))
+    store, number = slots.Slots(str(disk), 1, str(staging)), 1
+    store.put(1, seal)
+    store.close()
+    with open(disk, "r+b") as stream:
+        stream.write(bytes(40960))
+    for keep in (1, 2, 3):
+        with pytest.raises(AttestedError, match="something lies on it"):
+            slots.Slots(str(disk), keep, str(staging))
+    # The last slot ends before the mark.
+    disk.write_bytes(bytes(2 * 10240))
+    store = slots.Slots(str(disk), 1, str(staging))
+    store.put(1, seal)
+    with pytest.raises(AttestedError, match="slot of 9728 bytes"):
+        store.put(2, seal)
+    store.close()
 
 
 def test_image_leaves_checkpoints_on_a_disk_of_their_own(lab, monkeypatch):
@@ -314,6 +350,11 @@ def test_image_leaves_checkpoints_on_a_disk_of_their_own(lab, monkeypatch):
     # No start takes them away.
     lab.asked.clear()
     assert image.run().error == "training-volume" and lab.asked == [] and disk.read_bytes().strip(b"\0")
+    # A job that came to its end but for its last checkpoint has results, and says both.
+    disk.write_bytes(bytes(3 * 65536))
+    monkeypatch.setattr(options.jobs, "run", lambda *_all: {"checkpoint_failure": "no room"})
+    told = image.run()
+    assert (told.error, told.warning) == ("", "training-checkpoint") and image.status()["warning"] == told.warning
 
 
 def test_agreement_is_written_with_checkpoints(lab):
