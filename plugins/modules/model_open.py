@@ -92,7 +92,7 @@ options:
   redirect_hosts:
     description:
       - Hosts that the one in O(src) may redirect to. Others are refused, as are redirects from https to http.
-      - With a registry also the host that makes its tokens, if that is another. It gets the password of O(auth_file).
+      - With a registry also the host that makes its tokens, if that is another, or another port of the same. It gets the password of O(auth_file).
     type: list
     elements: str
     default: []
@@ -101,6 +101,7 @@ options:
       - File on the guest with user and password for the registry in O(src), as C(skopeo login --authfile) and C(podman login) write it. Without one nobody
         is named, which public artifacts allow.
       - Give it a place in memory, and a user who may read this artifact alone.
+      - Refused with O(allow_http), unless the registry is on the guest itself. The password would be sent in clear.
     type: path
   ca_path:
     description: File with the certificate authorities for O(src). The default is those of the system.

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import threading
+import time
 from typing import Any, Callable, Dict, List, Set
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import FormatError, ModelError
@@ -25,6 +26,7 @@ from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.tink_strea
 
 # At least HEADER: the beginning is held back from the first one.
 _BLOCK = 1 << 20
+_CLAIM_SECONDS = 5.0
 Meter = Callable[[int, int], None]
 
 
@@ -35,8 +37,12 @@ def check(source: Any, image: ImageEntry, path: str) -> None:
     if image_open.is_disk(path):
         _check_disk(path, image)
     else:
-        status = os.statvfs(os.path.dirname(path) or "/")
-        begun = os.stat(_partial(path)).st_blocks * 512 if os.path.exists(_partial(path)) else 0
+        try:
+            status = os.statvfs(os.path.dirname(path) or ".")
+            begun = os.stat(_partial(path)).st_blocks * 512 if os.path.exists(_partial(path)) else 0
+        except OSError as error:
+            fix = "Make the directory, or give another place as image"
+            raise ModelError("there is no place for the image (%s)" % error.strerror, where=os.path.dirname(path), fix=fix, code="model-dest") from None
         if status.f_bavail * status.f_frsize + begun < image.size:
             raise ModelError(_needed(image), where=path, fix="Make room, or give a disk", code="model-no-space")
     header = bytearray(HEADER)
@@ -50,27 +56,37 @@ def fetch(source: Any, image: ImageEntry, path: str, threads: int, meter: Meter)
     if _is_there(path, image):
         return False
     disk = image_open.is_disk(path)
-    output = path if disk else _partial(path)
+    output, notes = path if disk else _partial(path), path + ".fetched.json"
     try:
         # Of a disk this is a claim: one that is mounted, or mapped as an image that is open, is refused.
         descriptor = os.open(output, os.O_RDWR | os.O_CLOEXEC | (os.O_EXCL if disk else os.O_CREAT | os.O_NOFOLLOW), 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_there(path, image):
+                # Another run has brought it just now. What is open here may be that very file, or one begun for nothing.
+                if not disk and _is_named(descriptor, output):
+                    os.unlink(output)
+                return False
             if disk:
                 _blank(descriptor)
+            elif not _is_named(descriptor, output):
+                raise BlockingIOError
             else:
+                if not os.fstat(descriptor).st_size:
+                    # What is noted was in another file.
+                    _forget(notes)
                 os.ftruncate(descriptor, image.size)
-            run = _Fetch(source, image, descriptor, path + ".fetched.json", not disk, meter)
+            run = _Fetch(source, image, descriptor, notes, not disk, meter)
             run.run(threads)
             os.fsync(descriptor)
             run.finish()
             os.fsync(descriptor)
+            # Under the lock: whoever gets it next finds the image.
+            if not disk:
+                os.replace(output, path)
+            _forget(notes)
         finally:
             os.close(descriptor)
-        if not disk:
-            os.replace(output, path)
-        if os.path.lexists(path + ".fetched.json"):
-            os.unlink(path + ".fetched.json")
     except BlockingIOError:
         raise ModelError("another run is fetching it", where=output, fix="Wait until it is done", code="model-busy") from None
     except OSError as error:
@@ -87,14 +103,37 @@ def discard(path: str) -> None:
         if not image_open.is_disk(path):
             os.unlink(path)
             return
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = _claim(path)
         try:
             _blank(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         what = "what was fetched does not verify, and cannot be discarded (%s)" % error.strerror
-        raise ModelError(what, where=path, fix="Remove it, or overwrite the beginning of the disk", code="model-dest") from None
+        fix = "Close what else is open on it, then remove it, or overwrite the beginning of the disk"
+        raise ModelError(what, where=path, fix=fix, code="model-dest") from None
+
+
+def _forget(notes: str) -> None:
+    if os.path.lexists(notes):
+        os.unlink(notes)
+
+
+def _is_named(descriptor: int, path: str) -> bool:
+    """Whether an open file still has the name by which it was opened."""
+    return os.path.lexists(path) and os.path.samestat(os.fstat(descriptor), os.lstat(path))
+
+
+def _claim(path: str) -> int:
+    """Open a disk that nobody uses. The kernel may take a moment to let go of one that was mapped. Raises OSError."""
+    deadline = time.monotonic() + _CLAIM_SECONDS
+    while True:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_EXCL)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.1)
 
 
 def _blank(descriptor: int) -> None:
@@ -190,6 +229,9 @@ class _Fetch:
                         self._header = bytes(part[:HEADER])
                         part[:HEADER] = bytes(HEADER)
                     write_exactly(self._output, part, offset)
+                if self._notes:
+                    # Else a power cut may leave the note, and zeros in its window.
+                    os.fdatasync(self._output)
                 self._note(number)
         except Exception as error:  # pylint: disable=broad-except
             # Carried to the caller's thread; a thread has nobody else to tell.
@@ -219,6 +261,6 @@ class _Fetch:
         except (OSError, FormatError):
             return set()
         there = found["there"] if isinstance(found["there"], list) else []
-        if found != self._head(there) or not all(type(number) is int and number in self._order[:-1] for number in there):
+        if found != self._head(there) or not all(type(number) is int and 0 < number < len(self._order) for number in there):
             return set()
         return set(there)

@@ -134,10 +134,8 @@ def open_image(target: Target, sealed: Sealed, path: str, dek: bytearray, read_t
         # After success this is what had the name before, or nothing.
         wipe_tree(link, overwrite=False)
         close(target.dest, keep=holder)
-    except OSError as error:
-        what = "the image cannot be mapped (%s)" % (error.strerror or error)
-        fix = "It needs root, and a kernel with dm-crypt, dm-verity, EROFS and loop devices"
-        raise ModelError(what, where=str(error.filename or target.dest), fix=fix, code="model-image-map") from None
+    except (OSError, ModelError) as error:
+        raise _cause(error, holder, target.dest, path) from None
     finally:
         if not done:
             _tear_down(holder)
@@ -166,22 +164,32 @@ def _map(holder: str, manifest: Manifest, image: ImageEntry, path: str, dek: byt
     numbers = "%d:%d" % crypt
     parameters = "1 %s %s %d %d %d %d sha256 %s %s" % (numbers, numbers, _BLOCK, _BLOCK, blocks, blocks + 1, image.root_hash, salt)
     device = mapper.create(name, image.hash_offset, "verity", parameters)
+    mapper.mount(mapper.node(device), place, "erofs")
+
+
+def _cause(error: Exception, holder: str, dest: str, path: str) -> ModelError:
+    """What a failure means. Whether a block did not verify, dm-verity says: the kernel's number is the same for a disk that cannot be read, and a kernel
+    without EROFS or memory is no fault of the image."""
     try:
-        mapper.mount(mapper.node(device), place, "erofs")
-    except OSError as error:
-        what = "its beginning does not verify, or it is no EROFS (%s): it is damaged, or it is the image of another model or release" % error.strerror
-        raise ModelError(what, where=path, fix="Copy the image again", code="model-tag") from None
+        damaged = mapper.met_damage(_name(holder))
+    except OSError:
+        damaged = False
+    said = error.what if isinstance(error, ModelError) else getattr(error, "strerror", None) or error
+    if damaged:
+        what = "a part of it does not verify (%s): it is damaged, or it is the image of another model or release" % said
+        return ModelError(what, where=path, fix="Copy the image again", code="model-tag")
+    if isinstance(error, ModelError):
+        return error
+    fix = "It needs root, a kernel with dm-crypt, dm-verity, EROFS and loop devices, and a disk that can be read"
+    return ModelError("the image cannot be mapped (%s)" % said, where=str(getattr(error, "filename", None) or dest), fix=fix, code="model-image-map")
 
 
 def _compare(place: str, manifest: Manifest) -> None:
+    root = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        root = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            found = tree.listing(root, place)
-        finally:
-            os.close(root)
-    except (OSError, ModelError) as error:
-        raise _unverified(error, place) from None
+        found = tree.listing(root, place)
+    finally:
+        os.close(root)
     if found != {entry.path: entry.size for entry in manifest.files}:
         raise ModelError("the image does not hold the files that the manifest names", where=place, code="model-file-extra")
 
@@ -207,17 +215,9 @@ def _pieces(path: str, buffer: bytearray) -> Iterator[int]:
         while count:
             yield count
             count = os.readv(descriptor, [buffer])
-    except OSError as error:
-        raise _unverified(error, path) from None
     finally:
         if descriptor >= 0:
             os.close(descriptor)
-
-
-def _unverified(error: Exception, where: str) -> ModelError:
-    """The kernel gives no other answer for a block that does not verify."""
-    what = "a part of it does not verify (%s)" % (error.what if isinstance(error, ModelError) else getattr(error, "strerror", error))
-    return ModelError(what, where=where, fix="Copy the image again", code="model-tag")
 
 
 def close(dest: str, keep: Optional[str] = None) -> bool:

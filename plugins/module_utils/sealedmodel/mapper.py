@@ -61,8 +61,17 @@ def remove(name: str) -> bool:
 
 def table(name: str) -> str:
     """The target and the parameters of a device, as the kernel tells them; never a key. "" if there is no such device."""
+    return _told(name, _STATUS_TABLE)
+
+
+def met_damage(name: str) -> bool:
+    """Whether dm-verity has read a block of this device that does not verify. A disk that cannot be read is none."""
+    return _told(name, 0).split(" ")[:2] == ["verity", "C"]
+
+
+def _told(name: str, flags: int) -> str:
     try:
-        _device, count, data = _ask(_STATUS, name, _STATUS_TABLE)
+        _device, count, data = _ask(_STATUS, name, flags)
     except OSError as error:
         if error.errno in (errno.ENXIO, errno.ENOENT):
             return ""

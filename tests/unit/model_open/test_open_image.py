@@ -7,6 +7,7 @@ The real kernel is asked in tools/vm/model_image.py.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import AttestedError, ModelError
 from ansible_collections.attested.ai.plugins.module_utils.keyrelease.keysource import Kek
-from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import download, image_open, opening, tree, web
+from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import download, image_open, mapper, opening, tree, web
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import open as opener
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.encrypt import encrypt
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel.opening import Order
@@ -37,12 +38,13 @@ class Kernel:
     def __init__(self) -> None:
         self.asked, self.devices, self.mounts, self.secrets = [], {}, {}, []
         self.fails = ""
+        self.number, self.damaged = errno.EIO, False
         self.files = dict(FILES)
 
     def _step(self, name: str, *what: object) -> None:
         self.asked.append((name, *what))
         if self.fails == name:
-            raise OSError(errno.EIO, "Input/output error", name)
+            raise OSError(self.number, os.strerror(self.number), name)
 
     @contextmanager
     def loop(self, descriptor):
@@ -69,6 +71,9 @@ class Kernel:
 
     def table(self, name):
         return self.devices.get(name, "")
+
+    def met_damage(self, name):
+        return name in self.devices and self.damaged
 
     def node(self, device):
         return "/dev/dm-%d" % device[1]
@@ -136,7 +141,7 @@ def test_nothing_is_left_when_a_step_fails(world, step):
     world.kernel.fails = step
     with pytest.raises(ModelError) as caught:
         world.open()
-    assert caught.value.code == ("model-tag" if step == "mount" else "model-image-map")
+    assert caught.value.code == "model-image-map"
     assert not list(world.memory.iterdir()) and not world.kernel.devices and not world.kernel.mounts
     assert not any(any(secret) for secret in world.kernel.secrets)
 
@@ -210,6 +215,18 @@ def from_web(world, server, place):
         source.close()
 
 
+def claimed(place, monkeypatch):
+    """As a disk is that is mounted or mapped."""
+    real = os.open
+
+    def opened(path, flags, *further, **named):
+        if str(path) == str(place) and flags & os.O_EXCL:
+            raise OSError(errno.EBUSY, "Device or resource busy", path)
+        return real(path, flags, *further, **named)
+
+    monkeypatch.setattr(os, "open", opened)
+
+
 @pytest.mark.parametrize("fails", ["", "window", "write"])
 def test_the_beginning_of_a_disk_is_written_last_or_not_at_all(world, place, monkeypatch, fails):
     real_write, real_read, written = download.write_exactly, web.WebFile.read_into, []
@@ -243,6 +260,28 @@ def test_the_beginning_of_a_disk_is_written_last_or_not_at_all(world, place, mon
     assert sorted(path.name for path in place.parent.iterdir()) == ["plain", "sealed", "sealed.state", "vdb"]
 
 
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.ENOMEM, errno.EPERM, errno.EINVAL, errno.EIO])
+def test_what_was_fetched_is_kept_where_the_kernel_cannot_map_or_read_it(world, place, number):
+    world.kernel.fails, world.kernel.number = "mount", number
+    with FileServer(world.root / "sealed") as server:
+        with pytest.raises(ModelError) as caught:
+            from_web(world, server, place)
+    assert caught.value.code == "model-image-map" and os.strerror(number) in str(caught.value)
+    assert place.read_bytes() == (world.root / "sealed" / tree.IMAGE).read_bytes() and not world.kernel.devices
+
+
+def test_a_disk_that_serves_another_directory_keeps_its_beginning(world, place, monkeypatch):
+    content = (world.root / "sealed" / tree.IMAGE).read_bytes()
+    place.write_bytes(content)
+    world.kernel.fails, world.kernel.damaged = "mount", True
+    monkeypatch.setattr(download, "_CLAIM_SECONDS", 0)
+    claimed(place, monkeypatch)
+    with FileServer(world.root / "sealed") as server:
+        with pytest.raises(ModelError) as caught:
+            from_web(world, server, place)
+    assert caught.value.code == "model-dest" and "does not verify" in str(caught.value) and place.read_bytes() == content
+
+
 @pytest.mark.parametrize("disk", [True, False])
 @pytest.mark.parametrize("step", ["mount", "read"])
 def test_what_a_server_sent_wrong_is_found_at_once_and_fetched_again(world, place, monkeypatch, disk, step):
@@ -250,6 +289,7 @@ def test_what_a_server_sent_wrong_is_found_at_once_and_fetched_again(world, plac
         place.unlink()
         monkeypatch.setattr(image_open, "is_disk", lambda name: False)
     with FileServer(world.root / "sealed") as server:
+        world.kernel.damaged = True
         with monkeypatch.context() as broken:
             if step == "mount":
                 world.kernel.fails = "mount"
@@ -270,6 +310,74 @@ def test_what_a_server_sent_wrong_is_found_at_once_and_fetched_again(world, plac
         assert all(tree.IMAGE not in path for path, _span, _headers in server.requests[asked:])
 
 
+def test_a_run_that_waited_for_another_leaves_its_image_alone(world, place, monkeypatch):
+    """The other has closed, or given the image its name, between opening and locking here."""
+    place.unlink()
+    monkeypatch.setattr(image_open, "is_disk", lambda name: False)
+    content = (world.root / "sealed" / tree.IMAGE).read_bytes()
+    partial, real = Path(f"{place}.partial"), download.fcntl.flock
+    ends = [lambda: os.replace(partial, place), partial.unlink]
+
+    def locked(descriptor, how):
+        partial.write_bytes(content)
+        ends.pop(0)()
+        real(descriptor, how)
+
+    source = Order(dest="/x", src="http://127.0.0.1:9", allow_http=True).source()
+    monkeypatch.setattr(download.fcntl, "flock", locked)
+    assert not download.fetch(source, world.manifest.image, str(place), 1, lambda *_: None) and place.read_bytes() == content
+    place.unlink()
+    with pytest.raises(ModelError) as caught:
+        download.fetch(source, world.manifest.image, str(place), 1, lambda *_: None)
+    assert caught.value.code == "model-busy" and not place.exists()
+
+
+def test_a_window_is_on_the_disk_before_it_is_noted_and_the_name_is_given_under_the_lock(world, place, monkeypatch):
+    place.unlink()
+    monkeypatch.setattr(image_open, "is_disk", lambda name: False)
+    image, done, sync, replace = world.manifest.image, [], os.fdatasync, os.replace
+    # Notes about a file that is gone are worth nothing.
+    head = {"header_sha256": image.header_sha256, "root_hash": image.root_hash, "window": 8192, "there": [1]}
+    Path(f"{place}.fetched.json").write_text(json.dumps(head, sort_keys=True))
+
+    def replaced(old, new):
+        with open(old, "rb") as stream, pytest.raises(BlockingIOError):
+            download.fcntl.flock(stream, download.fcntl.LOCK_EX | download.fcntl.LOCK_NB)
+        done.append("named")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: (sync(descriptor), done.append("synced")))
+    monkeypatch.setattr(download.marker, "replace", lambda *_arguments: done.append("noted"))
+    monkeypatch.setattr(os, "replace", replaced)
+    with FileServer(world.root / "sealed") as server:
+        source = Order(dest="/x", src=server.url, allow_http=True).source()
+        assert download.fetch(source, image, str(place), 1, lambda *_: None)
+    assert place.read_bytes() == (world.root / "sealed" / tree.IMAGE).read_bytes()
+    assert done[:2] == ["synced", "noted"] and done.count("noted") > 1 and done[-1] == "named"
+    assert all(done[index - 1] == "synced" for index, said in enumerate(done) if said == "noted")
+
+
+@pytest.mark.parametrize(("target", "said", "damaged"), [("verity", "C", True), ("verity", "C -", True), ("verity", "V", False), ("crypt", "C", False)])
+def test_the_state_of_dm_verity_and_not_its_table_says_what_is_damaged(monkeypatch, target, said, damaged):
+    def ioctl(_descriptor, number, buffer, _mutate):
+        # DM_TABLE_STATUS without DM_STATUS_TABLE_FLAG.
+        assert (number, mapper._DM.unpack_from(buffer)[7]) == (0xC138FD0C, 0)
+        mapper._DM.pack_into(buffer, 0, 4, 0, 0, len(buffer), 312, 1, 0, 0, 0, 0, 0, b"", b"")
+        mapper._TARGET.pack_into(buffer, 312, 0, 8, 0, 0, target.encode())
+        buffer[352 : 353 + len(said)] = said.encode() + b"\0"
+
+    monkeypatch.setattr(mapper, "_CONTROL", os.devnull)
+    monkeypatch.setattr(mapper.fcntl, "ioctl", ioctl)
+    assert mapper.met_damage("name") is damaged
+
+
+def test_a_place_that_is_not_there(world, place):
+    with FileServer(world.root / "sealed") as server:
+        with pytest.raises(ModelError) as caught:
+            from_web(world, server, place.parent / "missing" / "model.img")
+    assert caught.value.code == "model-dest" and "missing" in str(caught.value)
+
+
 def test_a_disk_that_is_too_small_or_in_use(world, place, monkeypatch):
     with FileServer(world.root / "sealed") as server:
         monkeypatch.setattr(image_open, "disk_size", lambda descriptor: world.manifest.image.size - 1)
@@ -277,14 +385,7 @@ def test_a_disk_that_is_too_small_or_in_use(world, place, monkeypatch):
             from_web(world, server, place)
         assert caught.value.code == "model-no-space" and place.read_bytes() == b"\x5a" * world.manifest.image.size
         monkeypatch.setattr(image_open, "disk_size", lambda descriptor: world.manifest.image.size)
-        real = os.open
-
-        def claimed(path, flags, *further, **named):
-            if str(path) == str(place) and flags & os.O_EXCL:
-                raise OSError(errno.EBUSY, "Device or resource busy", path)
-            return real(path, flags, *further, **named)
-
-        monkeypatch.setattr(os, "open", claimed)
+        claimed(place, monkeypatch)
         with pytest.raises(ModelError) as caught:
             from_web(world, server, place)
         assert caught.value.code == "model-busy" and place.read_bytes() == b"\x5a" * world.manifest.image.size
