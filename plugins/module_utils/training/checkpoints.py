@@ -88,7 +88,8 @@ class Watch:
         except (OSError, AttestedError) as error:
             what = error.what if isinstance(error, AttestedError) else "%s" % error.strerror
             raise TrainingError("checkpoint %s cannot be kept: %s" % (number or "", what), where=self._shared,
-                                fix="Earlier ones are kept. See what the program leaves there, and the room for them", code="training-checkpoint") from None  # fmt: skip
+                                fix="Earlier ones are kept. See what the program leaves there, and the room for them",
+                                code="training-checkpoint") from None  # fmt: skip
 
     def _take(self) -> List[int]:
         """Those that wait, out of the program's reach. Of more than are kept, the older ones are wiped."""
