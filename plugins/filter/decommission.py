@@ -27,8 +27,8 @@ def decommission_rows(found: t.Any, host: t.Any, step: t.Any, **told: t.Any) -> 
 
 
 @guarded
-def decommission_judged(rows: t.Any, steps: t.Any, asked: t.Any, hosts: t.Any) -> dict[str, t.Any]:
-    return core.judged(unlazy(rows), unlazy(steps), bool(asked), unlazy(hosts), "localhost")
+def decommission_judged(rows: t.Any, steps: t.Any, asked: t.Any, hosts: t.Any, before: t.Any = ()) -> dict[str, t.Any]:
+    return core.judged(unlazy(rows), unlazy(steps), bool(asked), unlazy(hosts), "localhost", unlazy(before))
 
 
 class FilterModule:

@@ -92,8 +92,13 @@ def _told(row: Mapping[str, Any]) -> str:
     return "%s on %s%s: %s" % (row["step"], row["host"], what, row["proof"])
 
 
-def judged(made: Sequence[Mapping[str, Any]], steps: Sequence[str], asked: bool, hosts: Sequence[str], controller: str) -> Dict[str, Any]:
-    """All rows, one for each step that left none included, who was not reached, and everything that stands against success."""
+def judged(
+    made: Sequence[Mapping[str, Any]], steps: Sequence[str], asked: bool, hosts: Sequence[str], controller: str, before: Sequence[Mapping[str, Any]] = ()
+) -> Dict[str, Any]:
+    """All rows, one for each step that left none included, who was not reached, and everything that stands against success.
+
+    ``kept`` are the rows of ``before``, what an earlier document proved, of which this run says nothing: its document takes the place of that one.
+    """
     all_rows = [dict(row) for row in made]
     unreached = sorted({row["host"] for row in all_rows if row["step"] == "reach"})
     wanted = [(controller, step) for step in steps if step not in ON_HOSTS]
@@ -111,4 +116,6 @@ def judged(made: Sequence[Mapping[str, Any]], steps: Sequence[str], asked: bool,
         wrong.append("nothing was taken out of service: nothing is named, or it was not there")
     if unreached:
         wrong.append("not reached: " + ", ".join(unreached))
-    return {"rows": all_rows, "not_reached": unreached, "wrong": wrong}
+    told = {(row["host"], row["step"], row["what"]) for row in all_rows}
+    kept = [dict(row) for row in before if (row.get("host"), row.get("step"), row.get("what")) not in told]
+    return {"rows": all_rows, "kept": kept, "not_reached": unreached, "wrong": wrong}

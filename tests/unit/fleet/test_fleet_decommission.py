@@ -83,3 +83,18 @@ def test_names_and_words():
     assert all(core.needed(step) for step in core.STEPS)
     with pytest.raises(AttestedError, match="models on h"):
         core.rows([{**OK, "outcome": "done"}], "h", "models", TOLD)
+
+
+def test_what_was_proven_before_outlives_a_run_that_says_nothing_of_it():
+    steps = [{"host": "h", "step": "models", "what": what, "outcome": outcome, "proof": "p"} for what, outcome in (("/m", "ok"), ("/n", "failed"))]
+    document = {"schema": core.SCHEMA, "at": "2026-01-01T00:00:00Z", "steps": steps}
+    before = core.earlier(json.dumps(document), "here")
+    away = [{"host": "h", "step": "reach", "what": "all steps", "outcome": "failed", "proof": "it was not reached"}]
+    found = core.judged(away, ["models"], True, ["h"], "localhost", before)
+    assert found["kept"] == [{"at": "2026-01-01T00:00:00Z", **document["steps"][0]}] and len(found["rows"]) == 1
+    # It is kept with the time of the run that proved it, and counts in the next one.
+    later = core.earlier(json.dumps({**document, "at": "2026-02-02T00:00:00Z", "steps": found["rows"] + found["kept"]}), "here")
+    assert later == found["kept"]
+    gone = [{"what": "/m", "outcome": "absent", "proof": "nothing is there"}]
+    rows = core.rows(gone, "h", "models", {"check": False, "asked": True, "declared": True, "earlier": later})
+    assert rows[0]["outcome"] == "ok" and core.judged(rows, ["models"], True, ["h"], "localhost", later)["kept"] == []
