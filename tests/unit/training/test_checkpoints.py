@@ -124,7 +124,7 @@ def test_what_was_kept_outlives_the_program(lab, name):
     assert raised.value.code == "training-checkpoints" and lab.asked == [] and there(lab) == left
 
 
-DEEP = "[os.chdir(str(place)), os.mkdir('n')] + [(os.chdir('n'), os.mkdir('n')) for _level in range(1200)]"
+DEEP = "os.chdir(str(place))\nfor _level in range(1200):\n    os.mkdir('n')\n    os.chdir('n')\n"
 
 
 def test_results_outlive_a_checkpoint_that_fails_at_the_end(lab, monkeypatch):

@@ -32,7 +32,7 @@ def test_result_opens_with_the_right_key_only_and_check_mode_says_so(lab):
     lab.run()
     right, wrong = _key(lab, lab.owners["a"].result, "a.pem"), _key(lab, lab.owners["b"].result, "b.pem")
     options = {"agreement": str(lab.folder / "agreement.json"), "party": "a", "output": "model", "src": str(lab.folder / "results"),
-               "dest": str(lab.folder / "opened"), "key": right}  # fmt: skip
+               "dest": str(lab.folder / "opened"), "key": right, "checkpoint": None, "checkpoint_minimum": 1}  # fmt: skip
     for check_mode in (True, False):
         for path, code in ((wrong, "result-key"), (str(lab.folder / "none.pem"), "secret-missing")):
             with pytest.raises(AttestedError) as raised:
