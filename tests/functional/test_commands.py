@@ -18,7 +18,7 @@ import yaml
 from .commands_lab import PREPARE, REPO, Sandbox
 
 REGISTER = yaml.safe_load((REPO / "tests" / "unit" / "guides" / "commands.yml").read_text(encoding="utf-8"))["pages"]
-PAGES = {page: kept for page, entries in REGISTER.items() if (kept := [entry for entry in entries if "run" in entry])}
+PAGES = {page: [entry for entry in entries if "run" in entry] for page, entries in REGISTER.items() if any("run" in entry for entry in entries)}
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import json
 import os
 from datetime import datetime, timezone
 
-import pytest
 import yaml
 
 from ansible_collections.attested.ai.plugins.action.model_release import ActionModule

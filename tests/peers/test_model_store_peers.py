@@ -94,5 +94,5 @@ def test_a_model_goes_to_a_store_and_opens_from_it(store, world, monkeypatch):
         assert "Signature" not in said and "presigned" in said
     # An address reads what it names, and nothing else.
     first, second = s3_presigned(names, **KEY, **options)["config.json.tink"], "weights/b.bin.tink"
-    world.refused("model-remote-denied", f"{endpoint}/models/m-1", urls={**s3_presigned(names, **KEY, **options), "model-manifest.json":
-                                                                            first.replace("config.json.tink", second)})  # fmt: skip
+    exchanged = {**s3_presigned(names, **KEY, **options), "model-manifest.json": first.replace("config.json.tink", second)}
+    world.refused("model-remote-denied", f"{endpoint}/models/m-1", urls=exchanged)

@@ -261,6 +261,7 @@ class _Fetch:
         except (OSError, FormatError):
             return set()
         there = found["there"] if isinstance(found["there"], list) else []
-        if found != self._head(there) or not all(type(number) is int and 0 < number < len(self._order) for number in there):
+        known = range(1, len(self._order))
+        if found != self._head(there) or not all(isinstance(number, int) and not isinstance(number, bool) and number in known for number in there):
             return set()
         return set(there)

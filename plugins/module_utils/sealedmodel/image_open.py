@@ -16,7 +16,7 @@ import hashlib
 import os
 import stat
 from contextlib import ExitStack
-from typing import Callable, Iterator, Optional, Sequence, Tuple
+from typing import Callable, Iterator, Optional, Tuple
 
 from ansible_collections.attested.ai.plugins.module_utils.errors import ModelError
 from ansible_collections.attested.ai.plugins.module_utils.sealedmodel import emwp, mapper, marker, tree

@@ -295,7 +295,7 @@ def test_what_a_server_sent_wrong_is_found_at_once_and_fetched_again(world, plac
                 world.kernel.fails = "mount"
             else:
                 # dm-verity's answer, for a part that names and sizes do not show.
-                broken.setattr(os, "readv", lambda *_arguments: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+                broken.setattr(os, "readv", lambda *_arguments: (nothing for nothing in ()).throw(OSError(errno.EIO, "Input/output error")))
             with pytest.raises(ModelError) as caught:
                 from_web(world, server, place)
         assert caught.value.code == "model-tag" and not list(world.memory.iterdir()) and not world.kernel.devices
