@@ -198,8 +198,9 @@ class _Run:
             # Its results are whole, and worth more than the checkpoint that is missing.
             self.lost = lost
             return None
-        return lost or TrainingError("the program ended with status %d" % status, where="job %s" % agreement.job,
-                             fix="Nothing was released but its log, where one was agreed on, and checkpoints", code="training-failed")  # fmt: skip
+        ended = "the program ended with status %d" % status
+        fix = "Nothing was released but its log, where one was agreed on, and checkpoints"
+        return lost or TrainingError(ended, where="job %s" % agreement.job, fix=fix, code="training-failed")
 
     def _watched(self, halt: threading.Event) -> Any:
         job, agreement, place = self._job, self._agreement, self._place

@@ -130,7 +130,7 @@ DEEP = "os.chdir(str(place))\nfor _level in range(1200):\n    os.mkdir('n')\n   
 def test_results_outlive_a_checkpoint_that_fails_at_the_end(lab, monkeypatch):
     """And the folders that it was made of, in the memory of the job and of what was opened beside it."""
     monkeypatch.setattr(checkpoints, "PAUSE", 60)
-    (lab.folder / "code" / "go.py").write_text(PROGRAM.split("for number")[0] + "leave(3); (place / '9').mkdir(); (out / 'model').mkdir()\n"
+    (lab.folder / "code" / "go.py").write_text(PROGRAM.partition("for number")[0] + "leave(3); (place / '9').mkdir(); (out / 'model').mkdir()\n"
                                                "(out / 'model' / 'n').write_text('x')\n" + DEEP)  # fmt: skip
     lab.agree(outputs={"model": "all"}, **KEEP)
     told = run(lab)
