@@ -207,7 +207,9 @@ def test_each_step_is_proven_or_the_run_fails(run, rack, variables, broker, tmp_
     steps = steps_of(tmp_path / "proof.json")
     assert steps["localhost", "keys"][KEY][0] == "ok" and "done before, says the document of" in steps["localhost", "keys"][KEY][1], said
     assert steps["localhost", "keys"][GONE][0] == "absent" and "compare the name" in steps["localhost", "keys"][GONE][1] and status == 0, said
-    assert steps["localhost", "monitor"] == {"records and memory of fe80::1": ("ok", "no record of them, no memory; the history keeps what happened")}, said
+    assert steps["localhost", "monitor"]["records and memory of fe80::1"] == ("ok", "no record of them, no memory; the history keeps what happened"), said
+    # What the run before proved, and this one says nothing of, is still there.
+    assert steps["localhost", "pods"]["inference/llama"][0] == "ok" and steps["localhost", "monitor"]["records and memory of fe80::1, dirty"][0] == "ok"
 
 
 def blunted(folder, stands_for=()):
