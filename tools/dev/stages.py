@@ -85,7 +85,7 @@ LONGEST_PLAYS = (
 BROWSER = "tests/functional/test_report_browser.py"
 WITHOUT_LONGEST = (f"--ignore={BROWSER}",) + tuple(f"--ignore={name}" for name in LONGEST_PLAYS)
 # The next longest, which every run plays on the newest ansible-core alone.
-LONG_PLAYS = ("tests/functional/test_gpu_role.py",)
+LONG_PLAYS = tuple(f"tests/functional/test_{name}.py" for name in ("gpu_role", "commands", "decommission", "site"))
 WITHOUT_LONG = tuple(f"--ignore={name}" for name in LONG_PLAYS)
 # Collections of the ansible package, where a scenario needs some.
 WITH_PEERS = (
